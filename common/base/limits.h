@@ -1,0 +1,104 @@
+// Every limit of the mesh and its reason, in one place. Units are last in the name.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace mesh::limits {
+
+inline constexpr size_t KiB = 1024;
+inline constexpr size_t MiB = 1024 * KiB;
+
+// --- a connection that has not proved anything yet ---
+// A stranger gets two seconds: libzmq finishes a handshake in one round trip.
+inline constexpr int64_t handshake_ms = 2000;
+// READY with a 255-byte identity fits; nothing legitimate needs more before it is done.
+inline constexpr size_t handshake_command_bytes = 512;
+// At most this many strangers at once in one process; the next is closed, so silent connections cannot use up fds.
+inline constexpr size_t handshakes_max = 256;
+
+// --- messages ---
+// Delimiters, ids, header and a few payload parts; a never-ending multipart message stops here.
+inline constexpr size_t frames_per_message_max = 8;
+// What a drop-in port takes unless its service says more: twice the largest body seen (1.5 MiB of audio as JSON).
+inline constexpr size_t dropin_body_bytes = 4 * MiB;
+// The hard ceiling for any message.
+inline constexpr size_t message_bytes = 64 * MiB;
+// PING contexts by RFC 37 are at most 16 bytes.
+inline constexpr size_t ping_context_bytes = 16;
+
+// --- batches ---
+inline constexpr size_t batch_bytes = 256 * KiB;
+inline constexpr size_t batch_envelopes_max = 256;
+// Bodies up to this are copied into the batch: below it one copy is cheaper than another iovec and frame.
+inline constexpr size_t inline_body_bytes = 8 * KiB;
+// Bodies above this leave on the bulk lane, so that they delay no small ones.
+inline constexpr size_t bulk_body_bytes = 128 * KiB;
+// Frame 0 holds the envelopes, so a message has room for this many bodies of their own.
+inline constexpr size_t batch_body_frames_max = frames_per_message_max - 1;
+// Decompressed size: at most ratio x input + slack, so that a bomb costs its sender.
+inline constexpr size_t inflate_ratio_max = 100;
+inline constexpr size_t inflate_slack_bytes = 64 * KiB;
+inline constexpr int zstd_window_log_max = 20;
+// zstd cannot win on less.
+inline constexpr size_t compress_bytes_min = 512;
+
+// --- parsers ---
+inline constexpr size_t json_depth_max = 32;
+inline constexpr int protobuf_recursion_max = 16;
+// An envelope without its body: names, ids and an error of a few sentences.
+inline constexpr size_t envelope_bytes = 8 * KiB;
+// The header frame of a call on the mesh socket.
+inline constexpr size_t mesh_header_bytes = 8 * KiB;
+inline constexpr size_t name_bytes = 128;
+
+// --- connections ---
+inline constexpr size_t connections_per_port_max = 1024;
+inline constexpr size_t connections_max = 16384;
+inline constexpr int listen_backlog = 4096;
+inline constexpr int64_t reconnect_min_ms = 100;
+inline constexpr int64_t reconnect_max_ms = 2000;
+
+// --- queues ---
+inline constexpr size_t calls_per_target_max = 256;
+inline constexpr size_t queued_bytes_per_target = 16 * MiB;
+// A client with more than this unanswered is not read from until some of it is answered.
+inline constexpr size_t client_open_calls_max = 1024;
+inline constexpr size_t client_open_bytes = 8 * MiB;
+// A stream whose peer does not read: above high its source is paused, below low it goes on.
+inline constexpr size_t stream_high_water_bytes = 1 * MiB;
+inline constexpr size_t stream_low_water_bytes = 256 * KiB;
+// Everything queued in one process.
+inline constexpr size_t process_queued_bytes = 64 * MiB;
+
+// --- time ---
+// Most agents give up after 5000 ms and a REQ socket that got no reply is stuck for good: answer before it.
+inline constexpr int64_t dropin_budget_ms = 4500;
+inline constexpr int64_t budget_ms_max = 300'000;
+// A call may wait this long for a connection to its target before it is NOT_SENT: callers learn of a dead process
+// within a second on the same host.
+inline constexpr int64_t connect_wait_ms = 800;
+// The callee's budget is this much shorter, so that its error, which knows more, arrives before the caller's.
+inline constexpr int64_t hop_margin_ms = 20;
+inline constexpr int64_t heartbeat_busy_ms = 500;
+inline constexpr int64_t heartbeat_dead_ms = 1500;
+inline constexpr int64_t heartbeat_idle_ms = 15'000;
+inline constexpr int64_t link_idle_close_ms = 60'000;
+inline constexpr int64_t drain_ms = 8000;
+// After its deadline a serial agent is given this long to come back before its connection is replaced.
+inline constexpr int64_t agent_abandon_ms = 30'000;
+
+// --- reading ---
+inline constexpr size_t read_block_bytes = 256 * KiB;
+// From here on the rest of a frame is read straight into its own block.
+inline constexpr size_t direct_read_bytes = 16 * KiB;
+
+static_assert(dropin_body_bytes <= message_bytes);
+static_assert(inline_body_bytes < bulk_body_bytes);
+static_assert(batch_bytes <= message_bytes);
+static_assert(reconnect_min_ms < reconnect_max_ms);
+static_assert(heartbeat_busy_ms < heartbeat_dead_ms);
+static_assert(stream_low_water_bytes < stream_high_water_bytes);
+static_assert(direct_read_bytes < read_block_bytes);
+
+}  // namespace mesh::limits

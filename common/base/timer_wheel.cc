@@ -1,0 +1,77 @@
+#include "common/base/timer_wheel.h"
+
+#include <algorithm>
+#include <bit>
+
+namespace mesh {
+
+void TimerWheel::set(uint32_t entry, Instant deadline) {
+  if (entry >= nodes_.size()) nodes_.resize(entry + 1);
+  if (nodes_[entry].mark != kNone) unlink(entry);
+  const int64_t tick = tick_of(deadline);
+  if (!started_ || size_ == 0 || tick < current_tick_) {
+    current_tick_ = started_ && size_ > 0 ? std::min(current_tick_, tick) : tick;
+    started_ = true;
+  }
+  const auto mark = static_cast<uint32_t>(static_cast<uint64_t>(tick) % kMarks);
+  Node& node = nodes_[entry];
+  node = {deadline, heads_[mark], kNone, mark};
+  if (node.next != kNone) nodes_[node.next].previous = entry;
+  heads_[mark] = entry;
+  occupied_[mark / 64] |= uint64_t{1} << (mark % 64);
+  ++size_;
+}
+
+void TimerWheel::clear(uint32_t entry) {
+  if (entry < nodes_.size() && nodes_[entry].mark != kNone) unlink(entry);
+}
+
+void TimerWheel::unlink(uint32_t entry) {
+  Node& node = nodes_[entry];
+  if (node.previous != kNone) {
+    nodes_[node.previous].next = node.next;
+  } else {
+    heads_[node.mark] = node.next;
+    if (node.next == kNone) occupied_[node.mark / 64] &= ~(uint64_t{1} << (node.mark % 64));
+  }
+  if (node.next != kNone) nodes_[node.next].previous = node.previous;
+  node = Node();
+  --size_;
+}
+
+Instant TimerWheel::next_deadline() const {
+  if (size_ == 0) return kNever;
+  const auto from = static_cast<uint64_t>(current_tick_) % kMarks;
+  for (uint64_t distance = 0; distance < kMarks;) {
+    const uint64_t mark = (from + distance) % kMarks;
+    const uint64_t word = occupied_[mark / 64] >> (mark % 64);
+    if (word == 0) {
+      distance += 64 - mark % 64;
+      continue;
+    }
+    distance += static_cast<uint64_t>(std::countr_zero(word));
+    // The end of the tick: everything at this mark of this lap is due then.
+    return Instant(kTick * (current_tick_ + static_cast<int64_t>(distance) + 1));
+  }
+  return kNever;
+}
+
+void TimerWheel::expire(Instant now, std::vector<uint32_t>& due) {
+  const int64_t now_tick = tick_of(now);
+  if (size_ == 0 || now_tick < current_tick_) return;
+  const int64_t laps_end = std::min(now_tick, current_tick_ + static_cast<int64_t>(kMarks) - 1);
+  for (int64_t tick = current_tick_; tick <= laps_end && size_ > 0; ++tick) {
+    uint32_t entry = heads_[static_cast<uint64_t>(tick) % kMarks];
+    while (entry != kNone) {
+      const uint32_t next = nodes_[entry].next;
+      if (nodes_[entry].deadline <= now) {
+        unlink(entry);
+        due.push_back(entry);
+      }
+      entry = next;
+    }
+  }
+  current_tick_ = now_tick;
+}
+
+}  // namespace mesh

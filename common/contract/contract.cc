@@ -1,0 +1,35 @@
+#include "common/contract/contract.h"
+
+#include <utility>
+
+#include "common/base/limits.h"
+
+namespace mesh::contract {
+namespace {
+
+// What `terms` leaves out stays as it is.
+void apply(const Declaration& terms, Terms& effective) {
+  effective.budget_ms = terms.budget_ms.value_or(effective.budget_ms);
+  effective.priority = terms.priority.value_or(effective.priority);
+  effective.max_bytes = terms.max_bytes.value_or(effective.max_bytes);
+}
+
+}  // namespace
+
+void Table::declare_service(std::string service, Declaration terms) { services_[std::move(service)].terms = terms; }
+
+void Table::declare_method(std::string service, std::string method, Declaration terms) {
+  services_[std::move(service)].methods[std::move(method)] = terms;
+}
+
+Terms Table::lookup(std::string_view service, std::string_view method) const {
+  Terms effective{limits::dropin_budget_ms, Priority::kNormal, limits::dropin_body_bytes};
+  const auto found = services_.find(service);
+  if (found == services_.end()) return effective;
+  apply(found->second.terms, effective);
+  const auto& methods = found->second.methods;
+  if (const auto declared = methods.find(method); declared != methods.end()) apply(declared->second, effective);
+  return effective;
+}
+
+}  // namespace mesh::contract

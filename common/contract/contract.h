@@ -1,0 +1,44 @@
+// What a method allows, as one validated table.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "common/base/priority.h"
+
+namespace mesh::contract {
+
+// Effective terms of a call; always complete.
+struct Terms {
+  int64_t budget_ms = 0;
+  Priority priority = Priority::kNormal;
+  uint64_t max_bytes = 0;  // of the request's body and of the reply's
+};
+
+// What one entry says; what it leaves out comes from the service's entry, then from the defaults.
+struct Declaration {
+  std::optional<int64_t> budget_ms;
+  std::optional<Priority> priority;
+  std::optional<uint64_t> max_bytes;
+};
+
+class Table {
+ public:
+  void declare_service(std::string service, Declaration terms);
+  void declare_method(std::string service, std::string method, Declaration terms);
+
+  // Method before service before defaults. Unknown names get the defaults.
+  Terms lookup(std::string_view service, std::string_view method) const;
+
+ private:
+  struct Service {
+    Declaration terms;
+    std::map<std::string, Declaration, std::less<>> methods;
+  };
+  std::map<std::string, Service, std::less<>> services_;
+};
+
+}  // namespace mesh::contract

@@ -1,0 +1,73 @@
+// A batch: what one turn of the loop has for one link, as one ZMTP message.
+//
+// Frame 0 is a header of 8 bytes and then, back to back, each envelope with its small body; a body above
+// limits::inline_body_bytes travels as a frame of its own, uncopied. proto/README.md has the layout and an exchange in hex.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "common/base/limits.h"
+#include "common/base/result.h"
+#include "common/base/slice.h"
+#include "common/wire/compression.h"
+#include "common/wire/envelope.h"
+
+namespace mesh::wire {
+
+// Collects envelopes and gives the frames of one message.
+class BatchEncoder {
+ public:
+  BatchEncoder();
+  ~BatchEncoder();
+  BatchEncoder(BatchEncoder&&) noexcept;
+  BatchEncoder& operator=(BatchEncoder&&) noexcept;
+
+  // Whether one more envelope with a body of `body_bytes` fits: bytes, envelopes and body frames are bounded.
+  // An empty batch takes any single envelope.
+  bool fits(size_t body_bytes) const;
+  // Adds one that fits. The strings it points to are not needed after the call; a body above limits::inline_body_bytes is
+  // kept by reference. Names must be at most limits::name_bytes long and parts must sum up to the body; a budget above
+  // limits::budget_ms_max counts as that, and of an error's texts only a few sentences travel.
+  void add(const Envelope& envelope);
+  bool empty() const;
+  size_t envelopes() const;
+  size_t bytes() const;  // uncompressed, of all frames; 0 when empty
+
+  // The frames to send, 1..limits::frames_per_message_max of them; the encoder is empty and reusable afterwards.
+  // `compressor` may be null: then nothing is compressed. The result is valid until the next add().
+  // Once no slice of them is kept elsewhere, the memory of frame 0 is used again for a later batch.
+  std::span<const Slice> seal(Compressor* compressor);
+  // Lets go of the frames sealed last and of all memory; for a link that has become quiet. No effect unless empty.
+  void shrink();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// Walks over the envelopes of one message.
+class BatchDecoder {
+ public:
+  BatchDecoder();
+  ~BatchDecoder();
+  BatchDecoder(BatchDecoder&&) noexcept;
+  BatchDecoder& operator=(BatchDecoder&&) noexcept;
+
+  // Begins with the frames of a message, which are kept as slices. INVALID if the header lies; TOO_LARGE if the declared
+  // size is over the limit. Errors name the rule that was broken; proto/README.md lists them.
+  Result<void> begin(std::span<const Slice> frames);
+  // The next envelope, null at the end. Strings, `hello` and `error` are valid until the next call of next() or begin(); the
+  // body keeps its block alive, which for a small one is that of the whole batch. INVALID or TOO_LARGE ends the batch: the
+  // connection that sent it should be closed. After the end no frame is held any more.
+  Result<const Envelope*> next();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace mesh::wire

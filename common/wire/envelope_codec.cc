@@ -1,0 +1,305 @@
+#include "common/wire/envelope_codec.h"
+
+#include <algorithm>
+
+#include "common/base/check.h"
+#include "common/base/limits.h"
+
+namespace mesh::wire {
+namespace {
+
+// Features that may not be ignored, of which this version knows none.
+constexpr uint32_t kCriticalKnown = 0;
+
+constexpr uint64_t kBudgetUsMax = static_cast<uint64_t>(limits::budget_ms_max) * 1000;
+
+// A few sentences; the rest of an error would not help anybody and must not fill a batch.
+constexpr size_t kErrorTextBytes = 2048;
+constexpr size_t kErrorHintBytes = 1024;
+
+// Tags, lengths and numbers of all flat fields, each at its longest.
+constexpr size_t kFlatBytesMax = 64;
+constexpr size_t kPartBytesMax = 5;
+constexpr size_t kHelloBytesMax = 64 + 2 * limits::name_bytes;
+constexpr size_t kErrorBytesMax = 32 + kErrorTextBytes + kErrorHintBytes + 4 * limits::name_bytes;
+static_assert(kFlatBytesMax + kPartBytesMax * limits::frames_per_message_max + kHelloBytesMax + kErrorBytesMax +
+                  2 * limits::name_bytes <= limits::envelope_bytes,
+              "what is written here must be accepted at the other end");
+
+namespace tag {
+
+constexpr uint8_t kKind = number_tag(1);
+constexpr uint8_t kCallId = number_tag(2);
+constexpr uint8_t kService = bytes_tag(3);
+constexpr uint8_t kMethod = bytes_tag(4);
+constexpr uint8_t kBudgetUs = number_tag(5);
+constexpr uint8_t kPriority = number_tag(6);
+constexpr uint8_t kCode = number_tag(7);
+constexpr uint8_t kError = bytes_tag(8);
+constexpr uint8_t kBodySize = number_tag(9);
+constexpr uint8_t kBodyOwnFrame = number_tag(10);
+constexpr uint8_t kBodyZstd = number_tag(11);
+constexpr uint8_t kPartSizes = bytes_tag(12);
+constexpr uint8_t kPartSize = number_tag(12);  // not packed: parsers must take both
+constexpr uint8_t kHello = bytes_tag(13);
+constexpr uint8_t kCritical = number_tag(14);
+
+}  // namespace tag
+
+// Its beginning, not cut within a character.
+std::string_view shortened(std::string_view text, size_t bytes_max) {
+  if (text.size() <= bytes_max) return text;
+  size_t size = bytes_max;
+  while (size > 0 && (static_cast<uint8_t>(text[size]) & 0xC0) == 0x80) --size;
+  return text.substr(0, size);
+}
+
+void encode_error(const Error& error, FieldWriter& writer) {
+  writer.bytes_unless_empty(bytes_tag(1), shortened(error.text, kErrorTextBytes));
+  writer.bytes_unless_empty(bytes_tag(2), shortened(error.service, limits::name_bytes));
+  writer.bytes_unless_empty(bytes_tag(3), shortened(error.hop, limits::name_bytes));
+  writer.bytes_unless_empty(bytes_tag(4), shortened(error.stage, limits::name_bytes));
+  writer.bytes_unless_empty(bytes_tag(5), shortened(error.rule, limits::name_bytes));
+  writer.bytes_unless_empty(bytes_tag(6), shortened(error.hint, kErrorHintBytes));
+}
+
+const Fault* decode_error(std::string_view bytes, Error& error) {
+  FieldReader reader(as_bytes(bytes));
+  while (!reader.done()) {
+    uint64_t tag = 0;
+    std::string_view text;
+    if (!reader.tag(tag)) return &fault::kEnvelopeBroken;
+    std::string* field = nullptr;
+    switch (tag) {
+      case bytes_tag(1): field = &error.text; break;
+      case bytes_tag(2): field = &error.service; break;
+      case bytes_tag(3): field = &error.hop; break;
+      case bytes_tag(4): field = &error.stage; break;
+      case bytes_tag(5): field = &error.rule; break;
+      case bytes_tag(6): field = &error.hint; break;
+      default: break;
+    }
+    if (!(field != nullptr ? reader.bytes(text) : reader.skip(tag))) return &fault::kEnvelopeBroken;
+    if (field != nullptr) *field = text;
+  }
+  return nullptr;
+}
+
+void encode_hello(const Hello& hello, FieldWriter& writer) {
+  MESH_CHECK(hello.host.size() <= limits::name_bytes && hello.sidecar.size() <= limits::name_bytes);
+  writer.number_unless_zero(number_tag(1), hello.version);
+  writer.number_unless_zero(number_tag(2), hello.epoch);
+  writer.number_unless_zero(number_tag(3), hello.features);
+  writer.number_unless_zero(number_tag(4), hello.batch_bytes);
+  writer.number_unless_zero(number_tag(5), hello.message_bytes);
+  writer.bytes_unless_empty(bytes_tag(6), hello.host);
+  writer.bytes_unless_empty(bytes_tag(7), hello.sidecar);
+  writer.number_unless_zero(number_tag(8), static_cast<uint64_t>(hello.lane));
+}
+
+const Fault* decode_hello(std::string_view bytes, Hello& hello) {
+  FieldReader reader(as_bytes(bytes));
+  uint64_t lane = static_cast<uint64_t>(hello.lane);
+  while (!reader.done()) {
+    uint64_t tag = 0;
+    uint64_t number = 0;
+    std::string_view text;
+    if (!reader.tag(tag)) return &fault::kEnvelopeBroken;
+    bool is_read = false;
+    switch (tag) {
+      case number_tag(1): is_read = reader.varint(number); hello.version = static_cast<uint32_t>(number); break;
+      case number_tag(2): is_read = reader.varint(hello.epoch); break;
+      case number_tag(3): is_read = reader.varint(hello.features); break;
+      case number_tag(4): is_read = reader.varint(hello.batch_bytes); break;
+      case number_tag(5): is_read = reader.varint(hello.message_bytes); break;
+      case bytes_tag(6): is_read = reader.bytes(text); hello.host = text; break;
+      case bytes_tag(7): is_read = reader.bytes(text); hello.sidecar = text; break;
+      case number_tag(8): is_read = reader.varint(lane); break;
+      default: is_read = reader.skip(tag);
+    }
+    if (!is_read) return &fault::kEnvelopeBroken;
+    if (text.size() > limits::name_bytes) return &fault::kName;
+  }
+  if (static_cast<uint32_t>(lane) > static_cast<uint32_t>(Lane::kBulk)) return &fault::kHello;
+  hello.lane = static_cast<Lane>(lane);
+  return nullptr;
+}
+
+uint64_t sum_of(const std::vector<uint32_t>& sizes) {
+  uint64_t sum = 0;
+  for (const uint32_t size : sizes) sum += size;
+  return sum;
+}
+
+const Fault* decode_part_sizes(std::string_view packed, std::vector<uint32_t>& sizes) {
+  FieldReader reader(as_bytes(packed));
+  while (!reader.done()) {
+    uint64_t size = 0;
+    if (!reader.varint(size)) return &fault::kEnvelopeBroken;
+    if (sizes.size() == limits::frames_per_message_max) return &fault::kParts;
+    sizes.push_back(static_cast<uint32_t>(size));
+  }
+  return nullptr;
+}
+
+// A new one is empty, but keeps the memory of the last.
+void reset(DecodedEnvelope& decoded) {
+  Envelope& envelope = decoded.envelope;
+  std::vector<uint32_t> part_sizes = std::move(envelope.part_sizes);
+  part_sizes.clear();
+  envelope = Envelope();
+  envelope.part_sizes = std::move(part_sizes);
+  decoded.body_size = 0;
+  decoded.body_own_frame = false;
+  decoded.body_zstd = false;
+}
+
+// Numbers whose meaning is judged only after all fields were read: the last one of a kind counts.
+struct Numbers {
+  uint64_t kind = 0;
+  uint64_t priority = static_cast<uint64_t>(Priority::kNormal);
+  uint64_t code = 0;
+  uint64_t critical = 0;
+  bool has_error = false;
+};
+
+// Enumerations and uint32 are the low 32 bits of their varint, as protobuf has it.
+uint32_t low(uint64_t number) { return static_cast<uint32_t>(number); }
+
+const Fault* read_fields(ByteView bytes, DecodedEnvelope& decoded, Numbers& numbers) {
+  Envelope& envelope = decoded.envelope;
+  FieldReader reader(bytes);
+  while (!reader.done()) {
+    uint64_t tag = 0;
+    uint64_t number = 0;
+    std::string_view nested;
+    const Fault* broken = nullptr;
+    bool is_read = false;
+    if (!reader.tag(tag)) return &fault::kEnvelopeBroken;
+    switch (tag) {
+      case tag::kKind: is_read = reader.varint(numbers.kind); break;
+      case tag::kCallId: is_read = reader.varint(envelope.call_id); break;
+      case tag::kService: is_read = reader.bytes(envelope.service); break;
+      case tag::kMethod: is_read = reader.bytes(envelope.method); break;
+      case tag::kBudgetUs: is_read = reader.varint(envelope.budget_us); break;
+      case tag::kPriority: is_read = reader.varint(numbers.priority); break;
+      case tag::kCode: is_read = reader.varint(numbers.code); break;
+      case tag::kBodySize: is_read = reader.varint(decoded.body_size); break;
+      case tag::kCritical: is_read = reader.varint(numbers.critical); break;
+      case tag::kBodyOwnFrame:
+        is_read = reader.varint(number);
+        decoded.body_own_frame = number != 0;
+        break;
+      case tag::kBodyZstd:
+        is_read = reader.varint(number);
+        decoded.body_zstd = number != 0;
+        break;
+      case tag::kPartSizes:
+        is_read = reader.bytes(nested);
+        broken = decode_part_sizes(nested, envelope.part_sizes);
+        break;
+      case tag::kPartSize:
+        is_read = reader.varint(number);
+        if (envelope.part_sizes.size() == limits::frames_per_message_max) return &fault::kParts;
+        envelope.part_sizes.push_back(low(number));
+        break;
+      case tag::kError:
+        is_read = reader.bytes(nested);
+        if (!numbers.has_error) decoded.error = Error();
+        numbers.has_error = true;
+        broken = decode_error(nested, decoded.error);
+        break;
+      case tag::kHello:
+        is_read = reader.bytes(nested);
+        if (envelope.hello == nullptr) decoded.hello = Hello{.version = 0, .host = {}, .sidecar = {}};
+        envelope.hello = &decoded.hello;
+        broken = decode_hello(nested, decoded.hello);
+        break;
+      default: is_read = reader.skip(tag);
+    }
+    if (!is_read) return &fault::kEnvelopeBroken;
+    if (broken != nullptr) return broken;
+  }
+  return nullptr;
+}
+
+const Fault* judge_body(const DecodedEnvelope& decoded) {
+  const Envelope& envelope = decoded.envelope;
+  const bool may_have_body = envelope.kind == Kind::kRequest || envelope.kind == Kind::kReply;
+  if (!may_have_body && (decoded.body_size != 0 || decoded.body_own_frame)) return &fault::kBodyUnexpected;
+  if (decoded.body_size > limits::message_bytes) return &fault::kBodyTooLarge;
+  if (decoded.body_zstd && !decoded.body_own_frame) return &fault::kBodyZstd;
+  if (envelope.part_sizes.empty()) return nullptr;
+  return sum_of(envelope.part_sizes) == decoded.body_size ? nullptr : &fault::kParts;
+}
+
+}  // namespace
+
+size_t encoded_bytes_bound(const Envelope& envelope) {
+  size_t bound = kFlatBytesMax + envelope.service.size() + envelope.method.size();
+  bound += kPartBytesMax * envelope.part_sizes.size();
+  if (envelope.error != nullptr) bound += kErrorBytesMax;
+  if (envelope.hello != nullptr) bound += kHelloBytesMax;
+  return bound;
+}
+
+void encode_envelope(const Envelope& envelope, bool body_own_frame, FieldWriter& writer) {
+  MESH_CHECK(envelope.service.size() <= limits::name_bytes && envelope.method.size() <= limits::name_bytes);
+  MESH_CHECK(envelope.part_sizes.size() <= limits::frames_per_message_max);
+  MESH_CHECK(envelope.part_sizes.empty() || sum_of(envelope.part_sizes) == envelope.body.size());
+  writer.number(tag::kKind, static_cast<uint64_t>(envelope.kind));
+  writer.number_unless_zero(tag::kCallId, envelope.call_id);
+  writer.bytes_unless_empty(tag::kService, envelope.service);
+  writer.bytes_unless_empty(tag::kMethod, envelope.method);
+  writer.number_unless_zero(tag::kBudgetUs, std::min(envelope.budget_us, kBudgetUsMax));
+  if (envelope.priority != Priority::kNormal) writer.number(tag::kPriority, static_cast<uint64_t>(envelope.priority));
+  writer.number_unless_zero(tag::kCode, static_cast<uint64_t>(envelope.code));
+  if (envelope.error != nullptr) {
+    writer.tag(tag::kError);
+    writer.with_length([&] { encode_error(*envelope.error, writer); });
+  }
+  writer.number_unless_zero(tag::kBodySize, envelope.body.size());
+  if (!envelope.part_sizes.empty()) {
+    writer.tag(tag::kPartSizes);
+    writer.with_length([&] {
+      for (const uint32_t size : envelope.part_sizes) writer.varint(size);
+    });
+  }
+  if (envelope.hello != nullptr) {
+    writer.tag(tag::kHello);
+    writer.with_length([&] { encode_hello(*envelope.hello, writer); });
+  }
+  if (body_own_frame) {
+    writer.number(tag::kBodyOwnFrame, 1);
+    writer.number(tag::kBodyZstd, 0);
+  }
+}
+
+const Fault* decode_envelope(ByteView bytes, DecodedEnvelope& decoded) {
+  reset(decoded);
+  Envelope& envelope = decoded.envelope;
+  Numbers numbers;
+  if (const Fault* broken = read_fields(bytes, decoded, numbers)) return broken;
+
+  // First of all: an unknown feature may change the meaning of the rest.
+  if ((low(numbers.critical) & ~kCriticalKnown) != 0) return &fault::kUnknownCritical;
+  const uint32_t kind = low(numbers.kind);
+  if (kind < static_cast<uint32_t>(Kind::kHello) || kind > static_cast<uint32_t>(Kind::kDraining)) return &fault::kKind;
+  envelope.kind = static_cast<Kind>(kind);
+  if (low(numbers.priority) > static_cast<uint32_t>(Priority::kBatch)) return &fault::kPriority;
+  envelope.priority = static_cast<Priority>(numbers.priority);
+  if (low(numbers.code) >= static_cast<uint32_t>(kCodeCount)) return &fault::kCode;
+  envelope.code = static_cast<Code>(numbers.code);
+  if (std::max(envelope.service.size(), envelope.method.size()) > limits::name_bytes) return &fault::kName;
+  if (envelope.budget_us > kBudgetUsMax) return &fault::kBudget;
+  if ((envelope.kind == Kind::kHello) != (envelope.hello != nullptr)) return &fault::kHello;
+
+  if (envelope.kind == Kind::kReply && envelope.code != Code::kOk) {
+    if (!numbers.has_error) decoded.error = Error();
+    decoded.error.code = envelope.code;
+    envelope.error = &decoded.error;
+  }
+  return judge_body(decoded);
+}
+
+}  // namespace mesh::wire

@@ -1,0 +1,35 @@
+// What callers outside the mesh see: the JSON error, and the header frame of the mesh socket.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "common/base/code.h"
+#include "common/base/priority.h"
+#include "common/base/result.h"
+#include "common/base/slice.h"
+
+namespace mesh::wire {
+
+// The error as an existing JSON agent understands it, in both of their dialects:
+// {"status":"error","error":…,"message":…,"code":…,"mesh":{"service","hop","stage","rule","hint"}}
+std::string reply_for(const Error& error);
+
+// The header frame of a call on the mesh socket.
+struct MeshHeader {
+  std::string service;
+  std::string method;
+  std::string id;  // echoed in the reply
+  std::optional<int64_t> budget_ms;
+  std::optional<Priority> priority;
+  bool is_json = false;  // the reply's header is written in the same format
+};
+
+// JSON when it begins with '{', else protobuf. INVALID with the field's name if it cannot be read; depth and size are bounded.
+Result<MeshHeader> decode_mesh_header(ByteView frame);
+
+// The reply's header: id, code, and for errors the same fields as in reply_for.
+std::string encode_mesh_reply(const MeshHeader& request, Code code, const Error* error);
+
+}  // namespace mesh::wire

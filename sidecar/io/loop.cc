@@ -1,0 +1,211 @@
+#include "sidecar/io/loop.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include <cstring>
+
+#include "common/base/check.h"
+#include "common/base/limits.h"
+#include "sidecar/io/uv_stream.h"
+
+namespace mesh::io {
+
+struct Loop::Handles {
+  struct Signal {
+    uv_signal_t handle;
+    std::function<void()> handler;
+  };
+  uv_loop_t loop;
+  uv_timer_t timer;
+  uv_prepare_t prepare;
+  StreamShared shared;
+  std::vector<std::unique_ptr<Signal>> signals;
+};
+
+namespace {
+
+// A listening socket; it hands accepted streams to its observer.
+class UvListener final : public Listener {
+ public:
+  UvListener(StreamShared& shared, UvHandle* handle, AcceptObserver& observer, std::string path)
+      : shared_(shared), handle_(handle), observer_(observer), path_(std::move(path)) {
+    handle_->any.data = this;
+  }
+  ~UvListener() override {
+    handle_->any.data = handle_;
+    handle_->close();
+    if (!path_.empty()) unlink(path_.c_str());
+  }
+
+  int begin() { return uv_listen(&handle_->stream, limits::listen_backlog, on_connection); }
+
+ private:
+  static void on_connection(uv_stream_t* server, int status) {
+    auto* self = static_cast<UvListener*>(server->data);
+    if (status != 0) return;
+    UvHandle* accepted = UvHandle::open(self->shared_.loop, self->handle_->is_pipe);
+    if (uv_accept(server, &accepted->stream) != 0) {
+      accepted->close();
+      return;
+    }
+    auto stream = std::make_unique<UvStream>(self->shared_, accepted);
+    UvStream* raw = stream.get();
+    StreamObserver* observer = self->observer_.on_accepted(std::move(stream));
+    if (observer == nullptr) return;  // refused: the stream is gone
+    raw->set_observer(observer);
+    raw->begin_reading();
+  }
+
+  StreamShared& shared_;
+  UvHandle* handle_;
+  AcceptObserver& observer_;
+  std::string path_;
+};
+
+Error listen_error(const Endpoint& endpoint, int status) {
+  Error error;
+  error.code = Code::kInternal;
+  error.rule = "listen";
+  error.text = "cannot listen on " + endpoint.text + ": " + uv_strerror(status);
+  if (status == UV_EADDRINUSE) error.hint = "another process has this address; stop it or choose another port";
+  if (status == UV_EADDRNOTAVAIL) error.hint = "this host has no such address; see `ip address`";
+  if (status == UV_EACCES) error.hint = "check the permissions of the directory, or use a port above 1023";
+  return error;
+}
+
+// A socket file that nobody answers on was left by a process that died.
+void remove_stale_socket(const std::string& path) {
+  struct stat info {};
+  if (lstat(path.c_str(), &info) != 0 || !S_ISSOCK(info.st_mode)) return;
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return;
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::strncpy(address.sun_path, path.c_str(), sizeof(address.sun_path) - 1);
+  if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 && errno == ECONNREFUSED) {
+    unlink(path.c_str());
+  }
+  close(fd);
+}
+
+}  // namespace
+
+Loop::Loop() : handles_(std::make_unique<Handles>()) {
+  Handles& h = *handles_;
+  MESH_CHECK(uv_loop_init(&h.loop) == 0);
+  uv_timer_init(&h.loop, &h.timer);
+  uv_prepare_init(&h.loop, &h.prepare);
+  h.timer.data = this;
+  h.prepare.data = this;
+  h.shared.loop = &h.loop;
+  uv_prepare_start(&h.prepare, [](uv_prepare_t* prepare) { static_cast<Loop*>(prepare->data)->end_turn(); });
+  uv_unref(reinterpret_cast<uv_handle_t*>(&h.prepare));
+}
+
+Loop::~Loop() {
+  Handles& h = *handles_;
+  uv_close(reinterpret_cast<uv_handle_t*>(&h.timer), nullptr);
+  uv_close(reinterpret_cast<uv_handle_t*>(&h.prepare), nullptr);
+  for (auto& signal : h.signals) uv_close(reinterpret_cast<uv_handle_t*>(&signal->handle), nullptr);
+  uv_run(&h.loop, UV_RUN_DEFAULT);  // close callbacks
+  MESH_CHECK(uv_loop_close(&h.loop) == 0);
+}
+
+void Loop::run() { uv_run(&handles_->loop, UV_RUN_DEFAULT); }
+
+void Loop::stop() { uv_stop(&handles_->loop); }
+
+void Loop::on_signal(int signum, std::function<void()> handler) {
+  auto signal = std::make_unique<Handles::Signal>();
+  uv_signal_init(&handles_->loop, &signal->handle);
+  signal->handler = std::move(handler);
+  signal->handle.data = signal.get();
+  uv_signal_start(
+      &signal->handle,
+      [](uv_signal_t* handle, int) { static_cast<Handles::Signal*>(handle->data)->handler(); }, signum);
+  uv_unref(reinterpret_cast<uv_handle_t*>(&signal->handle));
+  handles_->signals.push_back(std::move(signal));
+}
+
+Instant Loop::now() {
+  if (!now_known_) {
+    now_ = Instant(Duration(static_cast<int64_t>(uv_hrtime())));
+    now_known_ = true;
+  }
+  return now_;
+}
+
+void Loop::end_turn() {
+  StreamShared& shared = handles_->shared;
+  if (observer_ != nullptr) observer_->on_turn_ending();
+  for (size_t i = 0; i < shared.to_flush.size(); ++i) shared.to_flush[i]->flush_marked();
+  shared.to_flush.clear();
+  for (size_t i = 0; i < shared.to_resume.size(); ++i) shared.to_resume[i]->resume_turn();
+  shared.to_resume.clear();
+  // An observer told of its end may close others, which take themselves off the list.
+  while (!shared.to_fail.empty()) {
+    UvStream* failed = shared.to_fail.back();
+    shared.to_fail.pop_back();
+    failed->fail_turn();
+  }
+  now_known_ = false;
+}
+
+void Loop::arm_timer(Instant when) {
+  uv_timer_t* timer = &handles_->timer;
+  // Waking too early is harmless and rare; moving the timer for each call is neither.
+  if (armed_ <= when) return;
+  armed_ = when;
+  const int64_t wait_ms = std::max<int64_t>(0, to_ms_up(when - now()));
+  uv_timer_start(
+      timer,
+      [](uv_timer_t* fired) {
+        auto* self = static_cast<Loop*>(fired->data);
+        self->armed_ = kNever;
+        if (self->observer_ != nullptr) self->observer_->on_timer();
+      },
+      static_cast<uint64_t>(wait_ms), 0);
+}
+
+Result<std::unique_ptr<Listener>> Loop::listen(const Endpoint& endpoint, uint32_t mode, AcceptObserver& observer) {
+  StreamShared& shared = handles_->shared;
+  UvHandle* handle = UvHandle::open(shared.loop, endpoint.is_ipc);
+  int status = 0;
+  if (endpoint.is_ipc) {
+    remove_stale_socket(endpoint.address);
+    // Nobody may connect between bind and chmod.
+    const mode_t before = umask(0777 & ~static_cast<mode_t>(mode));
+    status = uv_pipe_bind(&handle->pipe, endpoint.address.c_str());
+    umask(before);
+  } else {
+    sockaddr_storage address{};
+    status = uv_ip4_addr(endpoint.address.c_str(), endpoint.port, reinterpret_cast<sockaddr_in*>(&address));
+    if (status != 0) {
+      status = uv_ip6_addr(endpoint.address.c_str(), endpoint.port, reinterpret_cast<sockaddr_in6*>(&address));
+    }
+    if (status == 0) status = uv_tcp_bind(&handle->tcp, reinterpret_cast<const sockaddr*>(&address), 0);
+  }
+  if (status != 0) {
+    handle->close();
+    return Unexpected(listen_error(endpoint, status));
+  }
+  auto listener =
+      std::make_unique<UvListener>(shared, handle, observer, endpoint.is_ipc ? endpoint.address : std::string());
+  // libuv reports an address in use only here.
+  if (status = listener->begin(); status != 0) return Unexpected(listen_error(endpoint, status));
+  return listener;
+}
+
+std::unique_ptr<Stream> Loop::connect(const Endpoint& endpoint, StreamObserver& observer) {
+  auto stream = std::make_unique<UvStream>(handles_->shared, UvHandle::open(handles_->shared.loop, endpoint.is_ipc));
+  stream->set_observer(&observer);
+  stream->begin_connect(endpoint);
+  return stream;
+}
+
+}  // namespace mesh::io

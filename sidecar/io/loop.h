@@ -1,0 +1,49 @@
+// The one place that talks to the kernel about sockets and time: a Transport on libuv.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "common/base/transport.h"
+
+struct uv_loop_s;
+
+namespace mesh::io {
+
+class UvStream;
+
+class Loop final : public Transport {
+ public:
+  Loop();
+  ~Loop() override;
+  Loop(const Loop&) = delete;
+  Loop& operator=(const Loop&) = delete;
+
+  // Must be set before run() and outlive it.
+  void set_turn_observer(TurnObserver* observer) { observer_ = observer; }
+  // Runs until stop(), or until nothing is open.
+  void run();
+  void stop();
+  // Calls `handler` in a turn of the loop whenever the process gets this signal.
+  void on_signal(int signum, std::function<void()> handler);
+
+  Instant now() override;
+  void arm_timer(Instant when) override;
+  Result<std::unique_ptr<Listener>> listen(const Endpoint& endpoint, uint32_t mode, AcceptObserver& observer) override;
+  std::unique_ptr<Stream> connect(const Endpoint& endpoint, StreamObserver& observer) override;
+
+ private:
+  friend class UvStream;
+  struct Handles;
+  void end_turn();
+
+  std::unique_ptr<Handles> handles_;
+  TurnObserver* observer_ = nullptr;
+  bool now_known_ = false;
+  Instant now_{};
+  Instant armed_ = kNever;
+};
+
+}  // namespace mesh::io

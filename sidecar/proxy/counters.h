@@ -1,0 +1,48 @@
+// What the sidecar counts. The names are what an operator sees; they never carry a value from outside.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "common/base/code.h"
+
+namespace mesh::proxy {
+
+enum class Counter : uint8_t {
+  kRequests,            // calls begun by local agents
+  kPeerRequests,        // calls that came from other sidecars
+  kDelivered,           // handed to an agent of ours
+  kLateReplies,         // came after their call had ended: dropped
+  kRetriesAfterNotSent, // went to another instance
+  kCallerGone,          // the caller closed its socket before the answer
+  kStuckPeersFreed,     // REQ sockets that waited for a reply of a process before this one
+  kBatchesSent,
+  kEnvelopesSent,
+  kBatchesReceived,
+  kEnvelopesReceived,
+  kLinksOpened,
+  kLinksLost,
+  kAgentConnects,
+  kAgentLosses,
+  kClientConnects,
+  kClientRefusals,      // over the limit of connections
+  kProtocolErrors,      // a client, peer or agent that broke ZMTP or the wire format, and was closed
+  kHandshakeTimeouts,
+  kOversizeBodies,
+  kCount,
+};
+
+struct Counters {
+  std::array<uint64_t, static_cast<size_t>(Counter::kCount)> values{};
+  std::array<uint64_t, kCodeCount> results{};  // terminal results given to local callers, by code
+
+  void add(Counter counter, uint64_t count = 1) { values[static_cast<size_t>(counter)] += count; }
+  uint64_t operator[](Counter counter) const { return values[static_cast<size_t>(counter)]; }
+};
+
+// e.g. "late_replies".
+std::string_view to_string(Counter counter);
+
+}  // namespace mesh::proxy

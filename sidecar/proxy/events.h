@@ -1,0 +1,172 @@
+// What the engine is told (past tense) and what it asks for (imperative). Actions carry no decision: the driver only
+// does them.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "common/base/code.h"
+#include "common/base/priority.h"
+#include "common/base/slice.h"
+#include "common/base/instant.h"
+#include "common/wire/envelope.h"
+#include "common/wire/message.h"
+
+namespace mesh::proxy {
+
+// Numbers that the driver gave to connections; never used twice.
+using ClientId = uint64_t;
+using LinkId = uint64_t;  // an accepted connection of a peer
+// Positions in SidecarConfig::agents and ::peers.
+using AgentIndex = uint32_t;
+using PeerIndex = uint32_t;
+using ServiceIndex = uint32_t;
+
+// A body, and the sizes of its parts if it came as several frames.
+struct Payload {
+  Slice body;
+  std::vector<uint32_t> part_sizes;
+};
+
+// How an answer finds its way back into the socket that asked.
+struct ReturnPath {
+  ClientId client = 0;
+  bool delimited = false;    // the request had an empty delimiter frame, as REQ sockets write it
+  std::vector<Slice> route;  // frames before the delimiter
+  std::unique_ptr<wire::MeshHeader> header;  // only for calls over the mesh socket
+};
+
+// How a call ended: a body for kOk, else an error.
+struct Outcome {
+  Code code = Code::kOk;
+  std::unique_ptr<Error> error;
+  Payload payload;
+};
+
+// --- events ---
+
+struct AgentRequested {  // a local agent asked for something
+  ReturnPath path;
+  std::string_view service;
+  std::string_view method;
+  int64_t budget_ms = 0;
+  Priority priority = Priority::kNormal;
+  uint64_t max_bytes = 0;
+  uint64_t dropped_bytes = 0;  // of a body too large to keep
+  Payload payload;
+};
+
+struct ClientClosed {
+  ClientId client;
+};
+
+struct PeerRequested {
+  LinkId link;
+  uint64_t call_id;
+  std::string_view service;
+  std::string_view method;
+  Duration budget;
+  Priority priority;
+  Payload payload;
+};
+
+struct PeerCancelled {
+  LinkId link;
+  uint64_t call_id;
+};
+
+struct PeerReplied {
+  PeerIndex peer;
+  uint64_t call_id;
+  Outcome outcome;
+};
+
+struct LinkClosed {  // an accepted connection of a peer ended
+  LinkId link;
+};
+
+struct PeerConnected {
+  PeerIndex peer;
+  wire::Lane lane;
+};
+
+struct PeerLost {  // a connection to a peer ended, or could not be made
+  PeerIndex peer;
+  wire::Lane lane;
+  std::vector<uint64_t> not_sent;  // calls of which the peer certainly has nothing whole
+  std::vector<uint64_t> waiting;   // calls that still wait for a connection
+};
+
+struct PeerDraining {
+  PeerIndex peer;
+};
+
+struct AgentConnected {
+  AgentIndex agent;
+};
+
+struct AgentReplied {
+  AgentIndex agent;
+  uint64_t call_id;  // 0 where the agent's frames carry none
+  uint64_t dropped_bytes = 0;
+  Payload payload;
+};
+
+struct AgentLost {
+  AgentIndex agent;
+  std::vector<uint64_t> not_sent;  // delivered calls of which the agent certainly has nothing whole
+};
+
+struct DrainRequested {};
+
+// --- actions ---
+
+struct ReplyToAgent {
+  ReturnPath path;
+  Outcome outcome;
+};
+
+struct SendToPeer {
+  PeerIndex peer;
+  wire::Lane lane;
+  uint64_t call_id;
+  std::string_view service;  // the configuration's own strings: they outlive every queue
+  std::string method;
+  Instant deadline;
+  Priority priority;
+  Payload payload;
+};
+
+struct CancelAtPeer {  // taken out of the queue, or told to the peer if it was sent
+  PeerIndex peer;
+  wire::Lane lane;
+  uint64_t call_id;
+};
+
+struct SendReply {
+  LinkId link;
+  uint64_t call_id;
+  Outcome outcome;
+};
+
+struct DeliverToAgent {
+  AgentIndex agent;
+  uint64_t call_id;
+  Payload payload;
+};
+
+struct ReplaceAgentConnection {  // what it still owes will never be matched to anything else
+  AgentIndex agent;
+};
+
+struct TellPeersDraining {};
+
+using Action = std::variant<ReplyToAgent, SendToPeer, CancelAtPeer, SendReply, DeliverToAgent, ReplaceAgentConnection,
+                            TellPeersDraining>;
+using Actions = std::vector<Action>;
+
+}  // namespace mesh::proxy

@@ -1,0 +1,324 @@
+#include "sidecar/proxy/inbound.h"
+
+#include <algorithm>
+#include <string>
+
+namespace mesh::proxy {
+
+Inbound::Inbound(const SidecarConfig& config, Services& services, Counters& counters, const Rejector& rejector)
+    : config_(config), services_(services), counters_(counters), rejector_(rejector), agents_(config.agents.size()) {}
+
+void Inbound::on(PeerRequested event, Instant now, Actions& out) {
+  counters_.add(Counter::kPeerRequests);
+  const Origin origin{event.link, event.call_id};
+  const auto service = services_.find(event.service);
+  if (!service || services_[*service].agents.empty()) {
+    answer(origin,
+           rejector_.reject(Code::kNoRoute, event.service, "admission", "service_not_here",
+                            "no agent of this sidecar serves '" + std::string(event.service) + "'",
+                            "the configurations of the two hosts disagree: compare their peers and agents"),
+           out);
+    return;
+  }
+  accept({.origin = origin,
+          .service = *service,
+          .method = event.method,
+          .deadline = now + event.budget,
+          .priority = event.priority,
+          .payload = std::move(event.payload)},
+         now, out);
+}
+
+AgentIndex Inbound::pick_agent(const Service& service) const {
+  const auto load = [this](AgentIndex index) {
+    const Agent& agent = agents_[index];
+    return std::make_tuple(!agent.connected, agent.working + agent.queue.size());
+  };
+  return *std::min_element(service.agents.begin(), service.agents.end(),
+                           [&](AgentIndex a, AgentIndex b) { return load(a) < load(b); });
+}
+
+void Inbound::accept(InboundRequest request, Instant now, Actions& out) {
+  const Service& service = services_[request.service];
+  const auto reject = [&](Code code, std::string_view rule, std::string text, std::string_view hint) {
+    answer(request.origin, rejector_.reject(code, service.name, "admission", rule, std::move(text), hint), out);
+  };
+  if (draining_) {
+    return reject(Code::kDraining, "draining", "this sidecar is shutting down", "ask again: another instance or its successor answers");
+  }
+  if (request.deadline <= now) {
+    return reject(Code::kDeadline, "deadline_passed", "the call's time was used up before it arrived",
+                  "raise budget_ms, or find out where the time went");
+  }
+  const contract::Terms terms = services_.terms(request.service, request.method);
+  const uint64_t bytes = request.payload.body.size();
+  if (bytes > terms.max_bytes) {
+    return reject(Code::kTooLarge, "request_bytes",
+                  "the body has " + std::to_string(bytes) + " bytes, the service takes " + std::to_string(terms.max_bytes),
+                  "raise max_bytes in the contract of the service on both hosts");
+  }
+  const AgentIndex index = pick_agent(service);
+  Agent& agent = agents_[index];
+  const AgentConfig& agent_config = config_.agents[index];
+  if (agent.working + agent.queue.size() >= config_.limits.calls_per_target_max ||
+      agent.queued_bytes + bytes > config_.limits.queued_bytes_per_target) {
+    return reject(Code::kOverloaded, "queue_full", "the queue in front of agent '" + agent_config.name + "' is full",
+                  "ask again after some 100 ms, ask less often, or run another instance");
+  }
+  if (queued_bytes_ + bytes > config_.limits.process_queued_bytes) {
+    return reject(Code::kOverloaded, "memory", "this sidecar holds as many queued bytes as it may",
+                  "ask again after some 100 ms, or raise limits.process_queued_bytes");
+  }
+  Call call{.origin = request.origin,
+            .service = request.service,
+            .agent = index,
+            .priority = request.priority,
+            .deadline = request.deadline,
+            .connect_by = std::min(request.deadline, now + milliseconds(limits::connect_wait_ms)),
+            .max_bytes = terms.max_bytes,
+            .bytes = bytes,
+            .payload = std::move(request.payload)};
+  ++live_;
+  queued_bytes_ += bytes;
+  const Instant wake_at = agent.connected ? call.deadline : call.connect_by;
+  const uint64_t id = calls_.open(std::move(call), wake_at);
+  Call& opened = *calls_.find(id);
+  if (agent.connected && agent.working < agent_config.in_flight && agent.queue.empty()) {
+    deliver(id, opened, out);
+    return;
+  }
+  opened.payload.body = opened.payload.body.compact();
+  agent.queue.emplace(opened.priority, opened.deadline, id);
+  agent.queued_bytes += bytes;
+}
+
+void Inbound::deliver(uint64_t id, Call& call, Actions& out) {
+  Agent& agent = agents_[call.agent];
+  call.state = State::kDelivered;
+  ++agent.working;
+  if (!config_.agents[call.agent].correlate) agent.sole = id;
+  queued_bytes_ -= call.bytes;
+  counters_.add(Counter::kDelivered);
+  out.push_back(DeliverToAgent{.agent = call.agent, .call_id = id, .payload = std::move(call.payload)});
+}
+
+void Inbound::unqueue(uint64_t id, Call& call) {
+  Agent& agent = agents_[call.agent];
+  agent.queue.erase({call.priority, call.deadline, id});
+  agent.queued_bytes -= call.bytes;
+}
+
+void Inbound::pump(AgentIndex index, Instant now, Actions& out) {
+  Agent& agent = agents_[index];
+  while (agent.connected && agent.working < config_.agents[index].in_flight && !agent.queue.empty()) {
+    const uint64_t id = std::get<2>(*agent.queue.begin());
+    Call& call = *calls_.find(id);
+    if (call.deadline <= now) {
+      expire(id, now, out);
+      continue;
+    }
+    unqueue(id, call);
+    deliver(id, call, out);
+  }
+}
+
+void Inbound::answer(const Origin& origin, Outcome outcome, Actions& out) {
+  if (origin.link == 0) {
+    local_outcomes_.emplace_back(origin.call_id, std::move(outcome));
+  } else {
+    out.push_back(SendReply{.link = origin.link, .call_id = origin.call_id, .outcome = std::move(outcome)});
+  }
+}
+
+// Ends a queued or delivered call; the agent's slot is the caller's affair.
+void Inbound::finish(uint64_t id, Outcome outcome, Actions& out) {
+  const Call call = calls_.close(id);
+  --live_;
+  if (call.state == State::kQueued) queued_bytes_ -= call.bytes;
+  answer(call.origin, std::move(outcome), out);
+}
+
+void Inbound::on(AgentReplied event, Instant now, Actions& out) {
+  Agent& agent = agents_[event.agent];
+  const uint64_t id = config_.agents[event.agent].correlate ? event.call_id : agent.sole;
+  Call* call = calls_.find(id);
+  if (call == nullptr || call->agent != event.agent || call->state == State::kQueued) {
+    counters_.add(Counter::kLateReplies);
+    return;
+  }
+  --agent.working;
+  agent.sole = 0;
+  if (call->state == State::kAbandoned) {
+    counters_.add(Counter::kLateReplies);
+    calls_.close(id);
+  } else if (event.dropped_bytes > 0 || event.payload.body.size() > call->max_bytes) {
+    counters_.add(Counter::kOversizeBodies);
+    const uint64_t bytes = event.payload.body.size() + event.dropped_bytes;
+    finish(id,
+           rejector_.reject(Code::kTooLarge, services_[call->service].name, "agent", "reply_bytes",
+                            "the agent's reply has " + std::to_string(bytes) + " bytes, the service may give " +
+                                std::to_string(call->max_bytes),
+                            "raise max_bytes in the contract of the service; the agent has done the work"),
+           out);
+  } else {
+    finish(id, Outcome{.code = Code::kOk, .error = nullptr, .payload = std::move(event.payload)}, out);
+  }
+  pump(event.agent, now, out);
+}
+
+void Inbound::on(const AgentConnected& event, Instant now, Actions& out) {
+  Agent& agent = agents_[event.agent];
+  counters_.add(Counter::kAgentConnects);
+  agent.connected = true;
+  agent.was_connected = true;
+  for (const auto& [priority, deadline, id] : agent.queue) calls_.set_deadline(id, deadline);
+  pump(event.agent, now, out);
+}
+
+void Inbound::on(const AgentLost& event, Instant now, Actions& out) {
+  Agent& agent = agents_[event.agent];
+  if (agent.connected) counters_.add(Counter::kAgentLosses);
+  agent.connected = false;
+  agent.working = 0;
+  agent.sole = 0;
+  const std::string& name = config_.agents[event.agent].name;
+  std::vector<uint64_t> lost;
+  calls_.for_each([&](uint64_t id, const Call& call) {
+    if (call.agent == event.agent && call.state != State::kQueued) lost.push_back(id);
+  });
+  for (const uint64_t id : lost) {
+    const Call& call = *calls_.find(id);
+    if (call.state == State::kAbandoned) {
+      calls_.close(id);
+      continue;
+    }
+    const std::string& service = services_[call.service].name;
+    const bool untouched = std::find(event.not_sent.begin(), event.not_sent.end(), id) != event.not_sent.end();
+    finish(id,
+           untouched ? rejector_.reject(Code::kNotSent, service, "agent", "agent_lost",
+                                        "agent '" + name + "' went away before it had the request", "ask again")
+                     : rejector_.reject(Code::kOutcomeUnknown, service, "agent", "agent_lost",
+                                        "agent '" + name + "' went away while it had the request",
+                                        "it may have been executed: check before you ask again"),
+           out);
+  }
+  const Instant connect_by = now + milliseconds(limits::connect_wait_ms);
+  for (const auto& [priority, deadline, id] : agent.queue) {
+    Call& call = *calls_.find(id);
+    // A call that waits since before the last failed attempt keeps the limit it has.
+    if (call.connect_by <= now) call.connect_by = std::min(deadline, connect_by);
+    calls_.set_deadline(id, std::min(deadline, call.connect_by));
+  }
+}
+
+void Inbound::on(const PeerCancelled& event, Instant now, Actions& out) {
+  cancel({event.link, event.call_id}, now, out);
+}
+
+void Inbound::cancel(const Origin& origin, Instant now, Actions& out) {
+  std::vector<uint64_t> cancelled;
+  calls_.for_each([&](uint64_t id, const Call& call) {
+    if (call.state != State::kAbandoned && call.origin.link == origin.link && call.origin.call_id == origin.call_id) {
+      cancelled.push_back(id);
+    }
+  });
+  for (const uint64_t id : cancelled) abandon(id, now, out);
+}
+
+void Inbound::on(const LinkClosed& event, Instant now, Actions& out) {
+  std::vector<uint64_t> orphans;
+  calls_.for_each([&](uint64_t id, const Call& call) {
+    if (call.state != State::kAbandoned && call.origin.link == event.link) orphans.push_back(id);
+  });
+  for (const uint64_t id : orphans) abandon(id, now, out);
+}
+
+bool Inbound::frees_slot_at_deadline(AgentIndex index) const {
+  return config_.agents[index].correlate && config_.agents[index].socket != AgentSocket::kRep;
+}
+
+// Nobody waits for it any more. A serial agent that has it stays busy until it replies: the next request would only queue
+// up inside it, where it can neither be ordered nor taken back.
+void Inbound::abandon(uint64_t id, Instant now, Actions& out) {
+  Call& call = *calls_.find(id);
+  const AgentIndex index = call.agent;
+  Agent& agent = agents_[index];
+  --live_;
+  if (call.state == State::kQueued) {
+    unqueue(id, call);
+    queued_bytes_ -= call.bytes;
+    calls_.close(id);
+    return;
+  }
+  if (frees_slot_at_deadline(index)) {
+    --agent.working;
+    calls_.close(id);
+    pump(index, now, out);
+    return;
+  }
+  call.state = State::kAbandoned;
+  call.payload = Payload();
+  calls_.set_deadline(id, now + milliseconds(limits::agent_abandon_ms));
+  // Without ids its late reply would be taken for the next one's.
+  if (!config_.agents[index].correlate) replace_connection(index, out);
+}
+
+void Inbound::replace_connection(AgentIndex index, Actions& out) {
+  out.push_back(ReplaceAgentConnection{.agent = index});
+}
+
+void Inbound::expire(uint64_t id, Instant now, Actions& out) {
+  const Call& call = *calls_.find(id);
+  const AgentConfig& agent = config_.agents[call.agent];
+  const std::string& service = services_[call.service].name;
+  if (call.state == State::kAbandoned) {
+    const AgentIndex index = call.agent;
+    replace_connection(index, out);  // AgentLost follows and frees the slot
+    return;
+  }
+  Outcome outcome;
+  if (call.state == State::kDelivered) {
+    outcome = rejector_.reject(Code::kDeadline, service, "agent", "deadline_passed",
+                               "agent '" + agent.name + "' did not answer in time",
+                               "it may still be executing the request; raise budget_ms if it needs longer");
+  } else if (!agents_[call.agent].connected && call.deadline > now) {
+    outcome = rejector_.reject(Code::kNotSent, service, "agent", "agent_down",
+                               "agent '" + agent.name + "' cannot be reached at " + agent.endpoint.text,
+                               "start it, or check its endpoint in the configuration");
+  } else {
+    outcome = rejector_.reject(Code::kDeadline, service, "queue", "deadline_passed",
+                               "the call's time was used up in the queue in front of agent '" + agent.name + "'",
+                               "the agent never saw it: raise budget_ms, ask less often, or run another instance");
+  }
+  const Origin origin = call.origin;
+  abandon(id, now, out);
+  answer(origin, std::move(outcome), out);
+}
+
+void Inbound::on_time(Instant now, Actions& out) {
+  due_.clear();
+  calls_.expire(now, due_);
+  for (const uint64_t id : due_) {
+    if (calls_.find(id) != nullptr) expire(id, now, out);
+  }
+}
+
+std::vector<Inbound::OpenCall> Inbound::open(Instant now) {
+  std::vector<OpenCall> open;
+  calls_.for_each([&](uint64_t id, const Call& call) {
+    constexpr std::string_view states[] = {"queued", "delivered", "abandoned"};
+    open.push_back({.id = id,
+                    .agent = config_.agents[call.agent].name,
+                    .state = states[static_cast<size_t>(call.state)],
+                    .priority = to_string(call.priority),
+                    .left_ms = to_us(call.deadline - now) / 1000});
+  });
+  return open;
+}
+
+Inbound::AgentView Inbound::view(AgentIndex agent) const {
+  const Agent& a = agents_[agent];
+  return {.connected = a.connected, .working = a.working, .queued = a.queue.size()};
+}
+
+}  // namespace mesh::proxy

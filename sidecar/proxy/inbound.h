@@ -1,0 +1,130 @@
+// Calls to the agents of this sidecar, from peers and from callers on this sidecar.
+//
+// A REP agent works on one request at a time. Its sidecar is the waiting room in front of it: whoever is more urgent and
+// has less time left is called first, and whose time is up is told so in the waiting room, not inside.
+#pragma once
+
+#include <cstdint>
+#include <set>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "common/routing/call_table.h"
+#include "sidecar/proxy/config.h"
+#include "sidecar/proxy/counters.h"
+#include "sidecar/proxy/errors.h"
+#include "sidecar/proxy/events.h"
+#include "sidecar/proxy/services.h"
+
+namespace mesh::proxy {
+
+// Who gets the outcome: a peer's link, or with link 0 an outbound call of this sidecar.
+struct Origin {
+  LinkId link = 0;
+  uint64_t call_id = 0;
+};
+
+struct InboundRequest {
+  Origin origin;
+  ServiceIndex service = 0;
+  std::string_view method;
+  Instant deadline;
+  Priority priority = Priority::kNormal;
+  Payload payload;
+};
+
+class Inbound {
+ public:
+  // The references must outlive this.
+  Inbound(const SidecarConfig& config, Services& services, Counters& counters, const Rejector& rejector);
+
+  void on(PeerRequested event, Instant now, Actions& out);
+  void on(const PeerCancelled& event, Instant now, Actions& out);
+  void on(const LinkClosed& event, Instant now, Actions& out);
+  void on(const AgentConnected& event, Instant now, Actions& out);
+  void on(AgentReplied event, Instant now, Actions& out);
+  void on(const AgentLost& event, Instant now, Actions& out);
+  // A call from this sidecar's own outbound side.
+  void accept(InboundRequest request, Instant now, Actions& out);
+  void cancel(const Origin& origin, Instant now, Actions& out);
+
+  void begin_drain() { draining_ = true; }
+  // Calls that somebody still waits for.
+  size_t open_calls() const { return live_; }
+  uint64_t queued_bytes() const { return queued_bytes_; }
+
+  Instant next_deadline() const { return calls_.next_deadline(); }
+  void on_time(Instant now, Actions& out);
+
+  // Outcomes for calls of this sidecar's own outbound side, to be collected after each event.
+  std::vector<std::pair<uint64_t, Outcome>>& local_outcomes() { return local_outcomes_; }
+
+  struct OpenCall {
+    uint64_t id;
+    std::string_view agent;
+    std::string_view state;
+    std::string_view priority;
+    int64_t left_ms;
+  };
+  std::vector<OpenCall> open(Instant now);
+  struct AgentView {
+    bool connected;
+    uint32_t working;
+    size_t queued;
+  };
+  AgentView view(AgentIndex agent) const;
+
+ private:
+  enum class State : uint8_t {
+    kQueued,
+    kDelivered,
+    kAbandoned,  // nobody waits any more, but the serial agent still works on it
+  };
+  struct Call {
+    Origin origin;
+    ServiceIndex service = 0;
+    AgentIndex agent = 0;
+    State state = State::kQueued;
+    Priority priority = Priority::kNormal;
+    Instant deadline{};
+    Instant connect_by{};
+    uint64_t max_bytes = 0;
+    uint64_t bytes = 0;
+    Payload payload;
+  };
+  using QueueKey = std::tuple<Priority, Instant, uint64_t>;
+  struct Agent {
+    bool connected = false;
+    bool was_connected = false;
+    uint32_t working = 0;  // delivered or abandoned
+    uint64_t sole = 0;     // the delivered call, where replies carry no id
+    uint64_t queued_bytes = 0;
+    std::set<QueueKey> queue;
+  };
+
+  AgentIndex pick_agent(const Service& service) const;
+  void finish(uint64_t id, Outcome outcome, Actions& out);
+  void answer(const Origin& origin, Outcome outcome, Actions& out);
+  void abandon(uint64_t id, Instant now, Actions& out);
+  void replace_connection(AgentIndex index, Actions& out);
+  void unqueue(uint64_t id, Call& call);
+  void deliver(uint64_t id, Call& call, Actions& out);
+  void pump(AgentIndex index, Instant now, Actions& out);
+  void expire(uint64_t id, Instant now, Actions& out);
+  bool frees_slot_at_deadline(AgentIndex index) const;
+
+  const SidecarConfig& config_;
+  Services& services_;
+  Counters& counters_;
+  const Rejector& rejector_;
+  std::vector<Agent> agents_;
+  routing::CallTable<Call> calls_;
+  std::vector<uint64_t> due_;
+  std::vector<std::pair<uint64_t, Outcome>> local_outcomes_;
+  size_t live_ = 0;
+  uint64_t queued_bytes_ = 0;
+  bool draining_ = false;
+};
+
+}  // namespace mesh::proxy

@@ -1,0 +1,335 @@
+#include "sidecar/proxy/outbound.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace mesh::proxy {
+namespace {
+
+constexpr size_t kInstancesMax = 32;  // the bits of Call::tried
+
+// The callee's own outcome for a passed deadline knows more than ours: leave it time to arrive.
+Instant backstop(Instant deadline) { return deadline + milliseconds(limits::hop_margin_ms); }
+
+}  // namespace
+
+Outbound::Outbound(const SidecarConfig& config, Services& services, Inbound& inbound, Counters& counters,
+                   const Rejector& rejector)
+    : config_(config),
+      services_(services),
+      inbound_(inbound),
+      counters_(counters),
+      rejector_(rejector),
+      peers_(config.peers.size()) {}
+
+void Outbound::on(AgentRequested event, Instant now, Actions& out) {
+  counters_.add(Counter::kRequests);
+  const auto reject = [&](Code code, std::string_view rule, std::string text, std::string_view hint) {
+    counters_.results[static_cast<size_t>(code)]++;
+    out.push_back(ReplyToAgent{
+        .path = std::move(event.path),
+        .outcome = rejector_.reject(code, event.service, "admission", rule, std::move(text), hint)});
+  };
+  if (draining_) {
+    return reject(Code::kDraining, "draining", "this sidecar is shutting down", "ask again in a second");
+  }
+  const auto service = services_.find(event.service);
+  if (!service || services_[*service].instances.empty()) {
+    return reject(Code::kNoRoute, "unknown_service", "no instance of service '" + std::string(event.service) + "' is known",
+                  "add it to this host's agents, or to the services of a peer");
+  }
+  const uint64_t bytes = event.payload.body.size();
+  if (event.dropped_bytes > 0 || bytes > event.max_bytes) {
+    counters_.add(Counter::kOversizeBodies);
+    return reject(Code::kTooLarge, "request_bytes",
+                  "the body has " + std::to_string(bytes + event.dropped_bytes) + " bytes, the service takes " +
+                      std::to_string(event.max_bytes),
+                  "raise max_bytes in the contract of the service");
+  }
+  if (event.budget_ms <= 0) {
+    return reject(Code::kDeadline, "deadline_passed", "the call came without any time left", "give a budget_ms above 0");
+  }
+  if (held_bytes_ + bytes > config_.limits.process_queued_bytes) {
+    return reject(Code::kOverloaded, "memory", "this sidecar holds as many bytes of open calls as it may",
+                  "ask again after some 100 ms, or raise limits.process_queued_bytes");
+  }
+  Call call{.path = std::move(event.path),
+            .service = *service,
+            .priority = event.priority,
+            .lane = bytes > limits::bulk_body_bytes ? wire::Lane::kBulk : wire::Lane::kInteractive,
+            .started = now,
+            .deadline = now + milliseconds(event.budget_ms),
+            .bytes = bytes,
+            .method = std::string(event.method),
+            .payload = {}};
+  const auto chosen = choose(call);
+  if (!chosen) {
+    Outcome outcome = no_instance(call);
+    counters_.results[static_cast<size_t>(outcome.code)]++;
+    out.push_back(ReplyToAgent{.path = std::move(call.path), .outcome = std::move(outcome)});
+    return;
+  }
+  call.instance = *chosen;
+  const Instance& instance = instance_of(call);
+  if (!instance.local && (instance.in_flight >= config_.limits.calls_per_target_max ||
+                          instance.bytes_in_flight + bytes > config_.limits.queued_bytes_per_target)) {
+    event.path = std::move(call.path);
+    return reject(Code::kOverloaded, "target_full", "too many calls of this sidecar to the service are unanswered",
+                  "ask again after some 100 ms, or raise limits.calls_per_target_max");
+  }
+  held_bytes_ += bytes;
+  const uint64_t id = calls_.open(std::move(call), backstop(call.deadline));
+  send(id, std::move(event.payload), now, out);
+}
+
+// Not one that drains or was tried; one whose last connection failed only where there is no other.
+std::optional<uint32_t> Outbound::choose(const Call& call) const {
+  const Service& service = services_[call.service];
+  const size_t count = std::min(service.instances.size(), kInstancesMax);
+  if (count == 1 && call.tried == 0 && (service.instances[0].local || !peers_[service.instances[0].peer].draining)) {
+    return 0;
+  }
+  for (const bool admit_failing : {false, true}) {
+    candidates_.clear();
+    for (uint32_t i = 0; i < count; ++i) {
+      const Instance& instance = service.instances[i];
+      bool available = (call.tried >> i & 1) == 0;
+      if (!instance.local) {
+        const Peer& peer = peers_[instance.peer];
+        available = available && !peer.draining && (admit_failing || !peer.failing);
+      }
+      candidates_.push_back({i, instance.own_host, available, instance.in_flight});
+    }
+    if (const auto best = routing::pick(candidates_)) return static_cast<uint32_t>(*best);
+  }
+  return std::nullopt;
+}
+
+Outcome Outbound::no_instance(const Call& call) const {
+  return rejector_.reject(Code::kDraining, services_[call.service].name, "routing", "all_draining",
+                          "every instance of the service is shutting down", "ask again in a second");
+}
+
+// To call.instance, which the caller has chosen.
+void Outbound::send(uint64_t id, Payload payload, Instant now, Actions& out) {
+  Call& call = *calls_.find(id);
+  Service& service = services_[call.service];
+  Instance& instance = service.instances[call.instance];
+  call.tried |= uint32_t{1} << call.instance;
+  ++instance.in_flight;
+  instance.bytes_in_flight += call.bytes;
+  if (service.instances.size() > 1) {
+    payload.body = payload.body.compact();
+    call.payload = payload;
+  }
+  if (instance.local) {
+    calls_.set_deadline(id, backstop(call.deadline));
+    inbound_.accept({.origin = {.link = 0, .call_id = id},
+                     .service = call.service,
+                     .method = call.method,
+                     .deadline = call.deadline,
+                     .priority = call.priority,
+                     .payload = std::move(payload)},
+                    now, out);
+    return;
+  }
+  if (!peers_[instance.peer].up[static_cast<size_t>(call.lane)]) {
+    payload.body = payload.body.compact();
+    calls_.set_deadline(id, std::min(call.deadline, now + milliseconds(limits::connect_wait_ms)));
+  } else {
+    calls_.set_deadline(id, call.deadline);
+  }
+  out.push_back(SendToPeer{.peer = instance.peer,
+                           .lane = call.lane,
+                           .call_id = id,
+                           .service = service.name,
+                           .method = call.method,
+                           .deadline = call.deadline,
+                           .priority = call.priority,
+                           .payload = std::move(payload)});
+}
+
+void Outbound::leave_instance(const Call& call) {
+  Instance& instance = services_[call.service].instances[call.instance];
+  --instance.in_flight;
+  instance.bytes_in_flight -= call.bytes;
+}
+
+// Another instance after NOT_SENT, else the one terminal result.
+void Outbound::conclude(uint64_t id, Outcome outcome, Instant now, Actions& out) {
+  Call& call = *calls_.find(id);
+  leave_instance(call);
+  const bool untouched = outcome.code == Code::kNotSent || outcome.code == Code::kDraining;
+  if (untouched && call.deadline > now && services_[call.service].instances.size() > 1) {
+    if (const auto next = choose(call)) {
+      counters_.add(Counter::kRetriesAfterNotSent);
+      call.instance = *next;
+      send(id, std::move(call.payload), now, out);
+      return;
+    }
+  }
+  Call closed = calls_.close(id);
+  held_bytes_ -= closed.bytes;
+  counters_.results[static_cast<size_t>(outcome.code)]++;
+  out.push_back(ReplyToAgent{.path = std::move(closed.path), .outcome = std::move(outcome)});
+}
+
+void Outbound::on(PeerReplied event, Instant now, Actions& out) {
+  Call* call = calls_.find(event.call_id);
+  // A peer may only answer what was asked of it.
+  if (call == nullptr || instance_of(*call).local || instance_of(*call).peer != event.peer) {
+    counters_.add(Counter::kLateReplies);
+    return;
+  }
+  conclude(event.call_id, std::move(event.outcome), now, out);
+}
+
+void Outbound::on_local_outcome(uint64_t call_id, Outcome outcome, Instant now, Actions& out) {
+  const Call* call = calls_.find(call_id);
+  if (call == nullptr || !instance_of(*call).local) {
+    counters_.add(Counter::kLateReplies);
+    return;
+  }
+  conclude(call_id, std::move(outcome), now, out);
+}
+
+void Outbound::on(const ClientClosed& event, Instant now, Actions& out) {
+  std::vector<uint64_t> abandoned;
+  calls_.for_each([&](uint64_t id, const Call& call) {
+    if (call.path.client == event.client) abandoned.push_back(id);
+  });
+  for (const uint64_t id : abandoned) {
+    counters_.add(Counter::kCallerGone);
+    const Call call = calls_.close(id);
+    leave_instance(call);
+    held_bytes_ -= call.bytes;
+    const Instance& instance = instance_of(call);
+    if (instance.local) {
+      inbound_.cancel({.link = 0, .call_id = id}, now, out);
+    } else {
+      out.push_back(CancelAtPeer{.peer = instance.peer, .lane = call.lane, .call_id = id});
+    }
+  }
+}
+
+std::vector<uint64_t> Outbound::calls_at(PeerIndex peer, wire::Lane lane) {
+  std::vector<uint64_t> ids;
+  calls_.for_each([&](uint64_t id, const Call& call) {
+    const Instance& instance = instance_of(call);
+    if (!instance.local && instance.peer == peer && call.lane == lane) ids.push_back(id);
+  });
+  return ids;
+}
+
+void Outbound::on(const PeerConnected& event, Instant /*now*/, Actions& /*out*/) {
+  Peer& peer = peers_[event.peer];
+  peer.up[static_cast<size_t>(event.lane)] = true;
+  peer.failing = false;
+  peer.draining = false;
+  for (const uint64_t id : calls_at(event.peer, event.lane)) calls_.set_deadline(id, calls_.find(id)->deadline);
+}
+
+void Outbound::on(const PeerLost& event, Instant now, Actions& out) {
+  Peer& peer = peers_[event.peer];
+  const bool was_up = std::exchange(peer.up[static_cast<size_t>(event.lane)], false);
+  peer.failing = !was_up;
+  peer.draining = false;
+  const auto contains = [](const std::vector<uint64_t>& ids, uint64_t id) {
+    return std::find(ids.begin(), ids.end(), id) != ids.end();
+  };
+  const std::string name = config_.peers[event.peer].host + "/" + config_.peers[event.peer].sidecar;
+  for (const uint64_t id : calls_at(event.peer, event.lane)) {
+    const Call& call = *calls_.find(id);
+    const std::string& service = services_[call.service].name;
+    if (contains(event.waiting, id)) {
+      // Another instance takes it now; alone it waits for the peer a little longer.
+      if (choose(call)) {
+        out.push_back(CancelAtPeer{.peer = event.peer, .lane = event.lane, .call_id = id});
+        conclude(id,
+                 rejector_.reject(Code::kNotSent, service, "link", "peer_unreachable",
+                                  "sidecar " + name + " cannot be reached", "is it running?"),
+                 now, out);
+      } else if (was_up) {
+        calls_.set_deadline(id, std::min(call.deadline, now + milliseconds(limits::connect_wait_ms)));
+      }
+    } else if (contains(event.not_sent, id)) {
+      conclude(id,
+               rejector_.reject(Code::kNotSent, service, "link", "link_lost",
+                                "the link to " + name + " broke before the call was out", "ask again"),
+               now, out);
+    } else {
+      conclude(id,
+               rejector_.reject(Code::kOutcomeUnknown, service, "link", "link_lost",
+                                "the link to " + name + " broke while the call was under way",
+                                "it may have been executed: check before you ask again"),
+               now, out);
+    }
+  }
+}
+
+void Outbound::on(const PeerDraining& event, Instant /*now*/, Actions& /*out*/) { peers_[event.peer].draining = true; }
+
+void Outbound::expire(uint64_t id, Instant now, Actions& out) {
+  const Call& call = *calls_.find(id);
+  const Instance instance = instance_of(call);
+  const std::string& service = services_[call.service].name;
+  if (instance.local) {
+    inbound_.cancel({.link = 0, .call_id = id}, now, out);
+    conclude(id,
+             rejector_.reject(Code::kDeadline, service, "agent", "deadline_passed", "no answer came in time",
+                              "it may still be executed; raise budget_ms if it needs longer"),
+             now, out);
+    return;
+  }
+  const bool up = peers_[instance.peer].up[static_cast<size_t>(call.lane)];
+  const std::string name = config_.peers[instance.peer].host + "/" + config_.peers[instance.peer].sidecar;
+  out.push_back(CancelAtPeer{.peer = instance.peer, .lane = call.lane, .call_id = id});
+  if (!up) {
+    conclude(id,
+             rejector_.reject(Code::kNotSent, service, "link", "peer_unreachable",
+                              "sidecar " + name + " cannot be reached at " + config_.peers[instance.peer].endpoint.text,
+                              "is it running, and is its address in this host's configuration right?"),
+             now, out);
+  } else {
+    conclude(id,
+             rejector_.reject(Code::kDeadline, service, "link", "deadline_passed",
+                              "no answer came from " + name + " in time",
+                              "it may still be executed; raise budget_ms if it needs longer"),
+             now, out);
+  }
+}
+
+void Outbound::on_time(Instant now, Actions& out) {
+  due_.clear();
+  calls_.expire(now, due_);
+  for (const uint64_t id : due_) {
+    if (calls_.find(id) != nullptr) expire(id, now, out);
+  }
+}
+
+std::vector<Outbound::OpenCall> Outbound::open(Instant now) {
+  std::vector<OpenCall> open;
+  calls_.for_each([&](uint64_t id, const Call& call) {
+    const Instance& instance = instance_of(call);
+    open.push_back({.id = id,
+                    .service = services_[call.service].name,
+                    .target = instance.local ? std::string_view("local") : config_.peers[instance.peer].host,
+                    .priority = to_string(call.priority),
+                    .age_ms = to_us(now - call.started) / 1000,
+                    .left_ms = to_us(call.deadline - now) / 1000});
+  });
+  return open;
+}
+
+Outbound::PeerView Outbound::view(PeerIndex index) const {
+  const Peer& peer = peers_[index];
+  uint32_t in_flight = 0;
+  for (ServiceIndex s = 0; s < services_.size(); ++s) {
+    for (const Instance& instance : services_[s].instances) {
+      if (!instance.local && instance.peer == index) in_flight += instance.in_flight;
+    }
+  }
+  return {.connected = peer.up[0] || peer.up[1], .draining = peer.draining, .in_flight = in_flight};
+}
+
+}  // namespace mesh::proxy

@@ -1,0 +1,102 @@
+// Calls of the agents beside this sidecar: from the request at a local socket to exactly one outcome there.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/routing/balancer.h"
+#include "common/routing/call_table.h"
+#include "sidecar/proxy/config.h"
+#include "sidecar/proxy/counters.h"
+#include "sidecar/proxy/errors.h"
+#include "sidecar/proxy/events.h"
+#include "sidecar/proxy/inbound.h"
+#include "sidecar/proxy/services.h"
+
+namespace mesh::proxy {
+
+class Outbound {
+ public:
+  // The references must outlive this.
+  Outbound(const SidecarConfig& config, Services& services, Inbound& inbound, Counters& counters,
+           const Rejector& rejector);
+
+  void on(AgentRequested event, Instant now, Actions& out);
+  void on(const ClientClosed& event, Instant now, Actions& out);
+  void on(PeerReplied event, Instant now, Actions& out);
+  void on(const PeerConnected& event, Instant now, Actions& out);
+  void on(const PeerLost& event, Instant now, Actions& out);
+  void on(const PeerDraining& event, Instant now, Actions& out);
+  // How a call ended that this sidecar's own agents served.
+  void on_local_outcome(uint64_t call_id, Outcome outcome, Instant now, Actions& out);
+
+  void begin_drain() { draining_ = true; }
+  size_t open_calls() const { return calls_.size(); }
+  uint64_t held_bytes() const { return held_bytes_; }
+
+  Instant next_deadline() const { return calls_.next_deadline(); }
+  void on_time(Instant now, Actions& out);
+
+  struct OpenCall {
+    uint64_t id;
+    std::string_view service;
+    std::string_view target;
+    std::string_view priority;
+    int64_t age_ms;
+    int64_t left_ms;
+  };
+  std::vector<OpenCall> open(Instant now);
+  struct PeerView {
+    bool connected;
+    bool draining;
+    uint32_t in_flight;
+  };
+  PeerView view(PeerIndex peer) const;
+
+ private:
+  struct Call {
+    ReturnPath path;
+    ServiceIndex service = 0;
+    uint32_t instance = 0;
+    uint32_t tried = 0;  // bit per instance
+    Priority priority = Priority::kNormal;
+    wire::Lane lane = wire::Lane::kInteractive;
+    Instant started{};
+    Instant deadline{};
+    uint64_t bytes = 0;
+    std::string method;
+    Payload payload;  // kept only where another instance could be tried
+  };
+  struct Peer {
+    bool up[2] = {false, false};
+    bool failing = false;  // the last attempt to connect failed
+    bool draining = false;
+  };
+
+  std::optional<uint32_t> choose(const Call& call) const;
+  Outcome no_instance(const Call& call) const;
+  void send(uint64_t id, Payload payload, Instant now, Actions& out);
+  void leave_instance(const Call& call);
+  void conclude(uint64_t id, Outcome outcome, Instant now, Actions& out);
+  void expire(uint64_t id, Instant now, Actions& out);
+  std::vector<uint64_t> calls_at(PeerIndex peer, wire::Lane lane);
+  Instance& instance_of(const Call& call) { return services_[call.service].instances[call.instance]; }
+
+  const SidecarConfig& config_;
+  Services& services_;
+  Inbound& inbound_;
+  Counters& counters_;
+  const Rejector& rejector_;
+  std::vector<Peer> peers_;
+  routing::CallTable<Call> calls_;
+  std::vector<uint64_t> due_;
+  mutable std::vector<routing::Candidate> candidates_;
+  uint64_t held_bytes_ = 0;
+  bool draining_ = false;
+};
+
+}  // namespace mesh::proxy

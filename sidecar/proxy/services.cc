@@ -1,0 +1,36 @@
+#include "sidecar/proxy/services.h"
+
+namespace mesh::proxy {
+
+Services::Services(const SidecarConfig& config) : config_(&config) {
+  for (AgentIndex i = 0; i < config.agents.size(); ++i) {
+    Service& service = services_[intern(config.agents[i].service)];
+    if (service.agents.empty()) service.instances.push_back({.local = true, .own_host = true});
+    service.agents.push_back(i);
+  }
+  for (PeerIndex i = 0; i < config.peers.size(); ++i) {
+    for (const std::string& name : config.peers[i].services) {
+      services_[intern(name)].instances.push_back({.peer = i, .own_host = config.peers[i].is_own_host});
+    }
+  }
+  for (const PortConfig& port : config.ports) intern(port.service);
+}
+
+ServiceIndex Services::intern(const std::string& name) {
+  const auto [at, added] = by_name_.try_emplace(name, static_cast<ServiceIndex>(services_.size()));
+  if (added) services_.push_back({.name = name, .terms = config_->contracts.lookup(name, {}), .instances = {}, .agents = {}});
+  return at->second;
+}
+
+std::optional<ServiceIndex> Services::find(std::string_view name) const {
+  const auto at = by_name_.find(name);
+  if (at == by_name_.end()) return std::nullopt;
+  return at->second;
+}
+
+contract::Terms Services::terms(ServiceIndex index, std::string_view method) const {
+  const Service& service = services_[index];
+  return method.empty() ? service.terms : config_->contracts.lookup(service.name, method);
+}
+
+}  // namespace mesh::proxy

@@ -1,0 +1,51 @@
+// Which services there are and where their instances live, as the configuration says.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/contract/contract.h"
+#include "sidecar/proxy/config.h"
+#include "sidecar/proxy/events.h"
+
+namespace mesh::proxy {
+
+struct Instance {
+  bool local = false;   // served by agents of this sidecar
+  PeerIndex peer = 0;   // else by this peer
+  bool own_host = false;
+  uint32_t in_flight = 0;
+  uint64_t bytes_in_flight = 0;
+};
+
+struct Service {
+  std::string name;
+  contract::Terms terms;  // of calls whose method is not known
+  std::vector<Instance> instances;
+  std::vector<AgentIndex> agents;  // of this sidecar
+};
+
+class Services {
+ public:
+  // `config` must outlive this.
+  explicit Services(const SidecarConfig& config);
+
+  std::optional<ServiceIndex> find(std::string_view name) const;
+  Service& operator[](ServiceIndex index) { return services_[index]; }
+  const Service& operator[](ServiceIndex index) const { return services_[index]; }
+  size_t size() const { return services_.size(); }
+  contract::Terms terms(ServiceIndex index, std::string_view method) const;
+
+ private:
+  ServiceIndex intern(const std::string& name);
+
+  const SidecarConfig* config_;
+  std::vector<Service> services_;
+  std::map<std::string, ServiceIndex, std::less<>> by_name_;
+};
+
+}  // namespace mesh::proxy

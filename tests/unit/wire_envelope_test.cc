@@ -1,0 +1,343 @@
+// The hand-written codec against the classes that protoc generates, in both directions.
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "common/base/limits.h"
+#include "common/base/prng.h"
+#include "common/wire/envelope_codec.h"
+#include "proto/envelope.pb.h"
+
+namespace mesh::wire {
+namespace {
+
+static_assert(static_cast<int>(v1::KIND_HELLO) == static_cast<int>(Kind::kHello));
+static_assert(static_cast<int>(v1::KIND_DRAINING) == static_cast<int>(Kind::kDraining));
+static_assert(static_cast<int>(v1::Kind_MAX) == static_cast<int>(Kind::kDraining));
+static_assert(static_cast<int>(v1::PRIORITY_BATCH) == static_cast<int>(Priority::kBatch));
+static_assert(static_cast<int>(v1::Priority_MAX) == static_cast<int>(Priority::kBatch));
+static_assert(static_cast<int>(v1::Code_MAX) == kCodeCount - 1);
+static_assert(static_cast<int>(v1::LANE_BULK) == static_cast<int>(Lane::kBulk));
+
+std::string encoded(const Envelope& envelope, bool own_frame = false) {
+  std::string bytes(encoded_bytes_bound(envelope), '\0');
+  uint8_t* const begin = reinterpret_cast<uint8_t*>(bytes.data());
+  FieldWriter writer(begin);
+  encode_envelope(envelope, own_frame, writer);
+  REQUIRE(static_cast<size_t>(writer.position() - begin) <= bytes.size());
+  bytes.resize(static_cast<size_t>(writer.position() - begin));
+  return bytes;
+}
+
+v1::Envelope parsed(const std::string& bytes) {
+  v1::Envelope message;
+  REQUIRE(message.ParseFromString(bytes));
+  return message;
+}
+
+// The rule that bytes break, "" if none.
+std::string broken_rule(const std::string& bytes) {
+  DecodedEnvelope decoded;
+  const Fault* broken = decode_envelope(as_bytes(bytes), decoded);
+  return broken == nullptr ? "" : broken->rule;
+}
+
+std::string broken_rule(const v1::Envelope& message) { return broken_rule(message.SerializeAsString()); }
+
+v1::Envelope request_message() {
+  v1::Envelope message;
+  message.set_kind(v1::KIND_REQUEST);
+  return message;
+}
+
+// Draws values that sit on the edges of varints as often as anywhere else.
+class Draw {
+ public:
+  explicit Draw(uint64_t seed) : prng_(seed) {}
+  uint64_t below(uint64_t bound) { return prng_.below(bound); }
+  bool coin() { return below(2) == 0; }
+  uint64_t number() { return prng_.next() >> below(64); }
+  std::string text(size_t size_max) {
+    std::string text(below(3) == 0 ? 0 : below(size_max + 1), '\0');
+    for (char& c : text) c = static_cast<char>(below(256));
+    return text;
+  }
+
+ private:
+  Prng prng_;
+};
+
+v1::Envelope random_message(Draw& draw) {
+  v1::Envelope message;
+  message.set_kind(static_cast<v1::Kind>(1 + draw.below(7)));
+  message.set_call_id(draw.number());
+  message.set_service(draw.text(limits::name_bytes));
+  message.set_method(draw.text(limits::name_bytes));
+  message.set_budget_us(draw.below(static_cast<uint64_t>(limits::budget_ms_max) * 1000 + 1));
+  if (draw.coin()) message.set_priority(static_cast<v1::Priority>(draw.below(4)));
+  if (message.kind() == v1::KIND_REPLY) message.set_code(static_cast<v1::Code>(draw.below(kCodeCount)));
+  if (message.code() != v1::CODE_OK) {
+    v1::ErrorDetail* error = message.mutable_error();
+    error->set_text(draw.text(500));
+    error->set_service(draw.text(100));
+    error->set_hop(draw.text(100));
+    error->set_stage(draw.text(20));
+    error->set_rule(draw.text(20));
+    error->set_hint(draw.text(500));
+  }
+  if (message.kind() == v1::KIND_HELLO) {
+    v1::Hello* hello = message.mutable_hello();
+    hello->set_version(static_cast<uint32_t>(draw.number()));
+    hello->set_epoch(draw.number());
+    hello->set_features(draw.number());
+    hello->set_batch_bytes(draw.number());
+    hello->set_message_bytes(draw.number());
+    hello->set_host(draw.text(limits::name_bytes));
+    hello->set_sidecar(draw.text(limits::name_bytes));
+    hello->set_lane(static_cast<v1::Lane>(draw.below(2)));
+  }
+  if (message.kind() == v1::KIND_REQUEST || message.kind() == v1::KIND_REPLY) {
+    uint64_t body_size = draw.below(100'000);
+    if (draw.coin()) {
+      body_size = 0;
+      for (uint64_t parts = draw.below(limits::frames_per_message_max + 1); parts > 0; --parts) {
+        message.add_part_sizes(static_cast<uint32_t>(draw.below(50'000)));
+        body_size += message.part_sizes(message.part_sizes_size() - 1);
+      }
+    }
+    message.set_body_size(body_size);
+    message.set_body_own_frame(draw.coin());
+    message.set_body_zstd(message.body_own_frame() && draw.coin());
+  }
+  return message;
+}
+
+void check_same(const DecodedEnvelope& decoded, const v1::Envelope& message) {
+  const Envelope& envelope = decoded.envelope;
+  CHECK(static_cast<int>(envelope.kind) == static_cast<int>(message.kind()));
+  CHECK(envelope.call_id == message.call_id());
+  CHECK(envelope.service == message.service());
+  CHECK(envelope.method == message.method());
+  CHECK(envelope.budget_us == message.budget_us());
+  const v1::Priority priority = message.has_priority() ? message.priority() : v1::PRIORITY_NORMAL;
+  CHECK(static_cast<int>(envelope.priority) == static_cast<int>(priority));
+  CHECK(static_cast<int>(envelope.code) == static_cast<int>(message.code()));
+  CHECK(decoded.body_size == message.body_size());
+  CHECK(decoded.body_own_frame == message.body_own_frame());
+  CHECK(decoded.body_zstd == message.body_zstd());
+  CHECK(std::vector<uint32_t>(message.part_sizes().begin(), message.part_sizes().end()) == envelope.part_sizes);
+  REQUIRE((envelope.error != nullptr) == (message.kind() == v1::KIND_REPLY && message.code() != v1::CODE_OK));
+  if (envelope.error != nullptr) {
+    CHECK(envelope.error->code == envelope.code);
+    CHECK(envelope.error->text == message.error().text());
+    CHECK(envelope.error->service == message.error().service());
+    CHECK(envelope.error->hop == message.error().hop());
+    CHECK(envelope.error->stage == message.error().stage());
+    CHECK(envelope.error->rule == message.error().rule());
+    CHECK(envelope.error->hint == message.error().hint());
+  }
+  REQUIRE((envelope.hello != nullptr) == message.has_hello());
+  if (envelope.hello != nullptr) {
+    CHECK(envelope.hello->version == message.hello().version());
+    CHECK(envelope.hello->epoch == message.hello().epoch());
+    CHECK(envelope.hello->features == message.hello().features());
+    CHECK(envelope.hello->batch_bytes == message.hello().batch_bytes());
+    CHECK(envelope.hello->message_bytes == message.hello().message_bytes());
+    CHECK(envelope.hello->host == message.hello().host());
+    CHECK(envelope.hello->sidecar == message.hello().sidecar());
+    CHECK(static_cast<int>(envelope.hello->lane) == static_cast<int>(message.hello().lane()));
+  }
+}
+
+TEST_CASE("what protoc's class writes is read as the same values") {
+  Draw draw(1);
+  DecodedEnvelope decoded;  // one for all: nothing of an envelope may remain in the next
+  for (int i = 0; i < 3000; ++i) {
+    const v1::Envelope message = random_message(draw);
+    const std::string bytes = message.SerializeAsString();
+    const Fault* broken = decode_envelope(as_bytes(bytes), decoded);
+    REQUIRE_MESSAGE(broken == nullptr, (broken == nullptr ? "" : broken->rule));
+    check_same(decoded, message);
+  }
+}
+
+TEST_CASE("what is written here, protoc's class reads as the same values, and would have written it likewise") {
+  Draw draw(2);
+  DecodedEnvelope decoded;
+  for (int i = 0; i < 3000; ++i) {
+    v1::Envelope message = random_message(draw);
+    const std::string bytes = message.SerializeAsString();
+    REQUIRE(decode_envelope(as_bytes(bytes), decoded) == nullptr);
+    Envelope envelope = decoded.envelope;
+    envelope.body = Slice(BlockRef(), reinterpret_cast<const uint8_t*>(bytes.data()), message.body_size());  // only its size counts
+
+    const std::string written = encoded(envelope, message.body_own_frame());
+    const v1::Envelope reread = parsed(written);
+    DecodedEnvelope again;
+    REQUIRE(decode_envelope(as_bytes(written), again) == nullptr);
+    check_same(again, reread);
+    message.clear_body_zstd();
+    if (message.priority() == v1::PRIORITY_NORMAL) message.clear_priority();  // its default here
+    CHECK(reread.SerializeAsString() == message.SerializeAsString());
+    if (!message.body_own_frame()) CHECK(written == message.SerializeAsString());
+  }
+}
+
+TEST_CASE("bytes flipped at random never give values that protoc's class would not have read") {
+  Draw draw(3);
+  DecodedEnvelope decoded;
+  int accepted = 0;
+  for (int i = 0; i < 20000; ++i) {
+    std::string bytes = random_message(draw).SerializeAsString();
+    for (uint64_t flips = 1 + draw.below(3); flips > 0; --flips) {
+      bytes[draw.below(bytes.size())] = static_cast<char>(draw.below(256));
+    }
+    if (draw.coin()) bytes.resize(draw.below(bytes.size() + 1));
+    if (decode_envelope(as_bytes(bytes), decoded) != nullptr) continue;
+    ++accepted;
+    v1::Envelope message;
+    REQUIRE(message.ParseFromString(bytes));
+    check_same(decoded, message);
+  }
+  CHECK(accepted > 1000);  // else this test would look at nothing
+}
+
+TEST_CASE("the flag for a compressed body is the last byte of an envelope whose body has its own frame") {
+  Envelope envelope;
+  envelope.service = "tts";
+  const std::string body(5000, 'x');
+  envelope.body = Slice::copy_of(body);
+  envelope.part_sizes = {2000, 3000};
+  std::string bytes = encoded(envelope, true);
+  CHECK_FALSE(parsed(bytes).body_zstd());
+  bytes.back() = 1;
+  CHECK(parsed(bytes).body_zstd());
+  CHECK(parsed(bytes).body_size() == 5000);
+}
+
+TEST_CASE("fields of a later version are skipped, whatever their type") {
+  std::string bytes = request_message().SerializeAsString();
+  bytes += std::string("\x80\x01\x07", 3);               // field 16, varint
+  bytes += std::string("\x89\x01", 2) + "12345678";      // field 17, 64 bits
+  bytes += std::string("\x92\x01\x03", 3) + "abc";       // field 18, bytes
+  bytes += std::string("\x9D\x01", 2) + "1234";          // field 19, 32 bits
+  bytes += std::string("\x10\x05", 2);                   // call_id
+  DecodedEnvelope decoded;
+  REQUIRE(decode_envelope(as_bytes(bytes), decoded) == nullptr);
+  CHECK(decoded.envelope.call_id == 5);
+}
+
+TEST_CASE("groups, which could nest for ever, are refused") {
+  const std::string bytes = request_message().SerializeAsString() + std::string("\x83\x01\x84\x01", 4);
+  CHECK(broken_rule(bytes) == "envelope_broken");
+}
+
+TEST_CASE("a feature that must not be ignored is refused before anything else is judged") {
+  v1::Envelope message = request_message();
+  message.set_critical(1U << 31);
+  message.set_kind(static_cast<v1::Kind>(99));
+  CHECK(broken_rule(message) == "unknown_critical");
+}
+
+TEST_CASE("numbers outside their closed sets are refused by name") {
+  v1::Envelope message;
+  CHECK(broken_rule(message) == "kind");
+  message.set_kind(static_cast<v1::Kind>(8));
+  CHECK(broken_rule(message) == "kind");
+  message = request_message();
+  message.set_priority(static_cast<v1::Priority>(4));
+  CHECK(broken_rule(message) == "priority");
+  message = request_message();
+  message.set_code(static_cast<v1::Code>(kCodeCount));
+  CHECK(broken_rule(message) == "code");
+  message = v1::Envelope();
+  message.set_kind(v1::KIND_HELLO);
+  CHECK(broken_rule(message) == "hello");
+  message.mutable_hello()->set_lane(static_cast<v1::Lane>(2));
+  CHECK(broken_rule(message) == "hello");
+  message.mutable_hello()->set_lane(v1::LANE_BULK);
+  CHECK(broken_rule(message) == "");
+}
+
+TEST_CASE("a budget and a name may be as long as the limit and not a bit longer") {
+  v1::Envelope message = request_message();
+  message.set_budget_us(static_cast<uint64_t>(limits::budget_ms_max) * 1000);
+  message.set_service(std::string(limits::name_bytes, 's'));
+  CHECK(broken_rule(message) == "");
+  message.set_budget_us(message.budget_us() + 1);
+  CHECK(broken_rule(message) == "budget");
+  message.set_budget_us(0);
+  message.set_method(std::string(limits::name_bytes + 1, 'm'));
+  CHECK(broken_rule(message) == "name_too_long");
+  message = v1::Envelope();
+  message.set_kind(v1::KIND_HELLO);
+  message.mutable_hello()->set_host(std::string(limits::name_bytes + 1, 'h'));
+  CHECK(broken_rule(message) == "name_too_long");
+}
+
+TEST_CASE("parts that do not sum up to the body, or are too many, are refused") {
+  v1::Envelope message = request_message();
+  message.set_body_size(10);
+  message.add_part_sizes(4);
+  CHECK(broken_rule(message) == "parts");
+  message.add_part_sizes(6);
+  CHECK(broken_rule(message) == "");
+  while (message.part_sizes_size() < static_cast<int>(limits::frames_per_message_max)) message.add_part_sizes(0);
+  CHECK(broken_rule(message) == "");
+  message.add_part_sizes(0);
+  CHECK(broken_rule(message) == "parts");
+  // Two that sum up to 10 only if the sum overflows 32 bits.
+  message.clear_part_sizes();
+  message.add_part_sizes(0xFFFFFFFF);
+  message.add_part_sizes(11);
+  CHECK(broken_rule(message) == "parts");
+}
+
+TEST_CASE("only requests and replies have bodies, of a bounded size, and inline ones no compression of their own") {
+  v1::Envelope message;
+  message.set_kind(v1::KIND_PING);
+  message.set_body_size(1);
+  CHECK(broken_rule(message) == "body_unexpected");
+  message = request_message();
+  message.set_body_size(limits::message_bytes);
+  CHECK(broken_rule(message) == "");
+  message.set_body_size(limits::message_bytes + 1);
+  CHECK(broken_rule(message) == "body_too_large");
+  message.set_body_size(1);
+  message.set_body_zstd(true);
+  CHECK(broken_rule(message) == "body_zstd");
+}
+
+TEST_CASE("a reply that failed without saying why still gives an error with its code") {
+  v1::Envelope message;
+  message.set_kind(v1::KIND_REPLY);
+  message.set_code(v1::CODE_DRAINING);
+  DecodedEnvelope decoded;
+  const std::string bytes = message.SerializeAsString();
+  REQUIRE(decode_envelope(as_bytes(bytes), decoded) == nullptr);
+  REQUIRE(decoded.envelope.error != nullptr);
+  CHECK(decoded.envelope.error->code == Code::kDraining);
+}
+
+TEST_CASE("an error of any length fits into an envelope, cut between characters") {
+  Error error;
+  error.code = Code::kInternal;
+  error.text = std::string(2047, 'a') + "ä" + std::string(50'000, 'b');
+  error.hop = std::string(5000, 'h');
+  error.hint = std::string(1 << 20, 'c');
+  Envelope envelope;
+  envelope.kind = Kind::kReply;
+  envelope.code = error.code;
+  envelope.error = &error;
+  const std::string bytes = encoded(envelope);
+  CHECK(bytes.size() <= limits::envelope_bytes);
+  DecodedEnvelope decoded;
+  REQUIRE(decode_envelope(as_bytes(bytes), decoded) == nullptr);
+  CHECK(decoded.error.text == std::string(2047, 'a'));
+  CHECK(decoded.error.hop == std::string(limits::name_bytes, 'h'));
+}
+
+}  // namespace
+}  // namespace mesh::wire
