@@ -29,7 +29,7 @@ class CallTable {
     Slot& at = slots_[slot];
     at.call = std::move(call);
     at.open = true;
-    wheel_.set(slot, deadline);
+    if (deadline != kNever) wheel_.set(slot, deadline);
     ++size_;
     return id_of(slot);
   }
@@ -58,10 +58,15 @@ class CallTable {
     return call;
   }
 
-  // Moves the call's deadline.
+  // Moves the call's deadline; kNever takes it away.
   void set_deadline(uint64_t id, Instant deadline) {
     MESH_CHECK(find(id) != nullptr);
-    wheel_.set(static_cast<uint32_t>(id & kSlotMask), deadline);
+    const auto slot = static_cast<uint32_t>(id & kSlotMask);
+    if (deadline == kNever) {
+      wheel_.clear(slot);
+    } else {
+      wheel_.set(slot, deadline);
+    }
   }
 
   Instant next_deadline() const { return wheel_.next_deadline(); }

@@ -1,7 +1,8 @@
 // A batch: what one turn of the loop has for one link, as one ZMTP message.
 //
 // Frame 0 is a header of 8 bytes and then, back to back, each envelope with its small body; a body above
-// limits::inline_body_bytes travels as a frame of its own, uncopied. proto/README.md has the layout and an exchange in hex.
+// limits::inline_body_bytes travels as a frame of its own, uncopied. proto/README.md has the layout and an exchange in
+// hex.
 #pragma once
 
 #include <cstdint>
@@ -29,9 +30,9 @@ class BatchEncoder {
   // Whether one more envelope with a body of `body_bytes` fits: bytes, envelopes and body frames are bounded.
   // An empty batch takes any single envelope.
   bool fits(size_t body_bytes) const;
-  // Adds one that fits. The strings it points to are not needed after the call; a body above limits::inline_body_bytes is
-  // kept by reference. Names must be at most limits::name_bytes long and parts must sum up to the body; a budget above
-  // limits::budget_ms_max counts as that, and of an error's texts only a few sentences travel.
+  // Adds one that fits. The strings it points to are not needed after the call; a body above limits::inline_body_bytes
+  // is kept by reference. Names must be at most limits::name_bytes long and parts must sum up to the body; a budget
+  // above limits::budget_ms_max counts as that, and of an error's texts only a few sentences travel.
   void add(const Envelope& envelope);
   bool empty() const;
   size_t envelopes() const;
@@ -57,12 +58,12 @@ class BatchDecoder {
   BatchDecoder(BatchDecoder&&) noexcept;
   BatchDecoder& operator=(BatchDecoder&&) noexcept;
 
-  // Begins with the frames of a message, which are kept as slices. INVALID if the header lies; TOO_LARGE if the declared
-  // size is over the limit. Errors name the rule that was broken; proto/README.md lists them.
+  // Begins with the frames of a message, which are kept as slices. INVALID if the header lies; TOO_LARGE if the
+  // declared size is over the limit. Errors name the rule that was broken; proto/README.md lists them.
   Result<void> begin(std::span<const Slice> frames);
-  // The next envelope, null at the end. Strings, `hello` and `error` are valid until the next call of next() or begin(); the
-  // body keeps its block alive, which for a small one is that of the whole batch. INVALID or TOO_LARGE ends the batch: the
-  // connection that sent it should be closed. After the end no frame is held any more.
+  // The next envelope, null at the end. Strings, `hello` and `error` are valid until the next call of next() or
+  // begin(); the body keeps its block alive, which for a small one is that of the whole batch. INVALID or TOO_LARGE
+  // ends the batch: the connection that sent it should be closed. After the end no frame is held any more.
   Result<const Envelope*> next();
 
  private:

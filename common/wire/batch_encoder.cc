@@ -37,8 +37,8 @@ struct BatchEncoder::State {
   Slice seal_records(Compressor* compressor) const;
 };
 
-// Takes the block of the last batch again if nobody holds it any more, which is the steady state: its bytes were written
-// at the end of their turn.
+// Takes the block of the last batch again if nobody holds it any more, which is the steady state: its bytes were
+// written at the end of their turn.
 void BatchEncoder::State::start() {
   frames.clear();
   const bool is_free = block && block->references() == 1;
@@ -51,7 +51,7 @@ void BatchEncoder::State::start() {
 }
 
 void BatchEncoder::State::reserve(size_t bytes) {
-  if (block->capacity() - used >= bytes) [[likely]] return;
+  if (block->capacity() - used >= bytes) return;
   BlockRef larger = Block::allocate(std::max(2 * block->capacity(), used + bytes));
   std::memcpy(larger->data(), block->data(), used);
   block = std::move(larger);
@@ -109,7 +109,8 @@ bool BatchEncoder::fits(size_t body_bytes) const {
   const State& state = *state_;
   if (state.envelopes == 0) return true;
   if (state.envelopes >= limits::batch_envelopes_max) return false;
-  if (body_bytes > limits::inline_body_bytes && state.own_frame_bodies.size() >= limits::batch_body_frames_max) return false;
+  if (body_bytes > limits::inline_body_bytes && state.own_frame_bodies.size() >= limits::batch_body_frames_max)
+    return false;
   // Room for any envelope: what its names and its error will need is not known here.
   return bytes() + limits::envelope_bytes + body_bytes <= limits::batch_bytes;
 }

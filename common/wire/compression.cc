@@ -49,8 +49,8 @@ size_t inflated_bytes_max(size_t compressed_bytes) {
   return limits::inflate_ratio_max * compressed_bytes + limits::inflate_slack_bytes;
 }
 
-// RFC 8878: magic number, then a descriptor whose bit 5 says "single segment", where the window is the content; otherwise
-// the next byte is the window's exponent and mantissa.
+// RFC 8878: magic number, then a descriptor whose bit 5 says "single segment", where the window is the content;
+// otherwise the next byte is the window's exponent and mantissa.
 bool has_bounded_window(ByteView frame, uint64_t content_bytes) {
   constexpr uint8_t kSingleSegment = 0x20;
   constexpr size_t kDescriptorOffset = 4;
@@ -121,8 +121,7 @@ std::optional<Slice> Compressor::compress(ByteView plain) {
   // With no more room than this, zstd itself finds out that it is not worth it.
   const size_t room = plain.size() - (plain.size() >> kMustSaveShift);
   BlockRef block = Block::allocate(room);
-  const size_t size =
-      ZSTD_compressCCtx(compression_context(), block->data(), room, plain.data(), plain.size(), kLevel);
+  const size_t size = ZSTD_compressCCtx(compression_context(), block->data(), room, plain.data(), plain.size(), kLevel);
   if (ZSTD_isError(size) != 0) {
     state_->learn(1.0);
     return std::nullopt;

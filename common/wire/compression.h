@@ -12,8 +12,9 @@ namespace mesh::wire {
 
 enum class CompressionMode : uint8_t { kNever, kAuto, kAlways };
 
-// Decides and compresses for one link. `auto` weighs the bytes saved x the link's time per byte against the CPU time, with
-// the ratio seen lately; every so often it tries again although it would not, so that a change of traffic is noticed.
+// Decides and compresses for one link. `auto` weighs the bytes saved x the link's time per byte against the CPU time,
+// with the ratio seen lately; every so often it tries again although it would not, so that a change of traffic is
+// noticed.
 class Compressor {
  public:
   // `link_ns_per_byte`: time one byte takes on the link (8 for 1 Gbit/s); loopback links use kNever or 0.
@@ -31,8 +32,9 @@ class Compressor {
   std::unique_ptr<State> state_;
 };
 
-// Inverse. INVALID if the content size is not declared or the data is broken or the window too large; TOO_LARGE if the declared
-// size is above min(limit_bytes, inflate_ratio_max x input + inflate_slack_bytes). Nothing is allocated before that check.
+// Inverse. INVALID if the content size is not declared or the data is broken or the window too large; TOO_LARGE if the
+// declared size is above min(limit_bytes, inflate_ratio_max x input + inflate_slack_bytes). Nothing is allocated before
+// that check.
 Result<Slice> decompress(ByteView compressed, size_t limit_bytes);
 
 }  // namespace mesh::wire

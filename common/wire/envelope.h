@@ -36,15 +36,15 @@ inline constexpr uint64_t kFeatureZstd = 1;
 struct Envelope {
   Kind kind = Kind::kRequest;
   uint64_t call_id = 0;          // request, reply, cancel: the caller's id; ping, pong: the token
-  std::string_view service;      // request
-  std::string_view method;       // request; empty where nothing needed it
+  std::string_view service{};    // request
+  std::string_view method{};     // request; empty where nothing needed it
   uint64_t budget_us = 0;        // request: time left, never a wall-clock time
   Priority priority = Priority::kNormal;  // request
   Code code = Code::kOk;         // reply
   const Error* error = nullptr;  // reply that is not OK: hop, stage, rule, hint, text
-  Slice body;                    // request, reply
+  Slice body{};                  // request, reply
   // Sizes of the parts that `body` is made of, when it came as several frames; empty for one frame.
-  std::vector<uint32_t> part_sizes;
+  std::vector<uint32_t> part_sizes{};
   const Hello* hello = nullptr;  // hello
 };
 

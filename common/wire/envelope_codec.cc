@@ -23,7 +23,8 @@ constexpr size_t kPartBytesMax = 5;
 constexpr size_t kHelloBytesMax = 64 + 2 * limits::name_bytes;
 constexpr size_t kErrorBytesMax = 32 + kErrorTextBytes + kErrorHintBytes + 4 * limits::name_bytes;
 static_assert(kFlatBytesMax + kPartBytesMax * limits::frames_per_message_max + kHelloBytesMax + kErrorBytesMax +
-                  2 * limits::name_bytes <= limits::envelope_bytes,
+                      2 * limits::name_bytes <=
+                  limits::envelope_bytes,
               "what is written here must be accepted at the other end");
 
 namespace tag {
@@ -107,13 +108,22 @@ const Fault* decode_hello(std::string_view bytes, Hello& hello) {
     if (!reader.tag(tag)) return &fault::kEnvelopeBroken;
     bool is_read = false;
     switch (tag) {
-      case number_tag(1): is_read = reader.varint(number); hello.version = static_cast<uint32_t>(number); break;
+      case number_tag(1):
+        is_read = reader.varint(number);
+        hello.version = static_cast<uint32_t>(number);
+        break;
       case number_tag(2): is_read = reader.varint(hello.epoch); break;
       case number_tag(3): is_read = reader.varint(hello.features); break;
       case number_tag(4): is_read = reader.varint(hello.batch_bytes); break;
       case number_tag(5): is_read = reader.varint(hello.message_bytes); break;
-      case bytes_tag(6): is_read = reader.bytes(text); hello.host = text; break;
-      case bytes_tag(7): is_read = reader.bytes(text); hello.sidecar = text; break;
+      case bytes_tag(6):
+        is_read = reader.bytes(text);
+        hello.host = text;
+        break;
+      case bytes_tag(7):
+        is_read = reader.bytes(text);
+        hello.sidecar = text;
+        break;
       case number_tag(8): is_read = reader.varint(lane); break;
       default: is_read = reader.skip(tag);
     }

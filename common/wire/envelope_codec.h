@@ -29,8 +29,8 @@ size_t encoded_bytes_bound(const Envelope& envelope);
 // body_zstd, false, so that it can be set once the body was compressed.
 void encode_envelope(const Envelope& envelope, bool body_own_frame, FieldWriter& writer);
 
-// Reads it into `decoded`, whose former content is lost; null if all is well. Sizes are checked against the limits, but the
-// body has not been seen yet.
+// Reads it into `decoded`, whose former content is lost; null if all is well. Sizes are checked against the limits, but
+// the body has not been seen yet.
 const Fault* decode_envelope(ByteView bytes, DecodedEnvelope& decoded);
 
 }  // namespace mesh::wire

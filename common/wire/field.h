@@ -52,7 +52,8 @@ class FieldWriter {
   void bytes_unless_empty(uint8_t tag_value, std::string_view value) {
     if (!value.empty()) bytes(tag_value, value);
   }
-  // What `content` writes, with its length in front. Most are short enough for a length of one byte; the others are moved.
+  // What `content` writes, with its length in front. Most are short enough for a length of one byte; the others are
+  // moved.
   template <class Content>
   void with_length(Content content) {
     uint8_t* const start = at_;

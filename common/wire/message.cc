@@ -14,9 +14,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 // Text from anywhere may hold broken UTF-8, which JSON cannot; the broken characters become U+FFFD.
-std::string dump(const Json& document) {
-  return document.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
+std::string dump(const Json& document) { return document.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 // The same text with its broken characters replaced.
 std::string valid_utf8(const std::string& text) { return Json::parse(dump(text)).get<std::string>(); }
@@ -26,7 +24,11 @@ std::string_view text_of(const Error& error) {
 }
 
 Json detail_of(const Error& error) {
-  return {{"service", error.service}, {"hop", error.hop}, {"stage", error.stage}, {"rule", error.rule}, {"hint", error.hint}};
+  return {{"service", error.service},
+          {"hop", error.hop},
+          {"stage", error.stage},
+          {"rule", error.rule},
+          {"hint", error.hint}};
 }
 
 // A header as it is being read, and the first thing that was wrong with it.
@@ -104,7 +106,8 @@ class HeaderSax final : public nlohmann::json_sax<nlohmann::json> {
  private:
   bool is_top() const { return depth_ == 1; }
   bool is_known() const {
-    return is_top() && (key_ == "service" || key_ == "method" || key_ == "id" || key_ == "priority" || key_ == "budget_ms");
+    return is_top() &&
+           (key_ == "service" || key_ == "method" || key_ == "id" || key_ == "priority" || key_ == "budget_ms");
   }
   bool other(const char* what) { return !is_known() || fields_.refuse(key_, std::string("must not be ") + what); }
   bool number(int64_t value) {
@@ -171,7 +174,8 @@ std::string encode_json_reply(const MeshHeader& request, Code code, const Error*
 std::string encode_protobuf_reply(const MeshHeader& request, Code code, const Error* error) {
   std::string texts[6];
   if (error != nullptr) {
-    const std::string_view sources[6] = {text_of(*error), error->service, error->hop, error->stage, error->rule, error->hint};
+    const std::string_view sources[6] = {text_of(*error), error->service, error->hop,
+                                         error->stage,    error->rule,    error->hint};
     for (size_t i = 0; i < 6; ++i) texts[i] = valid_utf8(std::string(sources[i]));
   }
   size_t size_bound = 2 * kVarintBytesMax + request.id.size() + 2;

@@ -26,7 +26,8 @@ struct MeshHeader {
   bool is_json = false;  // the reply's header is written in the same format
 };
 
-// JSON when it begins with '{', else protobuf. INVALID with the field's name if it cannot be read; depth and size are bounded.
+// JSON when it begins with '{', else protobuf. INVALID with the field's name if it cannot be read; depth and size are
+// bounded.
 Result<MeshHeader> decode_mesh_header(ByteView frame);
 
 // The reply's header: id, code, and for errors the same fields as in reply_for.

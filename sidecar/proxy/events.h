@@ -35,6 +35,7 @@ struct Payload {
 // How an answer finds its way back into the socket that asked.
 struct ReturnPath {
   ClientId client = 0;
+  uint64_t bytes = 0;        // of the request, for the client's share of memory
   bool delimited = false;    // the request had an empty delimiter frame, as REQ sockets write it
   std::vector<Slice> route;  // frames before the delimiter
   std::unique_ptr<wire::MeshHeader> header;  // only for calls over the mesh socket

@@ -1,5 +1,5 @@
-// Frames of any content end in envelopes or in one error, and all bodies lie within what is allowed. The input's first byte
-// says how many body frames to cut off its end, the next ones their sizes.
+// Frames of any content end in envelopes or in one error, and all bodies lie within what is allowed. The input's first
+// byte says how many body frames to cut off its end, the next ones their sizes.
 #include <algorithm>
 #include <vector>
 

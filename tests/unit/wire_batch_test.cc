@@ -1,4 +1,3 @@
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -8,77 +7,24 @@
 #include "common/base/prng.h"
 #include "common/wire/batch.h"
 #include "common/wire/batch_layout.h"
+#include "tests/unit/wire_batches.h"
 
 namespace mesh::wire {
 namespace {
 
-constexpr double kSlowLink = 8000;
-
-std::string text_of(size_t size, char seed = 'a') {
-  std::string text(size, '\0');
-  for (size_t i = 0; i < size; ++i) text[i] = static_cast<char>(seed + i % 23);
-  return text;
-}
-
-Envelope request(uint64_t id, std::string_view body) {
-  Envelope envelope;
-  envelope.call_id = id;
-  envelope.service = "tts";
-  envelope.body = Slice::copy_of(body);
-  return envelope;
-}
-
-std::vector<Slice> sealed(BatchEncoder& encoder, Compressor* compressor = nullptr) {
-  const auto frames = encoder.seal(compressor);
-  return {frames.begin(), frames.end()};
-}
-
-std::vector<Slice> batch_of(const std::vector<std::string>& bodies, Compressor* compressor = nullptr) {
-  BatchEncoder encoder;
-  for (size_t i = 0; i < bodies.size(); ++i) encoder.add(request(i + 1, bodies[i]));
-  return sealed(encoder, compressor);
-}
-
-struct Outcome {
-  std::vector<std::string> bodies;
-  Error error;  // its rule is empty if all was well
-};
-
-Outcome decode(const std::vector<Slice>& frames) {
-  Outcome outcome;
-  BatchDecoder decoder;
-  if (const Result<void> begun = decoder.begin(frames); !begun) {
-    outcome.error = begun.error();
-    return outcome;
-  }
-  while (true) {
-    const Result<const Envelope*> envelope = decoder.next();
-    if (!envelope) {
-      outcome.error = envelope.error();
-      const Result<const Envelope*> after = decoder.next();
-      CHECK((after.has_value() && *after == nullptr));  // an error is the end
-      return outcome;
-    }
-    if (*envelope == nullptr) return outcome;
-    outcome.bodies.emplace_back((*envelope)->body.text());
-  }
-}
-
-std::string broken_rule(const std::vector<Slice>& frames) { return decode(frames).error.rule; }
-
-// The batch with its frame 0 changed.
-std::vector<Slice> with(std::vector<Slice> frames, const std::function<void(std::string&)>& change) {
-  std::string first(frames[0].text());
-  change(first);
-  frames[0] = Slice::copy_of(first);
-  return frames;
-}
-
 TEST_CASE("bodies around every border come back byte for byte, plain and compressed") {
   const size_t border = limits::inline_body_bytes;
-  const std::vector<std::string> bodies = {
-      "", "x", text_of(127), text_of(128), text_of(255), text_of(256), text_of(border - 1), text_of(border),
-      text_of(border + 1), text_of(64 * limits::KiB), std::string("\xFF\x00\xC0", 3)};
+  const std::vector<std::string> bodies = {"",
+                                           "x",
+                                           text_of(127),
+                                           text_of(128),
+                                           text_of(255),
+                                           text_of(256),
+                                           text_of(border - 1),
+                                           text_of(border),
+                                           text_of(border + 1),
+                                           text_of(64 * limits::KiB),
+                                           std::string("\xFF\x00\xC0", 3)};
   CHECK(decode(batch_of(bodies)).bodies == bodies);
   Compressor always(CompressionMode::kAlways, kSlowLink);
   const std::vector<Slice> compressed = batch_of(bodies, &always);
@@ -263,7 +209,8 @@ TEST_CASE("a batch is full by bytes, by envelopes or by body frames, and an empt
   CHECK(decode(sealed(encoder)).bodies.size() == count);
 
   count = 0;
-  while (encoder.fits(limits::inline_body_bytes + 1)) encoder.add(request(++count, text_of(limits::inline_body_bytes + 1)));
+  while (encoder.fits(limits::inline_body_bytes + 1))
+    encoder.add(request(++count, text_of(limits::inline_body_bytes + 1)));
   CHECK(count == limits::batch_body_frames_max);
   CHECK(encoder.fits(limits::inline_body_bytes));
   const std::vector<Slice> frames = sealed(encoder);
@@ -299,118 +246,6 @@ TEST_CASE("whatever fits, in any mixture, is accepted at the other end") {
     const Outcome outcome = decode(sealed(encoder, prng.below(2) == 0 ? &compressor : nullptr));
     CHECK(outcome.error.rule == "");
     REQUIRE(outcome.bodies == bodies);
-  }
-}
-
-TEST_CASE("a header that lies is refused by the rule that it breaks") {
-  const std::vector<Slice> good = batch_of({"a", text_of(10'000), "b"});
-  const auto changed = [&](size_t offset, char value) {
-    return broken_rule(with(good, [&](std::string& first) { first[offset] = value; }));
-  };
-  REQUIRE(broken_rule(good) == "");
-  CHECK(broken_rule({}) == "batch_header");
-  CHECK(broken_rule({Slice()}) == "batch_header");
-  CHECK(broken_rule(with(good, [](std::string& first) { first.resize(7); })) == "batch_header");
-  CHECK(changed(0, 'N') == "batch_header");
-  CHECK(changed(1, 2) == "batch_version");
-  CHECK(changed(2, 2) == "batch_codec");
-  CHECK(changed(2, 1) == "zstd_broken");
-  CHECK(changed(3, 1) == "batch_flags");
-  CHECK(changed(4, 1) == "batch_count");  // 259
-  CHECK(changed(5, 0) == "batch_count");
-  CHECK(changed(5, 2) == "batch_trailing");
-  CHECK(changed(5, 4) == "envelope_truncated");
-  CHECK(changed(7, 0) == "batch_frames");
-  CHECK(changed(7, 2) == "batch_frames");
-}
-
-TEST_CASE("as many frames as a message may have are the most, even if the header says more") {
-  std::vector<Slice> frames = batch_of({"a"});
-  for (size_t i = 0; i < limits::frames_per_message_max; ++i) frames.push_back(Slice::copy_of("frame"));
-  frames = with(frames, [](std::string& first) { first[7] = static_cast<char>(limits::frames_per_message_max); });
-  CHECK(broken_rule(frames) == "batch_frames");
-}
-
-TEST_CASE("a batch cut off anywhere is refused, and what stood before the cut is still good") {
-  const std::vector<std::string> bodies = {"first", text_of(300), "third"};
-  const std::vector<Slice> good = batch_of(bodies);
-  for (size_t size = 0; size < good[0].size(); ++size) {
-    const Outcome outcome = decode(with(good, [&](std::string& first) { first.resize(size); }));
-    CHECK(outcome.error.rule != "");
-    CHECK(outcome.error.code == Code::kInvalid);
-    REQUIRE(outcome.bodies.size() < bodies.size());
-    for (size_t i = 0; i < outcome.bodies.size(); ++i) CHECK(outcome.bodies[i] == bodies[i]);
-  }
-}
-
-TEST_CASE("an envelope that declares to be enormous is refused by its length alone") {
-  const std::string huge("\xFF\xFF\xFF\xFF\x0F", 5);
-  const auto frames = with(batch_of({"a"}), [&](std::string& first) { first.replace(kBatchHeaderBytes, 1, huge); });
-  CHECK(broken_rule(frames) == "envelope_too_large");
-}
-
-TEST_CASE("a body that is not where or what its envelope says is refused") {
-  std::vector<Slice> frames = batch_of({text_of(10'000), text_of(9'000)});
-  std::swap(frames[1], frames[2]);
-  CHECK(broken_rule(frames) == "body_size");
-
-  frames = batch_of({text_of(10'000), text_of(9'000)});
-  frames.pop_back();
-  CHECK(broken_rule(with(frames, [](std::string& first) { first[7] = 1; })) == "body_missing");
-
-  frames = batch_of({"a"});
-  frames.push_back(Slice::copy_of("nobody's"));
-  CHECK(broken_rule(with(frames, [](std::string& first) { first[7] = 1; })) == "batch_trailing");
-
-  CHECK(broken_rule(with(batch_of({"abc"}), [](std::string& first) { first.pop_back(); })) == "body_missing");
-}
-
-TEST_CASE("a compressed body frame must hold just as many bytes as its envelope says") {
-  Compressor always(CompressionMode::kAlways, kSlowLink);
-  std::vector<Slice> frames = batch_of({text_of(20'000)}, &always);
-  const std::vector<Slice> longer = batch_of({text_of(20'001)}, &always);
-  const std::vector<Slice> shorter = batch_of({text_of(19'999)}, &always);
-  REQUIRE(broken_rule(frames) == "");
-  frames[1] = longer[1];
-  CHECK(broken_rule(frames) == "zstd_too_large");
-  frames[1] = shorter[1];
-  CHECK(broken_rule(frames) == "body_size");
-}
-
-TEST_CASE("several envelopes may not carry more than a batch holds, however it is compressed") {
-  Compressor always(CompressionMode::kAlways, kSlowLink);
-  std::string text;  // compresses, but not like a bomb
-  while (text.size() < 200'000) text += std::to_string(text.size() * text.size()) + " and so on; ";
-  const std::vector<Slice> large = batch_of({text}, &always);
-  REQUIRE(large[1].size() < text.size() / 2);
-  // Two batches of one large body each, made into one of two.
-  std::vector<Slice> frames = {large[0], large[1], large[1]};
-  frames = with(frames, [&](std::string& first) {
-    first += std::string(large[0].text().substr(kBatchHeaderBytes));
-    first[5] = 2;
-    first[7] = 2;
-  });
-  const Outcome outcome = decode(frames);
-  CHECK(outcome.error.rule == "batch_too_large");
-  CHECK(outcome.error.code == Code::kTooLarge);
-
-  std::string filler(limits::batch_bytes + kBatchHeaderBytes + 1, '\0');
-  filler.replace(0, kBatchHeaderBytes, large[0].text().substr(0, kBatchHeaderBytes));
-  CHECK(broken_rule({Slice::copy_of(filler), large[1]}) == "batch_too_large");
-}
-
-TEST_CASE("batches broken at random end in an error or in envelopes, never in anything else") {
-  Prng prng(13);
-  Compressor always(CompressionMode::kAlways, kSlowLink);
-  const std::vector<Slice> plain = batch_of({"a", text_of(300), text_of(10'000), "b"});
-  const std::vector<Slice> packed = batch_of({text_of(700), text_of(300), text_of(10'000), "b"}, &always);
-  for (int i = 0; i < 20'000; ++i) {
-    const std::vector<Slice> frames = with(i % 2 == 0 ? plain : packed, [&](std::string& first) {
-      for (uint64_t flips = 1 + prng.below(4); flips > 0; --flips) first[prng.below(first.size())] = static_cast<char>(prng.next());
-    });
-    const Outcome outcome = decode(frames);
-    CHECK(outcome.bodies.size() <= limits::batch_envelopes_max);
-    if (!outcome.error.rule.empty()) CHECK_FALSE(outcome.error.text.empty());
   }
 }
 

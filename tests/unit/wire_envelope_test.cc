@@ -171,7 +171,8 @@ TEST_CASE("what is written here, protoc's class reads as the same values, and wo
     const std::string bytes = message.SerializeAsString();
     REQUIRE(decode_envelope(as_bytes(bytes), decoded) == nullptr);
     Envelope envelope = decoded.envelope;
-    envelope.body = Slice(BlockRef(), reinterpret_cast<const uint8_t*>(bytes.data()), message.body_size());  // only its size counts
+    envelope.body =
+        Slice(BlockRef(), reinterpret_cast<const uint8_t*>(bytes.data()), message.body_size());  // only its size counts
 
     const std::string written = encoded(envelope, message.body_own_frame());
     const v1::Envelope reread = parsed(written);
@@ -219,11 +220,11 @@ TEST_CASE("the flag for a compressed body is the last byte of an envelope whose 
 
 TEST_CASE("fields of a later version are skipped, whatever their type") {
   std::string bytes = request_message().SerializeAsString();
-  bytes += std::string("\x80\x01\x07", 3);               // field 16, varint
-  bytes += std::string("\x89\x01", 2) + "12345678";      // field 17, 64 bits
-  bytes += std::string("\x92\x01\x03", 3) + "abc";       // field 18, bytes
-  bytes += std::string("\x9D\x01", 2) + "1234";          // field 19, 32 bits
-  bytes += std::string("\x10\x05", 2);                   // call_id
+  bytes += std::string("\x80\x01\x07", 3);           // field 16, varint
+  bytes += std::string("\x89\x01", 2) + "12345678";  // field 17, 64 bits
+  bytes += std::string("\x92\x01\x03", 3) + "abc";   // field 18, bytes
+  bytes += std::string("\x9D\x01", 2) + "1234";      // field 19, 32 bits
+  bytes += std::string("\x10\x05", 2);               // call_id
   DecodedEnvelope decoded;
   REQUIRE(decode_envelope(as_bytes(bytes), decoded) == nullptr);
   CHECK(decoded.envelope.call_id == 5);

@@ -28,10 +28,11 @@ std::string broken_rule(std::string_view frame) {
 }
 
 TEST_CASE("an error reply has the documented shape, to the byte") {
-  CHECK(reply_for(deadline()) ==
-        R"({"status":"error","error":"no answer within 4500 ms","message":"no answer within 4500 ms","code":"DEADLINE",)"
-        R"("mesh":{"service":"tts","hop":"mainpc/main","stage":"agent","rule":"deadline_passed",)"
-        R"("hint":"raise budget_ms of the service"}})");
+  CHECK(
+      reply_for(deadline()) ==
+      R"({"status":"error","error":"no answer within 4500 ms","message":"no answer within 4500 ms","code":"DEADLINE",)"
+      R"("mesh":{"service":"tts","hop":"mainpc/main","stage":"agent","rule":"deadline_passed",)"
+      R"("hint":"raise budget_ms of the service"}})");
 }
 
 TEST_CASE("an error reply is valid JSON whatever bytes its texts are made of") {
@@ -51,9 +52,9 @@ TEST_CASE("an error without a text still tells its code to people") {
 }
 
 TEST_CASE("a JSON header gives its fields, and unknown ones are ignored however they look") {
-  const Result<MeshHeader> header = decode_mesh_header(as_bytes(
-      R"({"trace":{"service":"no","a":[{"id":1}]},"service":"tts","method":"say","budget_ms":3000,)"
-      R"("priority":"interactive","id":"42","list":[1,2.5,true,null,"x"]})"));
+  const Result<MeshHeader> header = decode_mesh_header(
+      as_bytes(R"({"trace":{"service":"no","a":[{"id":1}]},"service":"tts","method":"say","budget_ms":3000,)"
+               R"("priority":"interactive","id":"42","list":[1,2.5,true,null,"x"]})"));
   REQUIRE(header);
   CHECK(header->is_json);
   CHECK(header->service == "tts");
@@ -81,7 +82,8 @@ TEST_CASE("a protobuf header gives the same fields") {
 }
 
 TEST_CASE("budget and priority that are not said are not made up") {
-  for (const std::string_view frame : {std::string_view(R"({"service":"tts","budget_ms":null})"), std::string_view("\x0A\x03tts")}) {
+  for (const std::string_view frame :
+       {std::string_view(R"({"service":"tts","budget_ms":null})"), std::string_view("\x0A\x03tts")}) {
     const Result<MeshHeader> header = decode_mesh_header(as_bytes(frame));
     REQUIRE(header);
     CHECK_FALSE(header->budget_ms);
@@ -113,7 +115,9 @@ TEST_CASE("a JSON header that cannot be read is refused by the name of the field
 }
 
 TEST_CASE("a budget is at least 1 ms and at most the limit") {
-  const auto budget = [](const std::string& number) { return broken_rule("{\"service\":\"tts\",\"budget_ms\":" + number + "}"); };
+  const auto budget = [](const std::string& number) {
+    return broken_rule("{\"service\":\"tts\",\"budget_ms\":" + number + "}");
+  };
   CHECK(budget("0") == "header_budget_ms");
   CHECK(budget("-1") == "header_budget_ms");
   CHECK(budget("1") == "");
@@ -158,9 +162,10 @@ TEST_CASE("a reply's header is written as its request's was") {
   request.is_json = true;
   CHECK(encode_mesh_reply(request, Code::kOk, nullptr) == R"({"id":"42","code":"OK"})");
   const Error error = deadline();
-  CHECK(encode_mesh_reply(request, error.code, &error) ==
-        R"({"id":"42","code":"DEADLINE","error":"no answer within 4500 ms","mesh":{"service":"tts","hop":"mainpc/main",)"
-        R"("stage":"agent","rule":"deadline_passed","hint":"raise budget_ms of the service"}})");
+  CHECK(
+      encode_mesh_reply(request, error.code, &error) ==
+      R"({"id":"42","code":"DEADLINE","error":"no answer within 4500 ms","mesh":{"service":"tts","hop":"mainpc/main",)"
+      R"("stage":"agent","rule":"deadline_passed","hint":"raise budget_ms of the service"}})");
 
   request.is_json = false;
   v1::MeshReply reply;

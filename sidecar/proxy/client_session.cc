@@ -1,0 +1,204 @@
+#include "sidecar/proxy/client_session.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/base/limits.h"
+#include "sidecar/proxy/frames.h"
+
+namespace mesh::proxy {
+namespace {
+
+// How long a REQ socket that reconnected may stay silent before it is taken for stuck: a caller that reconnects to ask
+// does so at once. With the wait for its reconnect (100 ms by default) it is freed within 3 s.
+constexpr int64_t kStuckSilence_ms = 2000;
+// A request that comes this soon after may have crossed the error on its way: which of the two the socket took for its
+// answer cannot be known.
+constexpr int64_t kCrossing_ms = 100;
+
+zmtp::Settings settings_for(const ClientPort& port) {
+  return {.own_type = zmtp::SocketType::kRouter,
+          .accepted_peers = {zmtp::SocketType::kReq, zmtp::SocketType::kDealer},
+          .identity = {},
+          .message_bytes = static_cast<size_t>(port.keep_bytes)};
+}
+
+}  // namespace
+
+ClientSession::ClientSession(SessionHost& host, ClientObserver& observer, ClientPort& port,
+                             std::unique_ptr<Stream> stream, bool may_be_stuck)
+    : host_(host),
+      observer_(observer),
+      port_(port),
+      stream_(std::move(stream)),
+      connection_(settings_for(port), stream_->out(), host.now()),
+      may_be_stuck_(may_be_stuck) {
+  ++port_.connections;
+  stream_->flush_later();
+}
+
+void ClientSession::on_target_filled(size_t count) {
+  connection_.commit(count, host_.now());
+  receive();
+}
+
+void ClientSession::on_bytes(Slice bytes) {
+  connection_.feed(std::move(bytes), host_.now());
+  receive();
+}
+
+void ClientSession::receive() {
+  while (!ended_) {
+    auto message = connection_.next();
+    if (!message) return fail(message.error());
+    if (connection_.ready() && !was_ready_) {
+      was_ready_ = true;
+      host_.on_handshake_ended();
+      const bool watch = may_be_stuck_ && is_req() && port_.stuck_before > 0;
+      host_.set_deadline(*this, watch ? host_.now() + milliseconds(kStuckSilence_ms) : connection_.next_deadline());
+    }
+    if (*message == nullptr) break;
+    receive_message(**message);
+  }
+  if (!stream_->out().empty()) stream_->flush_later();
+}
+
+void ClientSession::receive_message(const zmtp::Message& message) {
+  may_be_stuck_ = false;
+  if (freed_at_ && host_.now() - *freed_at_ < milliseconds(kCrossing_ms)) {
+    // Closing is the one answer that cannot be taken for another's; the request is not executed.
+    ++port_.stuck_before;
+    return on_closed("a request crossed the error that freed the socket");
+  }
+  freed_at_.reset();
+  const auto frames = message.frames();
+  const auto delimiter = std::find_if(frames.begin(), frames.end() - 1, [](const Slice& frame) { return frame.empty(); });
+  ReturnPath path{.client = id(), .bytes = 0, .delimited = false, .route = {}, .header = nullptr};
+  size_t body_at = 0;
+  if (delimiter != frames.end() - 1) {
+    path.delimited = true;
+    for (auto frame = frames.begin(); frame != delimiter; ++frame) path.route.push_back(frame->compact());
+    body_at = static_cast<size_t>(delimiter - frames.begin()) + 1;
+  }
+  auto body = frames.subspan(body_at);
+  ++open_calls_;
+  if (is_req() && port_.open_req_calls != nullptr) ++*port_.open_req_calls;
+
+  contract::Declaration own = port_.terms;
+  std::string_view service = port_.service;
+  std::string_view method;
+  if (service.empty()) {
+    path.header = std::make_unique<wire::MeshHeader>();
+    auto header = wire::decode_mesh_header(body[0].view());
+    if (!header) {
+      path.header->is_json = true;
+      reply(std::move(path), Outcome{.code = header.error().code, .error = std::make_unique<Error>(header.error()), .payload = {}});
+      return;
+    }
+    *path.header = std::move(*header);
+    service = path.header->service;
+    method = path.header->method;
+    own = {.budget_ms = path.header->budget_ms, .priority = path.header->priority, .max_bytes = {}};
+    body = body.subspan(1);
+  }
+  const contract::Terms terms = observer_.terms_for(service, method);
+  Payload payload = body.empty() ? Payload() : payload_of(body);
+  path.bytes = payload.body.size();
+  open_bytes_ += path.bytes;
+  AgentRequested request{.path = std::move(path),
+                         .service = service,
+                         .method = method,
+                         .budget_ms = std::min(own.budget_ms.value_or(terms.budget_ms), limits::budget_ms_max),
+                         .priority = own.priority.value_or(terms.priority),
+                         .max_bytes = own.max_bytes.value_or(terms.max_bytes),
+                         .dropped_bytes = message.dropped_bytes,
+                         .payload = std::move(payload)};
+  observer_.on_client_request(*this, std::move(request));
+  adjust_reading();
+}
+
+void ClientSession::put_reply(const ReturnPath& path, const Outcome& outcome) {
+  Outbox& out = stream_->out();
+  for (const Slice& frame : path.route) zmtp::put_frame(out, zmtp::kFlagMore, frame);
+  if (path.delimited) zmtp::put_frame(out, zmtp::kFlagMore, ByteView());
+  if (path.header) {
+    const std::string header = wire::encode_mesh_reply(*path.header, outcome.code, outcome.error.get());
+    zmtp::put_frame(out, zmtp::kFlagMore, as_bytes(header));
+  }
+  if (outcome.code == Code::kOk) {
+    put_payload(out, outcome.payload);
+  } else {
+    zmtp::put_frame(out, 0, as_bytes(wire::reply_for(*outcome.error)));
+  }
+  stream_->flush_later();
+}
+
+void ClientSession::reply(ReturnPath path, Outcome outcome) {
+  if (ended_) return;
+  if (open_calls_ > 0) --open_calls_;
+  open_bytes_ -= std::min(open_bytes_, path.bytes);
+  if (is_req() && port_.open_req_calls != nullptr && *port_.open_req_calls > 0) --*port_.open_req_calls;
+  put_reply(path, outcome);
+  adjust_reading();
+}
+
+// Stop reading the source when the sink is full: a client that asks faster than it is answered, or does not read.
+void ClientSession::adjust_reading() {
+  if (ended_) return;
+  // on_drained() comes only after the kernel refused bytes: so offer them before judging by what is left.
+  if (stream_->unsent_bytes() > limits::stream_high_water_bytes) stream_->flush();
+  const bool full = open_calls_ >= limits::client_open_calls_max || open_bytes_ >= limits::client_open_bytes ||
+                    stream_->unsent_bytes() > limits::stream_high_water_bytes;
+  const bool low = open_calls_ < limits::client_open_calls_max / 2 && open_bytes_ < limits::client_open_bytes / 2 &&
+                   stream_->unsent_bytes() <= limits::stream_low_water_bytes;
+  if (full) {
+    stream_->pause_reading();
+  } else if (low) {
+    stream_->resume_reading();
+  }
+}
+
+// A REQ socket whose sidecar died in the middle of its call waits for good. This one reconnected and says nothing, and the
+// process before this one left as many unanswered: it gets the answer nobody else will give.
+void ClientSession::free_stuck(Instant now) {
+  --port_.stuck_before;
+  freed_at_ = now;
+  ReturnPath path{.client = id(), .bytes = 0, .delimited = true, .route = {}, .header = nullptr};
+  if (port_.service.empty()) {
+    path.header = std::make_unique<wire::MeshHeader>();
+    path.header->is_json = true;
+  }
+  put_reply(path, observer_.stuck_outcome(port_));
+}
+
+void ClientSession::on_time(Instant now) {
+  if (ended_) return;
+  if (was_ready_ && may_be_stuck_ && is_req() && port_.stuck_before > 0) {
+    may_be_stuck_ = false;
+    free_stuck(now);
+    host_.set_deadline(*this, connection_.next_deadline());
+    return;
+  }
+  if (auto judged = connection_.judge(now); !judged) return fail(judged.error());
+  host_.set_deadline(*this, connection_.next_deadline());
+}
+
+void ClientSession::fail(const Error& error) {
+  host_.report("client", port_.name, error);
+  stream_->flush();  // the ERROR command
+  on_closed(error.text);
+}
+
+void ClientSession::on_closed(std::string_view /*reason*/) {
+  if (ended_) return;
+  ended_ = true;
+  --port_.connections;
+  if (!was_ready_) host_.on_handshake_ended();
+  if (was_ready_ && is_req() && port_.open_req_calls != nullptr) {
+    *port_.open_req_calls -= std::min(*port_.open_req_calls, open_calls_);
+  }
+  observer_.on_client_closed(*this);
+  host_.retire(*this);
+}
+
+}  // namespace mesh::proxy

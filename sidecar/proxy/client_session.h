@@ -1,0 +1,80 @@
+// A socket of a local agent at a drop-in port or at the mesh socket.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "common/contract/contract.h"
+#include "common/zmtp/connection.h"
+#include "sidecar/proxy/session.h"
+
+namespace mesh::proxy {
+
+// What all sockets of one port share. It outlives them.
+struct ClientPort {
+  std::string name;
+  std::string service;          // empty: the mesh socket, calls name their service
+  contract::Declaration terms;  // of this port, before the contract's
+  uint64_t keep_bytes = 0;      // larger messages are answered, not kept
+  uint32_t connections = 0;
+  uint32_t* open_req_calls = nullptr;  // survives this process; see io::StateFile
+  uint32_t stuck_before = 0;           // REQ sockets that the process before this one owed an answer
+};
+
+class ClientSession;
+
+class ClientObserver {
+ public:
+  virtual ~ClientObserver() = default;
+  virtual void on_client_request(ClientSession& client, AgentRequested request) = 0;
+  virtual void on_client_closed(ClientSession& client) = 0;
+  // The error that a REQ socket is freed with that waits for the answer of a process before this one.
+  virtual Outcome stuck_outcome(const ClientPort& port) = 0;
+  // The terms of a call: port or header before contract.
+  virtual contract::Terms terms_for(std::string_view service, std::string_view method) = 0;
+};
+
+class ClientSession final : public Session {
+ public:
+  // `may_be_stuck`: accepted so soon after the start that it may be a REQ socket that waits for an answer nobody owes it.
+  ClientSession(SessionHost& host, ClientObserver& observer, ClientPort& port, std::unique_ptr<Stream> stream,
+                bool may_be_stuck);
+
+  // Puts the answer to one of its calls.
+  void reply(ReturnPath path, Outcome outcome);
+  ClientPort& port() { return port_; }
+  uint32_t open_calls() const { return open_calls_; }
+  bool is_handshaking() const { return !connection_.ready(); }
+
+  std::span<uint8_t> read_target() override { return connection_.read_target(); }
+  void on_target_filled(size_t count) override;
+  void on_bytes(Slice bytes) override;
+  void on_drained() override { adjust_reading(); }
+  void on_closed(std::string_view reason) override;
+  void on_time(Instant now) override;
+  size_t unsent_bytes() const override { return stream_->unsent_bytes(); }
+
+ private:
+  void receive();
+  void receive_message(const zmtp::Message& message);
+  void put_reply(const ReturnPath& path, const Outcome& outcome);
+  void free_stuck(Instant now);
+  void fail(const Error& error);
+  void adjust_reading();
+  bool is_req() const { return connection_.peer().socket_type == zmtp::SocketType::kReq; }
+
+  SessionHost& host_;
+  ClientObserver& observer_;
+  ClientPort& port_;
+  std::unique_ptr<Stream> stream_;
+  zmtp::Connection connection_;
+  uint32_t open_calls_ = 0;
+  uint64_t open_bytes_ = 0;
+  bool may_be_stuck_;
+  bool was_ready_ = false;
+  bool ended_ = false;
+  std::optional<Instant> freed_at_;
+};
+
+}  // namespace mesh::proxy

@@ -1,0 +1,458 @@
+#include "sidecar/proxy/config.h"
+
+#include <arpa/inet.h>
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <set>
+
+#include <nlohmann/json.hpp>
+
+namespace mesh::proxy {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr size_t kSocketPathMax = 107;  // sun_path less its end
+
+// Reads one file. Every finding is kept, so that all are told at once.
+class Reader {
+ public:
+  explicit Reader(ConfigResult& result) : result_(result) {}
+
+  void error(std::string path, std::string text, std::string hint) {
+    result_.errors.push_back({std::move(path), std::move(text), std::move(hint)});
+  }
+
+  // Tells of keys that mean nothing, with the one that was probably meant.
+  void only(const Json& object, const std::string& path, std::initializer_list<std::string_view> known) {
+    for (const auto& [key, value] : object.items()) {
+      if (std::find(known.begin(), known.end(), key) != known.end()) continue;
+      std::string names;
+      for (const std::string_view name : known) names += (names.empty() ? "" : ", ") + std::string(name);
+      error(path + "/" + key, "unknown key", "known here: " + names);
+    }
+  }
+
+  const Json& object(const Json& parent, const std::string& path, const char* key) {
+    static const Json empty = Json::object();
+    const auto at = parent.find(key);
+    if (at == parent.end()) return empty;
+    if (at->is_object()) return *at;
+    error(path + "/" + key, "must be an object", "write {…} with one entry per name");
+    return empty;
+  }
+
+  // True if `value` is an object, told otherwise.
+  bool is_object(const Json& value, const std::string& path) {
+    if (!value.is_object()) error(path, "must be an object", "write {…}");
+    return value.is_object();
+  }
+
+  std::optional<std::string> text(const Json& parent, const std::string& path, const char* key, bool required) {
+    const auto at = parent.find(key);
+    if (at == parent.end()) {
+      if (required) error(path + "/" + key, "is missing", std::string("add \"") + key + "\": \"…\"");
+      return std::nullopt;
+    }
+    if (!at->is_string() || at->get_ref<const std::string&>().empty()) {
+      error(path + "/" + key, "must be a text that is not empty", "write it in double quotes");
+      return std::nullopt;
+    }
+    return at->get<std::string>();
+  }
+
+  std::optional<int64_t> number(const Json& parent, const std::string& path, const char* key, int64_t least, int64_t most) {
+    const auto at = parent.find(key);
+    if (at == parent.end()) return std::nullopt;
+    const bool fits = at->is_number_integer() && (!at->is_number_unsigned() || at->get<uint64_t>() <= INT64_MAX) &&
+                      at->get<int64_t>() >= least && at->get<int64_t>() <= most;
+    if (!fits) {
+      error(path + "/" + key, "must be a whole number from " + std::to_string(least) + " to " + std::to_string(most), "");
+      return std::nullopt;
+    }
+    return at->get<int64_t>();
+  }
+
+  std::optional<bool> boolean(const Json& parent, const std::string& path, const char* key) {
+    const auto at = parent.find(key);
+    if (at == parent.end()) return std::nullopt;
+    if (!at->is_boolean()) {
+      error(path + "/" + key, "must be true or false", "without quotes");
+      return std::nullopt;
+    }
+    return at->get<bool>();
+  }
+
+  std::optional<Endpoint> endpoint(const std::string& text, const std::string& path, const std::string& runtime_dir,
+                                   bool wildcard) {
+    Endpoint endpoint{.is_ipc = false, .address = {}, .port = 0, .text = text};
+    if (text.starts_with("ipc://")) {
+      endpoint.is_ipc = true;
+      endpoint.address = absolute(text.substr(6), runtime_dir);
+      if (endpoint.address.size() > kSocketPathMax) {
+        error(path, "the socket's path is longer than 107 bytes", "choose a shorter runtime_dir");
+        return std::nullopt;
+      }
+      return endpoint;
+    }
+    const size_t colon = text.rfind(':');
+    if (!text.starts_with("tcp://") || colon == std::string::npos || colon < 6) {
+      error(path, "is no endpoint: " + text, "write tcp://127.0.0.1:5701 or ipc://name.sock");
+      return std::nullopt;
+    }
+    std::string host = text.substr(6, colon - 6);
+    if (host == "localhost") host = "127.0.0.1";
+    if (host == "*" && wildcard) host = "0.0.0.0";
+    if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+    in6_addr parsed{};
+    if (inet_pton(AF_INET, host.c_str(), &parsed) != 1 && inet_pton(AF_INET6, host.c_str(), &parsed) != 1) {
+      error(path, "'" + host + "' is not a numeric address", "names are not looked up: write the address, e.g. 192.168.1.20");
+      return std::nullopt;
+    }
+    const char* digits = text.c_str() + colon + 1;
+    const char* end = text.c_str() + text.size();
+    const auto [at, status] = std::from_chars(digits, end, endpoint.port);
+    if (status != std::errc() || at != end || endpoint.port == 0) {
+      error(path, "has no port from 1 to 65535", "write it behind the address, e.g. :5701");
+      return std::nullopt;
+    }
+    endpoint.address = host;
+    return endpoint;
+  }
+
+  std::optional<Endpoint> endpoint_at(const Json& parent, const std::string& path, const char* key,
+                                      const std::string& runtime_dir, bool required, bool wildcard = false) {
+    const auto value = text(parent, path, key, required);
+    if (!value) return std::nullopt;
+    return endpoint(*value, path + "/" + key, runtime_dir, wildcard);
+  }
+
+  contract::Declaration terms(const Json& parent, const std::string& path) {
+    contract::Declaration terms;
+    terms.budget_ms = number(parent, path, "budget_ms", 1, limits::budget_ms_max);
+    if (const auto bytes = number(parent, path, "max_bytes", 1, limits::message_bytes)) {
+      terms.max_bytes = static_cast<uint64_t>(*bytes);
+    }
+    if (const auto name = text(parent, path, "priority", false)) {
+      terms.priority = priority_from_name(*name);
+      if (!terms.priority) error(path + "/priority", "unknown priority", "critical, interactive, normal or batch");
+    }
+    return terms;
+  }
+
+  static std::string absolute(const std::string& path, const std::string& directory) {
+    return path.starts_with('/') ? path : directory + "/" + path;
+  }
+
+ private:
+  ConfigResult& result_;
+};
+
+struct SidecarEntry {
+  std::optional<Endpoint> listen;
+  std::optional<Endpoint> mesh;
+  std::string admin;
+  std::string state;
+};
+
+// The whole host, before it is cut down to one sidecar.
+struct Host {
+  std::string name;
+  bool insecure = false;
+  std::string runtime_dir = "/run/mesh";
+  std::map<std::string, SidecarEntry> sidecars;
+  std::vector<std::pair<std::string, AgentConfig>> agents;  // by sidecar
+  std::vector<std::pair<std::string, PortConfig>> ports;
+  std::vector<PeerConfig> peers;
+  contract::Table contracts;
+  LimitsConfig limits;
+};
+
+class HostReader {
+ public:
+  HostReader(Reader& in, Host& host) : in_(in), host_(host) {}
+
+  void read(const Json& root) {
+    in_.only(root, "", {"$schema", "host", "insecure", "runtime_dir", "sidecars", "agents", "ports", "peers", "contracts", "limits"});
+    host_.name = in_.text(root, "", "host", true).value_or("");
+    if (!host_.name.empty()) judge_name(host_.name, "/host");
+    host_.insecure = in_.boolean(root, "", "insecure").value_or(false);
+    host_.runtime_dir = in_.text(root, "", "runtime_dir", false).value_or(host_.runtime_dir);
+    read_sidecars(in_.object(root, "", "sidecars"));
+    read_agents(in_.object(root, "", "agents"));
+    read_ports(in_.object(root, "", "ports"));
+    read_peers(in_.object(root, "", "peers"));
+    read_contracts(in_.object(root, "", "contracts"));
+    read_limits(in_.object(root, "", "limits"));
+    judge_services();
+  }
+
+ private:
+  void read_sidecars(const Json& sidecars) {
+    if (sidecars.empty()) in_.error("/sidecars", "names no sidecar", "add \"sidecars\": {\"main\": {\"listen\": \"tcp://…:7700\"}}");
+    for (const auto& [name, entry] : sidecars.items()) {
+      const std::string path = "/sidecars/" + name;
+      if (!in_.is_object(entry, path)) continue;
+      in_.only(entry, path, {"listen", "mesh", "admin", "state"});
+      judge_name(name, path);
+      SidecarEntry sidecar;
+      sidecar.listen = in_.endpoint_at(entry, path, "listen", host_.runtime_dir, false, true);
+      if (sidecar.listen) claim(*sidecar.listen, path + "/listen"), judge_plain(*sidecar.listen, path + "/listen");
+      sidecar.mesh = in_.endpoint_at(entry, path, "mesh", host_.runtime_dir, false);
+      if (sidecar.mesh) claim(*sidecar.mesh, path + "/mesh"), judge_local(*sidecar.mesh, path + "/mesh");
+      sidecar.admin = Reader::absolute(in_.text(entry, path, "admin", false).value_or(name + ".admin"), host_.runtime_dir);
+      sidecar.state = Reader::absolute(in_.text(entry, path, "state", false).value_or(name + ".state"), host_.runtime_dir);
+      if (sidecar.admin.size() > kSocketPathMax) in_.error(path + "/admin", "is longer than 107 bytes", "choose a shorter runtime_dir");
+      host_.sidecars[name] = std::move(sidecar);
+    }
+  }
+
+  std::string owner(const Json& entry, const std::string& path) {
+    const auto named = in_.text(entry, path, "sidecar", false);
+    if (named && !host_.sidecars.contains(*named)) {
+      in_.error(path + "/sidecar", "there is no sidecar '" + *named + "'", "name one of /sidecars");
+      return {};
+    }
+    if (named) return *named;
+    if (host_.sidecars.size() == 1) return host_.sidecars.begin()->first;
+    if (host_.sidecars.size() > 1) in_.error(path + "/sidecar", "is missing, and there are several sidecars", "say which one it belongs to");
+    return {};
+  }
+
+  void read_agents(const Json& agents) {
+    for (const auto& [name, entry] : agents.items()) {
+      const std::string path = "/agents/" + name;
+      if (!in_.is_object(entry, path)) continue;
+      in_.only(entry, path, {"service", "endpoint", "socket", "in_flight", "correlate", "port", "sidecar"});
+      AgentConfig agent;
+      agent.name = name;
+      agent.service = in_.text(entry, path, "service", false).value_or(name);
+      judge_name(agent.service, path + "/service");
+      const auto endpoint = in_.endpoint_at(entry, path, "endpoint", host_.runtime_dir, true);
+      if (endpoint) judge_local(*endpoint, path + "/endpoint"), agent.endpoint = *endpoint;
+      const std::string socket = in_.text(entry, path, "socket", false).value_or("rep");
+      if (socket == "router") {
+        agent.socket = AgentSocket::kRouter;
+      } else if (socket == "dealer") {
+        agent.socket = AgentSocket::kDealer;
+      } else if (socket != "rep") {
+        in_.error(path + "/socket", "unknown kind of socket '" + socket + "'", "rep, router or dealer");
+      }
+      agent.correlate = in_.boolean(entry, path, "correlate").value_or(true);
+      const bool serial = agent.socket == AgentSocket::kRep || !agent.correlate;
+      agent.in_flight = static_cast<uint32_t>(in_.number(entry, path, "in_flight", 1, 256).value_or(serial ? 1 : 64));
+      if (!agent.correlate && agent.in_flight != 1) {
+        in_.error(path + "/in_flight", "must be 1 where replies carry no id", "remove in_flight, or set correlate to true");
+      }
+      const std::string sidecar = owner(entry, path);
+      if (const auto port = in_.endpoint_at(entry, path, "port", host_.runtime_dir, false)) {
+        add_port(sidecar, {.name = name, .listen = *port, .service = agent.service, .terms = {}}, path + "/port");
+      }
+      host_.agents.emplace_back(sidecar, std::move(agent));
+    }
+  }
+
+  void add_port(const std::string& sidecar, PortConfig port, const std::string& path) {
+    claim(port.listen, path);
+    judge_local(port.listen, path);
+    host_.ports.emplace_back(sidecar, std::move(port));
+    port_paths_.push_back(path);
+  }
+
+  void read_ports(const Json& ports) {
+    for (const auto& [name, entry] : ports.items()) {
+      const std::string path = "/ports/" + name;
+      if (!in_.is_object(entry, path)) continue;
+      in_.only(entry, path, {"listen", "service", "budget_ms", "priority", "max_bytes", "sidecar"});
+      const auto listen = in_.endpoint_at(entry, path, "listen", host_.runtime_dir, true);
+      PortConfig port{.name = name,
+                      .listen = listen.value_or(Endpoint()),
+                      .service = in_.text(entry, path, "service", false).value_or(name),
+                      .terms = in_.terms(entry, path)};
+      const std::string sidecar = owner(entry, path);
+      if (listen) add_port(sidecar, std::move(port), path + "/listen");
+    }
+  }
+
+  void read_peers(const Json& peers) {
+    for (const auto& [host, entry] : peers.items()) {
+      const std::string path = "/peers/" + host;
+      if (!in_.is_object(entry, path)) continue;
+      in_.only(entry, path, {"compression", "bandwidth_mbps", "sidecars"});
+      const std::string mode = in_.text(entry, path, "compression", false).value_or("auto");
+      if (mode != "auto" && mode != "always" && mode != "never") in_.error(path + "/compression", "unknown mode", "auto, always or never");
+      double mbps = 1000;
+      if (const auto at = entry.find("bandwidth_mbps"); at != entry.end()) {
+        if (!at->is_number() || at->get<double>() <= 0) {
+          in_.error(path + "/bandwidth_mbps", "must be a number above 0", "1000 for gigabit Ethernet");
+        } else {
+          mbps = at->get<double>();
+        }
+      }
+      const Json& sidecars = in_.object(entry, path, "sidecars");
+      if (sidecars.empty()) in_.error(path + "/sidecars", "names no sidecar", "add {\"main\": {\"endpoint\": …, \"services\": […]}}");
+      for (const auto& [name, sidecar] : sidecars.items()) {
+        const std::string at = path + "/sidecars/" + name;
+        if (!in_.is_object(sidecar, at)) continue;
+        in_.only(sidecar, at, {"endpoint", "services"});
+        PeerConfig peer{.host = host, .sidecar = name, .endpoint = {}, .services = {}};
+        peer.compression = mode == "always" ? wire::CompressionMode::kAlways : mode == "never" ? wire::CompressionMode::kNever : wire::CompressionMode::kAuto;
+        peer.bandwidth_mbps = mbps;
+        const auto endpoint = in_.endpoint_at(sidecar, at, "endpoint", host_.runtime_dir, true);
+        if (endpoint) judge_plain(*endpoint, at + "/endpoint"), peer.endpoint = *endpoint;
+        const auto services = sidecar.find("services");
+        if (services == sidecar.end() || !services->is_array()) {
+          in_.error(at + "/services", "must be a list of names", "[\"translation\", \"vision\"]");
+        } else {
+          for (const Json& service : *services) {
+            if (!service.is_string()) {
+              in_.error(at + "/services", "holds something that is not a name", "write names in double quotes");
+              continue;
+            }
+            judge_name(service.get_ref<const std::string&>(), at + "/services");
+            peer.services.push_back(service.get<std::string>());
+          }
+        }
+        host_.peers.push_back(std::move(peer));
+      }
+    }
+  }
+
+  void read_contracts(const Json& contracts) {
+    for (const auto& [service, entry] : contracts.items()) {
+      const std::string path = "/contracts/" + service;
+      if (!in_.is_object(entry, path)) continue;
+      in_.only(entry, path, {"budget_ms", "priority", "max_bytes", "methods"});
+      host_.contracts.declare_service(service, in_.terms(entry, path));
+      for (const auto& [method, terms] : in_.object(entry, path, "methods").items()) {
+        const std::string at = path + "/methods/" + method;
+        if (!in_.is_object(terms, at)) continue;
+        in_.only(terms, at, {"budget_ms", "priority", "max_bytes"});
+        host_.contracts.declare_method(service, method, in_.terms(terms, at));
+      }
+    }
+  }
+
+  void read_limits(const Json& json) {
+    in_.only(json, "/limits", {"calls_per_target_max", "queued_bytes_per_target", "process_queued_bytes", "connections_per_port_max"});
+    LimitsConfig& to = host_.limits;
+    constexpr int64_t kGiB = 1LL << 30;
+    if (const auto n = in_.number(json, "/limits", "calls_per_target_max", 1, 65536)) to.calls_per_target_max = static_cast<uint32_t>(*n);
+    if (const auto n = in_.number(json, "/limits", "queued_bytes_per_target", 1, kGiB)) to.queued_bytes_per_target = static_cast<uint64_t>(*n);
+    if (const auto n = in_.number(json, "/limits", "process_queued_bytes", 1, kGiB)) to.process_queued_bytes = static_cast<uint64_t>(*n);
+    if (const auto n = in_.number(json, "/limits", "connections_per_port_max", 1, limits::connections_max)) to.connections_per_port_max = static_cast<uint32_t>(*n);
+  }
+
+  void judge_services() {
+    std::set<std::string> served;
+    for (const auto& [sidecar, agent] : host_.agents) served.insert(agent.service);
+    for (const PeerConfig& peer : host_.peers) served.insert(peer.services.begin(), peer.services.end());
+    for (size_t i = 0; i < host_.ports.size(); ++i) {
+      const std::string& service = host_.ports[i].second.service;
+      if (!served.contains(service)) in_.error(port_paths_[i], "nobody serves '" + service + "'", "add it to agents, or to the services of a peer's sidecar");
+    }
+  }
+
+  void judge_name(const std::string& name, const std::string& path) {
+    if (name.empty() || name.size() > limits::name_bytes) in_.error(path, "a name has 1 to 128 bytes", "");
+  }
+  void claim(const Endpoint& endpoint, const std::string& path) {
+    const std::string key = endpoint.is_ipc ? endpoint.address : endpoint.address + ":" + std::to_string(endpoint.port);
+    const auto [at, added] = claimed_.try_emplace(key, path);
+    if (!added) in_.error(path, "the address " + endpoint.text + " is taken by " + at->second, "choose another port");
+  }
+  void judge_local(const Endpoint& endpoint, const std::string& path) {
+    if (!endpoint.is_loopback()) in_.error(path, "must be on this computer", "an address in 127.0.0.0/8, or ipc://");
+  }
+  void judge_plain(const Endpoint& endpoint, const std::string& path) {
+    if (!endpoint.is_loopback() && !host_.insecure) {
+      in_.error(path, "leaves this computer, and links are not encrypted", "set \"insecure\": true if this network is a lab of yours");
+    }
+  }
+
+  Reader& in_;
+  Host& host_;
+  std::map<std::string, std::string> claimed_;
+  std::vector<std::string> port_paths_;
+};
+
+SidecarConfig cut(const Host& host, const std::string& name) {
+  const SidecarEntry& own = host.sidecars.at(name);
+  SidecarConfig config{.host = host.name,
+                       .sidecar = name,
+                       .insecure = host.insecure,
+                       .listen = own.listen,
+                       .mesh_socket = own.mesh,
+                       .admin_path = own.admin,
+                       .state_path = own.state,
+                       .ports = {},
+                       .agents = {},
+                       .peers = host.peers,
+                       .contracts = host.contracts,
+                       .limits = host.limits};
+  for (const auto& [sidecar, port] : host.ports) {
+    if (sidecar == name) config.ports.push_back(port);
+  }
+  std::map<std::string, PeerConfig> siblings;
+  for (const auto& [sidecar, agent] : host.agents) {
+    if (sidecar == name) {
+      config.agents.push_back(agent);
+    } else if (const auto& listen = host.sidecars.at(sidecar).listen) {
+      PeerConfig& peer = siblings.try_emplace(sidecar, PeerConfig{.host = host.name, .sidecar = sidecar, .endpoint = *listen, .is_own_host = true, .services = {}, .compression = wire::CompressionMode::kNever}).first->second;
+      if (std::find(peer.services.begin(), peer.services.end(), agent.service) == peer.services.end()) peer.services.push_back(agent.service);
+      if (peer.endpoint.address == "0.0.0.0") peer.endpoint.address = "127.0.0.1";
+    }
+  }
+  for (auto& [sidecar, peer] : siblings) config.peers.push_back(std::move(peer));
+  return config;
+}
+
+// Without exceptions, and no deeper than limits::json_depth_max.
+std::optional<Json> parse(std::string_view text, Reader& in) {
+  bool too_deep = false;
+  const auto callback = [&](int depth, Json::parse_event_t, Json&) {
+    if (depth > static_cast<int>(limits::json_depth_max)) too_deep = true;
+    return !too_deep;
+  };
+  try {
+    Json json = Json::parse(text, callback, true, true);
+    if (too_deep) {
+      in.error("", "is nested deeper than 32", "");
+    } else if (!json.is_object()) {
+      in.error("", "must be one object", "write {…}");
+    } else {
+      return json;
+    }
+  } catch (const Json::parse_error& broken) {
+    in.error("", std::string("is not JSON: ") + broken.what(), "the line and column above are where reading stopped");
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+ConfigResult parse_config(std::string_view json, std::string_view sidecar, bool check_only) {
+  ConfigResult result;
+  Reader in(result);
+  const auto root = parse(json, in);
+  if (!root) return result;
+  Host host;
+  HostReader(in, host).read(*root);
+  for (const auto& [name, entry] : host.sidecars) result.sidecars.push_back(name);
+  if (host.insecure) {
+    result.warnings.push_back({"/insecure", "links to other hosts are not encrypted", "for a lab only"});
+  }
+  std::string name(sidecar);
+  if (name.empty() && host.sidecars.size() == 1) name = host.sidecars.begin()->first;
+  if (name.empty() && !check_only && !host.sidecars.empty()) {
+    in.error("/sidecars", "there are several", "say which one to run: --sidecar NAME");
+  } else if (!name.empty() && !host.sidecars.contains(name)) {
+    in.error("/sidecars", "there is no sidecar '" + name + "'", "see --sidecar");
+  }
+  if (result.errors.empty() && !name.empty()) result.config = cut(host, name);
+  return result;
+}
+
+}  // namespace mesh::proxy

@@ -1,0 +1,380 @@
+#include "sidecar/proxy/driver.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace mesh::proxy {
+namespace {
+
+// REQ sockets of before reconnect soon after the start (libzmq: 100 ms by default); later ones are new.
+constexpr int64_t kStuckWindow_ms = 10'000;
+constexpr uint32_t kMeshSocketMode = 0660;
+constexpr uint32_t kAdminSocketMode = 0600;
+
+}  // namespace
+
+struct Driver::Door final : AcceptObserver {
+  Door(Driver& owner, Kind what, ClientPort* client_port) : driver(owner), kind(what), port(client_port) {}
+  StreamObserver* on_accepted(std::unique_ptr<Stream> stream) override { return driver.accept(*this, std::move(stream)); }
+
+  Driver& driver;
+  Kind kind;
+  ClientPort* port;
+  std::unique_ptr<Listener> listener;
+};
+
+Driver::Driver(Transport& transport, const SidecarConfig& config, DriverSettings settings)
+    : transport_(transport), config_(config), settings_(std::move(settings)), engine_(config), prng_(settings_.seed) {}
+
+Driver::~Driver() = default;
+
+// --- start and end ---
+
+ClientPort* Driver::add_port(std::string name, std::string service, contract::Declaration terms, size_t index) {
+  auto port = std::make_unique<ClientPort>();
+  port->name = std::move(name);
+  port->service = std::move(service);
+  port->terms = terms;
+  port->keep_bytes = port->service.empty() ? limits::message_bytes
+                                           : terms.max_bytes.value_or(terms_for(port->service, {}).max_bytes);
+  if (index < settings_.open_req_calls.size()) port->open_req_calls = &settings_.open_req_calls[index];
+  if (index < settings_.stuck_before.size()) port->stuck_before = settings_.stuck_before[index];
+  ports_.push_back(std::move(port));
+  return ports_.back().get();
+}
+
+Result<void> Driver::open_door(Kind kind, const Endpoint& endpoint, uint32_t mode, ClientPort* port) {
+  auto door = std::make_unique<Door>(*this, kind, port);
+  auto listener = transport_.listen(endpoint, mode, *door);
+  if (!listener) return Unexpected(listener.error());
+  door->listener = std::move(*listener);
+  doors_.push_back(std::move(door));
+  return {};
+}
+
+Result<void> Driver::start() {
+  started_ = now();
+  for (AgentIndex i = 0; i < config_.agents.size(); ++i) {
+    auto agent = std::make_unique<AgentSession>(*this, *this, config_.agents[i], i, prng_);
+    agents_.push_back(agent.get());
+    admit(std::move(agent));
+  }
+  for (PeerIndex i = 0; i < config_.peers.size(); ++i) {
+    std::array<PeerLane*, 2> both{};
+    for (const wire::Lane which : {wire::Lane::kInteractive, wire::Lane::kBulk}) {
+      auto made = std::make_unique<PeerLane>(*this, *this, engine_.counters(), config_.peers[i], i, hello(which), prng_);
+      both[static_cast<size_t>(which)] = made.get();
+      admit(std::move(made));
+    }
+    lanes_.push_back(both);
+  }
+  if (config_.listen) {
+    if (auto opened = open_door(Kind::kPeers, *config_.listen, kMeshSocketMode, nullptr); !opened) return opened;
+  }
+  for (size_t i = 0; i < config_.ports.size(); ++i) {
+    const PortConfig& port = config_.ports[i];
+    ClientPort* added = add_port(port.name, port.service, port.terms, i);
+    if (auto opened = open_door(Kind::kClients, port.listen, kMeshSocketMode, added); !opened) return opened;
+  }
+  if (config_.mesh_socket) {
+    ClientPort* added = add_port("mesh", {}, {}, config_.ports.size());
+    if (auto opened = open_door(Kind::kClients, *config_.mesh_socket, kMeshSocketMode, added); !opened) return opened;
+  }
+  const Endpoint admin{.is_ipc = true, .address = config_.admin_path, .port = 0, .text = "ipc://" + config_.admin_path};
+  if (auto opened = open_door(Kind::kAdmin, admin, kAdminSocketMode, nullptr); !opened) return opened;
+  for (AgentSession* agent : agents_) agent->start();
+  return {};
+}
+
+void Driver::begin_drain() {
+  if (drain_until_ != kNever) return;
+  drain_until_ = now() + milliseconds(limits::drain_ms);
+  std::erase_if(doors_, [](const auto& door) { return door->kind != Kind::kAdmin; });
+  tell(DrainRequested{});
+}
+
+// All answered and all bytes out, or the time for it is up.
+void Driver::judge_drain() {
+  if (drain_until_ == kNever || !settings_.on_drained) return;
+  size_t unsent = 0;
+  sessions_.for_each([&](uint64_t, const std::unique_ptr<Session>& session) { unsent += session->unsent_bytes(); });
+  if ((engine_.idle() && unsent == 0) || now() >= drain_until_) std::exchange(settings_.on_drained, {})();
+}
+
+wire::Hello Driver::hello(wire::Lane lane) const {
+  wire::Hello hello;
+  hello.epoch = settings_.epoch;
+  hello.features = wire::kFeatureZstd;
+  hello.batch_bytes = limits::batch_bytes;
+  hello.message_bytes = limits::message_bytes;
+  hello.host = config_.host;
+  hello.sidecar = config_.sidecar;
+  hello.lane = lane;
+  return hello;
+}
+
+// --- sessions ---
+
+Session& Driver::admit(std::unique_ptr<Session> session) {
+  Session& admitted = *session;
+  admitted.set_id(sessions_.open(std::move(session), kNever));
+  return admitted;
+}
+
+void Driver::set_deadline(Session& session, Instant deadline) {
+  if (sessions_.find(session.id()) != nullptr) sessions_.set_deadline(session.id(), deadline);
+}
+
+void Driver::retire(Session& session) {
+  if (sessions_.find(session.id()) != nullptr) retired_.push_back(sessions_.close(session.id()));
+}
+
+void Driver::call_at_turn_end(Session& session) { at_turn_end_.push_back(session.id()); }
+
+void Driver::report(std::string_view what, std::string_view who, const Error& error) {
+  engine_.counters().add(error.rule == "handshake_timeout" ? Counter::kHandshakeTimeouts : Counter::kProtocolErrors);
+  if (settings_.log) settings_.log(std::string(what) + "_refused", who, error.rule + ": " + error.text);
+}
+
+StreamObserver* Driver::accept(Door& door, std::unique_ptr<Stream> stream) {
+  Counters& counters = engine_.counters();
+  const bool full = sessions_.size() >= limits::connections_max ||
+                    (door.kind != Kind::kAdmin && handshakes_ >= limits::handshakes_max) ||
+                    (door.port != nullptr && door.port->connections >= config_.limits.connections_per_port_max);
+  if (full) {
+    counters.add(Counter::kClientRefusals);
+    return nullptr;
+  }
+  switch (door.kind) {
+    case Kind::kClients: {
+      ++handshakes_;
+      counters.add(Counter::kClientConnects);
+      ++clients_;
+      const bool may_be_stuck = now() - started_ < milliseconds(kStuckWindow_ms);
+      Session& client =
+          admit(std::make_unique<ClientSession>(*this, *this, *door.port, std::move(stream), may_be_stuck));
+      set_deadline(client, now() + milliseconds(limits::handshake_ms));
+      return &client;
+    }
+    case Kind::kPeers: {
+      ++handshakes_;
+      LinkSettings settings{.own = hello(wire::Lane::kInteractive)};
+      auto made = std::make_unique<LinkSession>(*this, *this, counters, std::move(settings));
+      LinkSession& link = *made;
+      admit(std::move(made));
+      link.adopt(std::move(stream));
+      return &link;
+    }
+    case Kind::kAdmin: {
+      Session& admin = admit(std::make_unique<AdminSession>(*this, std::move(stream), [this](std::string_view line) {
+        return proxy::report(line, engine_, config_,
+                             {.clients = clients_, .draining = drain_until_ != kNever, .started = started_, .now = now()});
+      }));
+      set_deadline(admin, now() + milliseconds(limits::handshake_ms));
+      return &admin;
+    }
+  }
+  return nullptr;
+}
+
+// --- events ---
+
+template <class Event>
+void Driver::tell(Event event) {
+  engine_.on(std::move(event), now(), actions_);
+  perform();
+}
+
+void Driver::on_client_request(ClientSession& /*client*/, AgentRequested request) { tell(std::move(request)); }
+
+void Driver::on_client_closed(ClientSession& client) {
+  --clients_;
+  if (client.open_calls() > 0) tell(ClientClosed{client.id()});
+}
+
+Outcome Driver::stuck_outcome(const ClientPort& port) {
+  engine_.counters().add(Counter::kStuckPeersFreed);
+  return engine_.rejector().reject(Code::kOutcomeUnknown, port.service, "sidecar", "sidecar_restarted",
+                                   "the sidecar died while it had this request",
+                                   "it may have been executed: check before you ask again");
+}
+
+contract::Terms Driver::terms_for(std::string_view service, std::string_view method) {
+  const auto index = engine_.services().find(service);
+  return index ? engine_.services().terms(*index, method) : config_.contracts.lookup(service, method);
+}
+
+void Driver::on_agent_connected(AgentIndex agent) {
+  if (settings_.log) settings_.log("agent_connected", config_.agents[agent].name, config_.agents[agent].endpoint.text);
+  tell(AgentConnected{agent});
+}
+
+void Driver::on_agent_replied(AgentReplied reply) { tell(std::move(reply)); }
+
+void Driver::on_agent_lost(AgentIndex agent, std::vector<uint64_t> not_sent, std::string_view reason) {
+  if (settings_.log && engine_.inbound().view(agent).connected) {
+    settings_.log("agent_lost", config_.agents[agent].name, reason);
+  }
+  tell(AgentLost{agent, std::move(not_sent)});
+}
+
+void Driver::on_link_up(LinkSession& link, const wire::Hello& hello) {
+  engine_.counters().add(Counter::kLinksOpened);
+  if (settings_.log) settings_.log("link_up", hello.host + "/" + hello.sidecar, link.lane() ? "dialed" : "accepted");
+  if (link.lane() != nullptr) {
+    link.lane()->on_up();
+    tell(PeerConnected{link.lane()->peer(), link.lane()->lane()});
+    return;
+  }
+  const std::string key = hello.host + "/" + hello.sidecar + "/" + std::to_string(hello.epoch);
+  peer_links_[key].lane[static_cast<size_t>(hello.lane)] = link.id();
+}
+
+void Driver::on_link_closed(LinkSession& link, std::string_view reason) {
+  if (link.up()) engine_.counters().add(Counter::kLinksLost);
+  const std::string peer = link.peer().host + "/" + link.peer().sidecar;
+  if (settings_.log && link.up()) settings_.log("link_down", peer, reason);
+  if (link.lane() != nullptr) {
+    PeerLane& lane = *link.lane();
+    LostCalls lost = lane.drop_link();
+    tell(PeerLost{lane.peer(), lane.lane(), std::move(lost.not_sent), std::move(lost.waiting)});
+    return;
+  }
+  const auto at = peer_links_.find(peer + "/" + std::to_string(link.peer().epoch));
+  if (at != peer_links_.end()) {
+    LinkId& slot = at->second.lane[static_cast<size_t>(link.peer().lane)];
+    if (slot == link.id()) slot = 0;
+    if (at->second.lane[0] == 0 && at->second.lane[1] == 0) peer_links_.erase(at);
+  }
+  retire(link);
+  tell(LinkClosed{link.id()});
+}
+
+void Driver::on_envelope(LinkSession& link, const wire::Envelope& envelope) {
+  PeerLane* lane = link.lane();
+  switch (envelope.kind) {
+    case wire::Kind::kRequest:
+      if (lane != nullptr) return;  // requests come from those who dialed
+      tell(PeerRequested{.link = link.id(),
+                         .call_id = envelope.call_id,
+                         .service = envelope.service,
+                         .method = envelope.method,
+                         .budget = microseconds(static_cast<int64_t>(
+                             std::min<uint64_t>(envelope.budget_us, limits::budget_ms_max * 1000))),
+                         .priority = envelope.priority,
+                         .payload = {envelope.body, envelope.part_sizes}});
+      return;
+    case wire::Kind::kCancel:
+      if (lane == nullptr) tell(PeerCancelled{link.id(), envelope.call_id});
+      return;
+    case wire::Kind::kReply: {
+      if (lane == nullptr) return;
+      lane->on_reply();
+      // The peer had no bulk connection of ours to answer on: the next large one shall find it.
+      if (envelope.body.size() > limits::bulk_body_bytes && lane->lane() == wire::Lane::kInteractive) {
+        this->lane(lane->peer(), wire::Lane::kBulk).ensure_link();
+      }
+      Outcome outcome{.code = envelope.code, .error = nullptr, .payload = {envelope.body, envelope.part_sizes}};
+      if (envelope.code != Code::kOk) {
+        outcome.error = std::make_unique<Error>(envelope.error != nullptr ? *envelope.error : Error{});
+        outcome.error->code = envelope.code;
+      }
+      tell(PeerReplied{lane->peer(), envelope.call_id, std::move(outcome)});
+      return;
+    }
+    case wire::Kind::kDraining:
+      if (lane != nullptr) tell(PeerDraining{lane->peer()});
+      return;
+    default:
+      return;
+  }
+}
+
+// --- actions ---
+
+void Driver::perform() {
+  if (performing_) return;  // the outer call goes on with what was added
+  performing_ = true;
+  for (size_t i = 0; i < actions_.size(); ++i) {
+    Action action = std::move(actions_[i]);
+    std::visit([this](auto& each) { act(each); }, action);
+  }
+  actions_.clear();
+  performing_ = false;
+}
+
+void Driver::act(ReplyToAgent& action) {
+  if (auto* session = sessions_.find(action.path.client)) {
+    static_cast<ClientSession&>(**session).reply(std::move(action.path), std::move(action.outcome));
+  }
+}
+
+void Driver::act(SendToPeer& action) { lane(action.peer, action.lane).send(std::move(action)); }
+
+void Driver::act(CancelAtPeer& action) { lane(action.peer, action.lane).cancel(action.call_id); }
+
+// The lane for the reply's size, if the peer has opened it.
+LinkSession* Driver::reply_link(LinkId link, size_t body_bytes) {
+  auto* session = sessions_.find(link);
+  if (session == nullptr) return nullptr;
+  auto& asked_on = static_cast<LinkSession&>(**session);
+  const wire::Lane wanted = body_bytes > limits::bulk_body_bytes ? wire::Lane::kBulk : wire::Lane::kInteractive;
+  if (asked_on.peer().lane == wanted) return &asked_on;
+  const wire::Hello& peer = asked_on.peer();
+  const auto at = peer_links_.find(peer.host + "/" + peer.sidecar + "/" + std::to_string(peer.epoch));
+  if (at == peer_links_.end()) return &asked_on;
+  auto* other = sessions_.find(at->second.lane[static_cast<size_t>(wanted)]);
+  return other != nullptr ? &static_cast<LinkSession&>(**other) : &asked_on;
+}
+
+void Driver::act(SendReply& action) {
+  LinkSession* link = reply_link(action.link, action.outcome.payload.body.size());
+  if (link == nullptr) return;  // whoever asked has been told that the link is lost
+  link->put({.kind = wire::Kind::kReply,
+             .call_id = action.call_id,
+             .code = action.outcome.code,
+             .error = action.outcome.error.get(),
+             .body = std::move(action.outcome.payload.body),
+             .part_sizes = std::move(action.outcome.payload.part_sizes)});
+}
+
+void Driver::act(DeliverToAgent& action) { agents_[action.agent]->deliver(action); }
+
+void Driver::act(ReplaceAgentConnection& action) { agents_[action.agent]->replace(); }
+
+void Driver::act(TellPeersDraining& /*action*/) {
+  for (const auto& [key, links] : peer_links_) {
+    for (const LinkId id : links.lane) {
+      if (auto* session = sessions_.find(id)) static_cast<LinkSession&>(**session).put({.kind = wire::Kind::kDraining});
+    }
+  }
+}
+
+// --- turns ---
+
+void Driver::on_timer() {
+  const Instant at = now();
+  engine_.on_time(at, actions_);
+  perform();
+  due_.clear();
+  sessions_.expire(at, due_);
+  for (const uint64_t id : due_) {
+    if (auto* session = sessions_.find(id)) (*session)->on_time(at);
+  }
+}
+
+void Driver::on_turn_ending() {
+  for (size_t i = 0; i < at_turn_end_.size(); ++i) {
+    if (auto* session = sessions_.find(at_turn_end_[i])) (*session)->on_turn_ending();
+  }
+  at_turn_end_.clear();
+  retired_.clear();
+  Instant next = std::min(engine_.next_deadline(), sessions_.next_deadline());
+  if (drain_until_ != kNever) {
+    judge_drain();
+    next = std::min(next, now() + milliseconds(20));
+  }
+  if (next != kNever) transport_.arm_timer(next);
+}
+
+}  // namespace mesh::proxy

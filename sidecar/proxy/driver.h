@@ -1,0 +1,123 @@
+// Marries the engine to the world: bytes become events, actions become bytes. It decides nothing.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/base/prng.h"
+#include "common/routing/call_table.h"
+#include "sidecar/proxy/admin_session.h"
+#include "sidecar/proxy/agent_session.h"
+#include "sidecar/proxy/client_session.h"
+#include "sidecar/proxy/engine.h"
+#include "sidecar/proxy/link_session.h"
+#include "sidecar/proxy/peer_lane.h"
+#include "sidecar/proxy/report.h"
+
+namespace mesh::proxy {
+
+// What the process brings: everything that is not the same in a simulation.
+struct DriverSettings {
+  uint64_t seed = 0;   // for jitter
+  uint64_t epoch = 0;  // another process, another number
+  // Unanswered requests of REQ sockets, one number per port (the mesh socket last): as the process before left them, and
+  // where this one counts its own. Both may be empty.
+  std::vector<uint32_t> stuck_before;
+  std::span<uint32_t> open_req_calls;
+  std::function<void(std::string_view event, std::string_view who, std::string_view text)> log;
+  std::function<void()> on_drained;  // everything accepted was answered, or the time for that is up
+};
+
+class Driver final : public SessionHost,
+                     public TurnObserver,
+                     public ClientObserver,
+                     public AgentObserver,
+                     public LinkObserver {
+ public:
+  // The references must outlive this.
+  Driver(Transport& transport, const SidecarConfig& config, DriverSettings settings);
+  ~Driver() override;
+
+  // Opens every socket of the configuration and begins to connect to the agents. The error names the socket.
+  Result<void> start();
+  // Accepts nothing more, answers what it has, then calls on_drained.
+  void begin_drain();
+
+  Engine& engine() { return engine_; }
+
+  Transport& transport() override { return transport_; }
+  Instant now() override { return transport_.now(); }
+  Session& admit(std::unique_ptr<Session> session) override;
+  void on_handshake_ended() override { --handshakes_; }
+  void set_deadline(Session& session, Instant deadline) override;
+  void retire(Session& session) override;
+  void call_at_turn_end(Session& session) override;
+  void report(std::string_view what, std::string_view who, const Error& error) override;
+  void on_timer() override;
+  void on_turn_ending() override;
+
+ private:
+  enum class Kind : uint8_t { kClients, kPeers, kAdmin };
+  struct Door;  // a listener and what to do with who comes in
+  struct PeerLinks {  // accepted connections of one process
+    LinkId lane[2] = {0, 0};
+  };
+
+  void on_client_request(ClientSession& client, AgentRequested request) override;
+  void on_client_closed(ClientSession& client) override;
+  Outcome stuck_outcome(const ClientPort& port) override;
+  contract::Terms terms_for(std::string_view service, std::string_view method) override;
+  void on_agent_connected(AgentIndex agent) override;
+  void on_agent_replied(AgentReplied reply) override;
+  void on_agent_lost(AgentIndex agent, std::vector<uint64_t> not_sent, std::string_view reason) override;
+  void on_link_up(LinkSession& link, const wire::Hello& hello) override;
+  void on_envelope(LinkSession& link, const wire::Envelope& envelope) override;
+  void on_link_closed(LinkSession& link, std::string_view reason) override;
+
+  StreamObserver* accept(Door& door, std::unique_ptr<Stream> stream);
+  Result<void> open_door(Kind kind, const Endpoint& endpoint, uint32_t mode, ClientPort* port);
+  ClientPort* add_port(std::string name, std::string service, contract::Declaration terms, size_t index);
+  PeerLane& lane(PeerIndex peer, wire::Lane which) { return *lanes_[peer][static_cast<size_t>(which)]; }
+  LinkSession* reply_link(LinkId link, size_t body_bytes);
+  wire::Hello hello(wire::Lane lane) const;
+  template <class Event>
+  void tell(Event event);
+  void perform();
+  void act(ReplyToAgent& action);
+  void act(SendToPeer& action);
+  void act(CancelAtPeer& action);
+  void act(SendReply& action);
+  void act(DeliverToAgent& action);
+  void act(ReplaceAgentConnection& action);
+  void act(TellPeersDraining& action);
+  void judge_drain();
+
+  Transport& transport_;
+  const SidecarConfig& config_;
+  DriverSettings settings_;
+  Engine engine_;
+  Prng prng_;
+  Instant started_{};
+  Instant drain_until_ = kNever;
+  Actions actions_;
+  bool performing_ = false;
+  std::vector<std::unique_ptr<ClientPort>> ports_;
+  std::vector<std::unique_ptr<Door>> doors_;
+  routing::CallTable<std::unique_ptr<Session>> sessions_;
+  std::vector<std::unique_ptr<Session>> retired_;
+  std::vector<uint64_t> due_;
+  std::vector<uint64_t> at_turn_end_;
+  std::vector<AgentSession*> agents_;
+  std::vector<std::array<PeerLane*, 2>> lanes_;
+  std::map<std::string, PeerLinks> peer_links_;
+  size_t clients_ = 0;
+  size_t handshakes_ = 0;
+};
+
+}  // namespace mesh::proxy

@@ -1,0 +1,86 @@
+// The sidecar as a value: one event and the time in, a list of actions out. It knows nothing outside.
+#pragma once
+
+#include <algorithm>
+#include <type_traits>
+#include <utility>
+
+#include "sidecar/proxy/config.h"
+#include "sidecar/proxy/counters.h"
+#include "sidecar/proxy/errors.h"
+#include "sidecar/proxy/events.h"
+#include "sidecar/proxy/inbound.h"
+#include "sidecar/proxy/outbound.h"
+#include "sidecar/proxy/services.h"
+
+namespace mesh::proxy {
+
+class Engine {
+ public:
+  // `config` must outlive this.
+  explicit Engine(const SidecarConfig& config)
+      : rejector_(config.host + "/" + config.sidecar),
+        services_(config),
+        inbound_(config, services_, counters_, rejector_),
+        outbound_(config, services_, inbound_, counters_, rejector_) {}
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Appends what is to be done to `out`. Events of callers and of connections to peers are outbound's, events of agents
+  // and of peers' connections are inbound's.
+  template <class Event>
+  void on(Event event, Instant now, Actions& out) {
+    if constexpr (std::is_same_v<Event, DrainRequested>) {
+      inbound_.begin_drain();
+      outbound_.begin_drain();
+      out.push_back(TellPeersDraining{});
+    } else if constexpr (kIsOutbound<Event>) {
+      outbound_.on(std::move(event), now, out);
+    } else {
+      inbound_.on(std::move(event), now, out);
+    }
+    hand_over(now, out);
+  }
+
+  // The earliest time at which on_time() has something to do.
+  Instant next_deadline() const { return std::min(inbound_.next_deadline(), outbound_.next_deadline()); }
+  void on_time(Instant now, Actions& out) {
+    inbound_.on_time(now, out);
+    hand_over(now, out);
+    outbound_.on_time(now, out);
+    hand_over(now, out);
+  }
+
+  // Nobody waits for anything.
+  bool idle() const { return inbound_.open_calls() == 0 && outbound_.open_calls() == 0; }
+
+  Counters& counters() { return counters_; }
+  Services& services() { return services_; }
+  Inbound& inbound() { return inbound_; }
+  Outbound& outbound() { return outbound_; }
+  const Rejector& rejector() const { return rejector_; }
+
+ private:
+  template <class Event>
+  static constexpr bool kIsOutbound =
+      std::is_same_v<Event, AgentRequested> || std::is_same_v<Event, ClientClosed> || std::is_same_v<Event, PeerReplied> ||
+      std::is_same_v<Event, PeerConnected> || std::is_same_v<Event, PeerLost> || std::is_same_v<Event, PeerDraining>;
+
+  // Outcomes of calls that stay in this sidecar. Giving one over may start another attempt here, so until none is left.
+  void hand_over(Instant now, Actions& out) {
+    auto& outcomes = inbound_.local_outcomes();
+    while (!outcomes.empty()) {
+      auto [id, outcome] = std::move(outcomes.back());
+      outcomes.pop_back();
+      outbound_.on_local_outcome(id, std::move(outcome), now, out);
+    }
+  }
+
+  Counters counters_;
+  Rejector rejector_;
+  Services services_;
+  Inbound inbound_;
+  Outbound outbound_;
+};
+
+}  // namespace mesh::proxy

@@ -1,0 +1,201 @@
+#include "sidecar/proxy/link_session.h"
+
+#include <algorithm>
+#include <string>
+
+namespace mesh::proxy {
+
+LinkSession::LinkSession(SessionHost& host, LinkObserver& observer, Counters& counters, LinkSettings settings)
+    : host_(host), observer_(observer), counters_(counters), settings_(std::move(settings)) {
+  if (settings_.compression != wire::CompressionMode::kNever) {
+    compressor_.emplace(settings_.compression, settings_.link_ns_per_byte);
+  }
+}
+
+void LinkSession::adopt(std::unique_ptr<Stream> stream) {
+  stream_ = std::move(stream);
+  begin();
+}
+
+void LinkSession::dial(const Endpoint& endpoint) {
+  stream_ = host_.transport().connect(endpoint, *this);
+  host_.set_deadline(*this, host_.now() + milliseconds(limits::handshake_ms));
+}
+
+void LinkSession::begin() {
+  const zmtp::SocketType own = settings_.lane != nullptr ? zmtp::SocketType::kDealer : zmtp::SocketType::kRouter;
+  const zmtp::SocketType other = settings_.lane != nullptr ? zmtp::SocketType::kRouter : zmtp::SocketType::kDealer;
+  connection_.emplace(zmtp::Settings{.own_type = own, .accepted_peers = {other}, .identity = {}}, stream_->out(),
+                      host_.now());
+  heard_at_ = used_at_ = host_.now();
+  host_.set_deadline(*this, connection_->next_deadline());
+  stream_->flush_later();
+}
+
+void LinkSession::on_connected() { begin(); }
+
+std::span<uint8_t> LinkSession::read_target() { return connection_->read_target(); }
+
+void LinkSession::on_target_filled(size_t count) {
+  connection_->commit(count, host_.now());
+  receive();
+}
+
+void LinkSession::on_bytes(Slice bytes) {
+  connection_->feed(std::move(bytes), host_.now());
+  receive();
+}
+
+void LinkSession::receive() {
+  heard_at_ = host_.now();
+  ping_open_ = false;
+  while (!ended_) {
+    auto message = connection_->next();
+    if (!message) return fail(message.error());
+    if (connection_->ready() && !hello_sent_) {
+      hello_sent_ = true;
+      put({.kind = wire::Kind::kHello, .hello = &settings_.own});
+    }
+    if (*message == nullptr) break;
+    if (!receive_batch((*message)->frames())) return;
+  }
+  if (!stream_->out().empty()) stream_->flush_later();
+}
+
+bool LinkSession::receive_batch(std::span<const Slice> frames) {
+  counters_.add(Counter::kBatchesReceived);
+  if (auto begun = decoder_.begin(frames); !begun) {
+    fail(begun.error());
+    return false;
+  }
+  while (!ended_) {
+    auto envelope = decoder_.next();
+    if (!envelope) {
+      fail(envelope.error());
+      return false;
+    }
+    if (*envelope == nullptr) return true;
+    counters_.add(Counter::kEnvelopesReceived);
+    if (!receive_envelope(**envelope)) return false;
+  }
+  return false;
+}
+
+bool LinkSession::receive_envelope(const wire::Envelope& envelope) {
+  const auto refuse = [this](std::string rule, std::string text) {
+    Error error;
+    error.code = Code::kInvalid;
+    error.rule = std::move(rule);
+    error.text = std::move(text);
+    fail(error);
+    return false;
+  };
+  if (!up_) {
+    if (envelope.kind != wire::Kind::kHello || envelope.hello == nullptr) {
+      return refuse("hello_missing", "the peer did not begin with hello");
+    }
+    if (envelope.hello->version != wire::kVersion) {
+      return refuse("wire_version", "the peer speaks wire version " + std::to_string(envelope.hello->version) +
+                                        ", this sidecar " + std::to_string(wire::kVersion));
+    }
+    peer_ = *envelope.hello;
+    up_ = true;
+    if (settings_.lane == nullptr) host_.on_handshake_ended();
+    host_.set_deadline(*this, next_heartbeat());
+    observer_.on_link_up(*this, peer_);
+    return true;
+  }
+  switch (envelope.kind) {
+    case wire::Kind::kHello:
+      return refuse("hello_twice", "the peer said hello twice");
+    case wire::Kind::kPing:
+      put({.kind = wire::Kind::kPong, .call_id = envelope.call_id});
+      return true;
+    case wire::Kind::kPong:
+      return true;
+    default:
+      used_at_ = host_.now();
+      observer_.on_envelope(*this, envelope);
+      return true;
+  }
+}
+
+void LinkSession::put(const wire::Envelope& envelope) {
+  if (!batch_.fits(envelope.body.size())) seal();
+  if (batch_.empty()) host_.call_at_turn_end(*this);
+  batch_.add(envelope);
+  counters_.add(Counter::kEnvelopesSent);
+}
+
+uint64_t LinkSession::seal() {
+  if (!batch_.empty() && !ended_) {
+    counters_.add(Counter::kBatchesSent);
+    connection_->send(batch_.seal(compressor_ ? &*compressor_ : nullptr));
+  }
+  return stream_->handed_bytes() + stream_->out().bytes();
+}
+
+void LinkSession::on_turn_ending() {
+  if (ended_ || !connection_ || !connection_->ready()) return;
+  seal();
+  stream_->flush();
+  // The other end does not read its replies: take no more requests from it.
+  if (settings_.lane == nullptr && stream_->unsent_bytes() > limits::stream_high_water_bytes) stream_->pause_reading();
+}
+
+void LinkSession::on_drained() {
+  stream_->resume_reading();
+  host_.call_at_turn_end(*this);
+}
+
+void LinkSession::fail(const Error& error) {
+  if (ended_) return;
+  host_.report("link", peer_.host.empty() ? "peer" : peer_.host, error);
+  stream_->flush();  // the peer may still read why
+  on_closed(error.text);
+}
+
+void LinkSession::on_closed(std::string_view reason) {
+  if (ended_) return;
+  ended_ = true;
+  host_.set_deadline(*this, kNever);
+  if (settings_.lane == nullptr && !up_) host_.on_handshake_ended();
+  observer_.on_link_closed(*this, reason);
+}
+
+void LinkSession::set_busy(bool busy) {
+  if (busy == busy_) return;
+  busy_ = busy;
+  used_at_ = host_.now();
+  if (up_ && !ended_) host_.set_deadline(*this, next_heartbeat());
+}
+
+// The dialing side asks; the accepting side only waits long enough to know that nobody asks any more.
+Instant LinkSession::next_heartbeat() const {
+  if (settings_.lane == nullptr) return heard_at_ + 2 * milliseconds(limits::heartbeat_idle_ms) + milliseconds(limits::heartbeat_dead_ms);
+  if (ping_open_) return pinged_at_ + milliseconds(limits::heartbeat_dead_ms - limits::heartbeat_busy_ms);
+  return heard_at_ + milliseconds(busy_ ? limits::heartbeat_busy_ms : limits::heartbeat_idle_ms);
+}
+
+void LinkSession::on_time(Instant now) {
+  if (ended_) return;
+  if (!up_) {
+    counters_.add(Counter::kHandshakeTimeouts);
+    Error error;
+    error.code = Code::kDeadline;
+    error.rule = "handshake_timeout";
+    error.text = "the peer did not finish the handshake in time";
+    return fail(error);
+  }
+  if (batch_.empty()) batch_.shrink();  // quiet for a while: what was sent last need not be held
+  if (now >= next_heartbeat()) {
+    if (ping_open_ || settings_.lane == nullptr) return on_closed("the peer is silent");
+    if (!busy_ && now - used_at_ >= milliseconds(limits::link_idle_close_ms)) return on_closed("idle");
+    put({.kind = wire::Kind::kPing, .call_id = static_cast<uint64_t>(to_us(now.time_since_epoch()))});
+    ping_open_ = true;
+    pinged_at_ = now;
+  }
+  host_.set_deadline(*this, next_heartbeat());
+}
+
+}  // namespace mesh::proxy

@@ -1,0 +1,100 @@
+// One connection between two sidecars: batches of envelopes over ZMTP, a hello each way, heartbeats.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/wire/batch.h"
+#include "common/wire/compression.h"
+#include "common/zmtp/connection.h"
+#include "sidecar/proxy/counters.h"
+#include "sidecar/proxy/session.h"
+
+namespace mesh::proxy {
+
+class LinkSession;
+class PeerLane;
+
+class LinkObserver {
+ public:
+  virtual ~LinkObserver() = default;
+  // The peer said who it is; from now on envelopes may be sent.
+  virtual void on_link_up(LinkSession& link, const wire::Hello& hello) = 0;
+  // Anything but hello, ping and pong.
+  virtual void on_envelope(LinkSession& link, const wire::Envelope& envelope) = 0;
+  virtual void on_link_closed(LinkSession& link, std::string_view reason) = 0;
+};
+
+struct LinkSettings {
+  wire::Hello own;
+  wire::CompressionMode compression = wire::CompressionMode::kNever;
+  double link_ns_per_byte = 0;
+  PeerLane* lane = nullptr;  // of a dialed link; null for an accepted one
+};
+
+class LinkSession final : public Session {
+ public:
+  // The references must outlive this.
+  LinkSession(SessionHost& host, LinkObserver& observer, Counters& counters, LinkSettings settings);
+
+  // For an accepted connection.
+  void adopt(std::unique_ptr<Stream> stream);
+  // For a dialed one; on_link_up or on_link_closed follows.
+  void dial(const Endpoint& endpoint);
+
+  bool up() const { return up_; }
+  PeerLane* lane() const { return settings_.lane; }
+  const wire::Hello& peer() const { return peer_; }
+  // The kernel has refused bytes: what is put now only waits longer.
+  bool congested() const { return stream_->unsent_bytes() > 0; }
+  bool fits(size_t body_bytes) const { return batch_.fits(body_bytes); }
+  // Adds to the batch of this turn; the batch leaves first if there is no room.
+  void put(const wire::Envelope& envelope);
+  // Sends the batch; gives the position in the stream of its last byte.
+  uint64_t seal();
+  uint64_t handed_bytes() const { return stream_->handed_bytes(); }
+  // Whether calls are outstanding: then a dead peer is found out sooner.
+  void set_busy(bool busy);
+  Instant used_at() const { return used_at_; }
+
+  void on_connected() override;
+  std::span<uint8_t> read_target() override;
+  void on_target_filled(size_t count) override;
+  void on_bytes(Slice bytes) override;
+  void on_drained() override;
+  void on_closed(std::string_view reason) override;
+  void on_time(Instant now) override;
+  void on_turn_ending() override;
+  size_t unsent_bytes() const override { return stream_ ? stream_->unsent_bytes() : 0; }
+
+ private:
+  void begin();
+  void receive();
+  bool receive_batch(std::span<const Slice> frames);
+  bool receive_envelope(const wire::Envelope& envelope);
+  void fail(const Error& error);
+  Instant next_heartbeat() const;
+
+  SessionHost& host_;
+  LinkObserver& observer_;
+  Counters& counters_;
+  LinkSettings settings_;
+  std::unique_ptr<Stream> stream_;
+  std::optional<zmtp::Connection> connection_;
+  wire::BatchEncoder batch_;
+  wire::BatchDecoder decoder_;
+  std::optional<wire::Compressor> compressor_;
+  wire::Hello peer_;
+  bool hello_sent_ = false;
+  bool up_ = false;
+  bool ended_ = false;
+  bool busy_ = false;
+  Instant heard_at_{};
+  Instant pinged_at_{};
+  Instant used_at_{};
+  bool ping_open_ = false;
+};
+
+}  // namespace mesh::proxy

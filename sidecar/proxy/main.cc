@@ -1,0 +1,156 @@
+// mesh-sidecar: reads the configuration, builds the parts, runs until it is told to stop.
+#include <getopt.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+#include <optional>
+#include <string>
+
+#include "sidecar/io/log_file.h"
+#include "sidecar/io/loop.h"
+#include "sidecar/io/state_file.h"
+#include "sidecar/proxy/config.h"
+#include "sidecar/proxy/driver.h"
+
+namespace {
+
+using namespace mesh;  // main marries everything
+
+constexpr int kExitUsage = 64;
+constexpr int kExitUnavailable = 69;
+constexpr int kExitConfig = 78;
+
+constexpr char kUsage[] = R"(usage: mesh-sidecar --config FILE [--sidecar NAME]
+       mesh-sidecar --check-config FILE
+
+Runs one sidecar: agents on this host talk to its drop-in ports with the ZeroMQ sockets they have, and it carries
+their requests to the agents of this and the other host.
+
+  --config FILE         the host's JSON file; see deploy/mainpc.json and deploy/schema.json
+  --sidecar NAME        which of the file's sidecars to run; not needed when it has one
+  --check-config FILE   tells all errors of a file, each with its place and a hint, and exits
+
+examples:
+  mesh-sidecar --check-config /etc/mesh/mainpc.json
+  mesh-sidecar --config /etc/mesh/mainpc.json --sidecar main
+
+SIGTERM and SIGINT drain: nothing new is accepted, everything accepted is answered. A second one stops at once.
+Exit codes: 0 stopped as told · 64 wrong usage · 69 a socket cannot be opened · 78 errors in the configuration
+)";
+
+struct Options {
+  std::string file;
+  std::string sidecar;
+  bool check_only = false;
+};
+
+std::optional<Options> parse_options(int argc, char** argv) {
+  const option known[] = {{"config", required_argument, nullptr, 'c'},
+                          {"sidecar", required_argument, nullptr, 's'},
+                          {"check-config", required_argument, nullptr, 'k'},
+                          {"help", no_argument, nullptr, 'h'},
+                          {nullptr, 0, nullptr, 0}};
+  Options options;
+  for (int got = 0; (got = getopt_long(argc, argv, "h", known, nullptr)) != -1;) {
+    if (got == 'c') options.file = optarg;
+    if (got == 's') options.sidecar = optarg;
+    if (got == 'k') options.file = optarg, options.check_only = true;
+    if (got == 'h') std::fputs(kUsage, stdout), std::exit(0);
+    if (got == '?') return std::nullopt;
+  }
+  if (options.file.empty() || optind != argc) return std::nullopt;
+  return options;
+}
+
+std::optional<proxy::ConfigResult> load(const Options& options) {
+  std::ifstream file(options.file);
+  if (!file) {
+    std::fprintf(stderr, "mesh-sidecar: cannot read %s\n", options.file.c_str());
+    return std::nullopt;
+  }
+  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  proxy::ConfigResult result = proxy::parse_config(text, options.sidecar, options.check_only);
+  for (const auto& [kind, findings] : {std::pair{"error", &result.errors}, {"warning", &result.warnings}}) {
+    for (const proxy::ConfigError& finding : *findings) {
+      std::fprintf(stderr, "%s: %s %s: %s%s%s\n", options.file.c_str(), kind, finding.path.empty() ? "/" : finding.path.c_str(),
+                   finding.text.c_str(), finding.hint.empty() ? "" : " — ", finding.hint.c_str());
+    }
+  }
+  return result;
+}
+
+uint64_t random_number() {
+  uint64_t number = 0;
+  if (getrandom(&number, sizeof(number), 0) != sizeof(number)) number = static_cast<uint64_t>(getpid());
+  return number;
+}
+
+void make_directory_of(const std::string& path) {
+  const std::string directory = path.substr(0, path.rfind('/'));
+  if (!directory.empty()) mkdir(directory.c_str(), 0750);  // if it cannot be made, opening the socket says so
+}
+
+int run(const proxy::SidecarConfig& config) {
+  io::Log log(STDERR_FILENO);
+  make_directory_of(config.admin_path);
+  std::vector<std::string> keys;
+  for (const proxy::PortConfig& port : config.ports) keys.push_back(port.listen.text);
+  if (config.mesh_socket) keys.push_back(config.mesh_socket->text);
+  io::StateFile state(config.state_path, keys);
+  if (!state.problem().empty()) log.write(io::LogLevel::kWarning, "state_unavailable", {{"why", state.problem()}});
+
+  io::Loop loop;
+  proxy::Driver driver(loop, config,
+                       {.seed = random_number(),
+                        .epoch = random_number(),
+                        .stuck_before = state.previous(),
+                        .open_req_calls = state.numbers(),
+                        .log =
+                            [&](std::string_view event, std::string_view who, std::string_view text) {
+                              log.write(io::LogLevel::kInfo, event, {{"who", std::string(who)}, {"text", std::string(text)}}, who);
+                            },
+                        .on_drained = [&] { loop.stop(); }});
+  loop.set_turn_observer(&driver);
+  if (auto started = driver.start(); !started) {
+    log.write(io::LogLevel::kError, "start_failed", {{"text", started.error().text}, {"hint", started.error().hint}});
+    loop.set_turn_observer(nullptr);
+    return kExitUnavailable;
+  }
+  if (config.insecure) log.write(io::LogLevel::kWarning, "insecure", {{"text", "links to other hosts are not encrypted"}});
+  bool stopping = false;
+  for (const int signum : {SIGTERM, SIGINT}) {
+    loop.on_signal(signum, [&] {
+      if (std::exchange(stopping, true)) return loop.stop();
+      log.write(io::LogLevel::kInfo, "draining", {});
+      driver.begin_drain();
+    });
+  }
+  log.write(io::LogLevel::kInfo, "ready", {{"host", config.host}, {"sidecar", config.sidecar}, {"admin", config.admin_path}});
+  loop.run();
+  log.write(io::LogLevel::kInfo, "stopped", {});
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const auto options = parse_options(argc, argv);
+  if (!options) {
+    std::fputs(kUsage, stderr);
+    return kExitUsage;
+  }
+  const auto loaded = load(*options);
+  if (!loaded) return kExitConfig;
+  if (!loaded->errors.empty()) return kExitConfig;
+  if (options->check_only) {
+    std::printf("%s: no errors\n", options->file.c_str());
+    return 0;
+  }
+  signal(SIGPIPE, SIG_IGN);
+  return run(loaded->config);
+}

@@ -1,0 +1,70 @@
+// One lane to one peer: a link that is dialed on first use and kept, and the calls that wait for it.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/base/backoff.h"
+#include "common/base/prng.h"
+#include "sidecar/proxy/config.h"
+#include "sidecar/proxy/link_session.h"
+
+namespace mesh::proxy {
+
+// Which calls of a lost connection the peer certainly does not have.
+struct LostCalls {
+  std::vector<uint64_t> not_sent;
+  std::vector<uint64_t> waiting;
+};
+
+// Its timer (retry of the connection) is a session of its own; the connection's is the link's.
+class PeerLane final : public Session {
+ public:
+  // The references must outlive this. `own` is what this sidecar says in its hello.
+  PeerLane(SessionHost& host, LinkObserver& observer, Counters& counters, const PeerConfig& config, PeerIndex peer,
+           wire::Hello own, Prng& prng);
+
+  PeerIndex peer() const { return peer_; }
+  wire::Lane lane() const { return own_.lane; }
+
+  void send(SendToPeer call);
+  // Out of the queue, or a cancel to the peer if it has left.
+  void cancel(uint64_t call_id);
+  void on_reply() { settle(); }
+  // Dials if there is no connection and none is due.
+  void ensure_link();
+  // The link ended: retires it and says what became of its calls.
+  LostCalls drop_link();
+  void on_up();
+  void tell_draining();
+
+  void on_bytes(Slice) override {}
+  void on_closed(std::string_view) override {}
+  void on_time(Instant now) override;
+  void on_turn_ending() override;
+ private:
+  struct Leaving {
+    uint64_t end;  // position of the batch's last byte in the stream
+    std::vector<uint64_t> calls;
+  };
+  void settle();
+
+  SessionHost& host_;
+  LinkObserver& observer_;
+  Counters& counters_;
+  const PeerConfig& config_;
+  PeerIndex peer_;
+  wire::Hello own_;
+  Prng& prng_;
+  Backoff backoff_;
+  bool waiting_to_dial_ = false;
+  LinkSession* link_ = nullptr;  // the host owns it
+  std::deque<SendToPeer> queue_;
+  std::deque<Leaving> leaving_;
+  std::vector<uint64_t> batch_calls_;
+  uint64_t outstanding_ = 0;
+};
+
+}  // namespace mesh::proxy

@@ -1,0 +1,114 @@
+#include "sidecar/proxy/report.h"
+
+#include <nlohmann/json.hpp>
+
+namespace mesh::proxy {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json health(Engine& engine, const SidecarConfig& config, const Surroundings& around) {
+  Json agents = Json::array();
+  bool all_connected = true;
+  for (AgentIndex i = 0; i < config.agents.size(); ++i) {
+    const Inbound::AgentView view = engine.inbound().view(i);
+    all_connected = all_connected && view.connected;
+    agents.push_back({{"agent", config.agents[i].name},
+                      {"service", config.agents[i].service},
+                      {"connected", view.connected},
+                      {"working", view.working},
+                      {"queued", view.queued}});
+  }
+  Json peers = Json::array();
+  for (PeerIndex i = 0; i < config.peers.size(); ++i) {
+    const Outbound::PeerView view = engine.outbound().view(i);
+    peers.push_back({{"host", config.peers[i].host},
+                     {"sidecar", config.peers[i].sidecar},
+                     {"connected", view.connected},
+                     {"draining", view.draining},
+                     {"in_flight", view.in_flight}});
+  }
+  const std::string_view status = around.draining ? "draining" : all_connected ? "ok" : "degraded";
+  return {{"status", status},
+          {"host", config.host},
+          {"sidecar", config.sidecar},
+          {"uptime_s", to_us(around.now - around.started) / 1'000'000},
+          {"clients", around.clients},
+          {"open_calls", engine.outbound().open_calls() + engine.inbound().open_calls()},
+          {"agents", agents},
+          {"peers", peers}};
+}
+
+Json counters(Engine& engine) {
+  Json json = Json::object();
+  for (size_t i = 0; i < static_cast<size_t>(Counter::kCount); ++i) {
+    json[std::string(to_string(static_cast<Counter>(i)))] = engine.counters().values[i];
+  }
+  Json results = Json::object();
+  for (int i = 0; i < kCodeCount; ++i) {
+    results[std::string(to_string(static_cast<Code>(i)))] = engine.counters().results[static_cast<size_t>(i)];
+  }
+  json["results"] = results;
+  json["held_bytes"] = engine.outbound().held_bytes() + engine.inbound().queued_bytes();
+  return json;
+}
+
+Json calls(Engine& engine, Instant now) {
+  Json outbound = Json::array();
+  for (const auto& call : engine.outbound().open(now)) {
+    outbound.push_back({{"id", call.id},
+                        {"service", call.service},
+                        {"target", call.target},
+                        {"priority", call.priority},
+                        {"age_ms", call.age_ms},
+                        {"left_ms", call.left_ms}});
+  }
+  Json inbound = Json::array();
+  for (const auto& call : engine.inbound().open(now)) {
+    inbound.push_back({{"id", call.id},
+                       {"agent", call.agent},
+                       {"state", call.state},
+                       {"priority", call.priority},
+                       {"left_ms", call.left_ms}});
+  }
+  return {{"outbound", outbound}, {"inbound", inbound}};
+}
+
+// One line per object of an array, "key=value" pairs in a row.
+void append_text(std::string& text, const Json& json, const std::string& prefix) {
+  std::string line;
+  for (const auto& [key, value] : json.items()) {
+    if (value.is_array()) {
+      for (const Json& element : value) append_text(text, element, prefix + key + " ");
+    } else if (value.is_object()) {
+      append_text(text, value, prefix + key + " ");
+    } else {
+      line += (line.empty() ? "" : " ") + key + "=" + (value.is_string() ? value.get<std::string>() : value.dump());
+    }
+  }
+  if (!line.empty()) text += prefix + line + "\n";
+}
+
+}  // namespace
+
+std::string report(std::string_view line, Engine& engine, const SidecarConfig& config, const Surroundings& around) {
+  constexpr std::string_view kJsonSuffix = " json";
+  const bool as_json = line.ends_with(kJsonSuffix);
+  if (as_json) line.remove_suffix(kJsonSuffix.size());
+  Json json;
+  if (line == "health") {
+    json = health(engine, config, around);
+  } else if (line == "counters") {
+    json = counters(engine);
+  } else if (line == "calls") {
+    json = calls(engine, around.now);
+  } else {
+    return "error: ask for health, counters or calls, with \" json\" behind it for JSON\n";
+  }
+  if (as_json) return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  std::string text;
+  append_text(text, json, "");
+  return text.empty() ? "none\n" : text;
+}
+
+}  // namespace mesh::proxy

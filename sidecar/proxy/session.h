@@ -1,0 +1,50 @@
+// What every connection of the sidecar has in common: a stream, a name in the driver's table, a deadline.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "common/base/transport.h"
+#include "sidecar/proxy/events.h"
+
+namespace mesh::proxy {
+
+class Session;
+
+// What sessions ask of the driver.
+class SessionHost {
+ public:
+  virtual ~SessionHost() = default;
+  virtual Transport& transport() = 0;
+  virtual Instant now() = 0;
+  // Takes the session in and gives it its id; it lives until retired.
+  virtual Session& admit(std::unique_ptr<Session> session) = 0;
+  // An accepted connection became ready, or ended before.
+  virtual void on_handshake_ended() = 0;
+  // kNever for none.
+  virtual void set_deadline(Session& session, Instant deadline) = 0;
+  // Destroys the session at the end of this turn; its stream closes then.
+  virtual void retire(Session& session) = 0;
+  // Calls session.on_turn_ending() once at the end of this turn.
+  virtual void call_at_turn_end(Session& session) = 0;
+  // A protocol error, counted and logged (rate-limited per kind of peer).
+  virtual void report(std::string_view what, std::string_view who, const Error& error) = 0;
+};
+
+class Session : public StreamObserver {
+ public:
+  uint64_t id() const { return id_; }
+  void set_id(uint64_t id) { id_ = id; }
+  // Its deadline passed.
+  virtual void on_time(Instant now) { static_cast<void>(now); }
+  virtual void on_turn_ending() {}
+  // Bytes that still have to leave.
+  virtual size_t unsent_bytes() const { return 0; }
+
+ private:
+  uint64_t id_ = 0;
+};
+
+}  // namespace mesh::proxy
