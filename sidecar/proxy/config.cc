@@ -292,7 +292,6 @@ class HostReader {
         }
       }
       const Json& sidecars = in_.object(entry, path, "sidecars");
-      if (sidecars.empty()) in_.error(path + "/sidecars", "names no sidecar", "add {\"main\": {\"endpoint\": …, \"services\": […]}}");
       for (const auto& [name, sidecar] : sidecars.items()) {
         const std::string at = path + "/sidecars/" + name;
         if (!in_.is_object(sidecar, at)) continue;

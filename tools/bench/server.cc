@@ -1,0 +1,29 @@
+// mesh-bench-server: a ROUTER agent that answers each request with its own frames. Prints "listening ENDPOINT", runs until killed.
+#include <exception>
+#include <iostream>
+#include <string>
+
+#include <zmq.hpp>
+
+int main(int argc, char** argv) {
+  if (argc != 2) {
+    std::cerr << "usage: mesh-bench-server ENDPOINT   (tcp://127.0.0.1:* takes a free port)\n";
+    return 64;
+  }
+  try {
+    zmq::context_t context;
+    zmq::socket_t socket(context, zmq::socket_type::router);
+    socket.set(zmq::sockopt::linger, 0);
+    socket.bind(argv[1]);
+    std::cout << "listening " << socket.get(zmq::sockopt::last_endpoint) << std::endl;
+    zmq::message_t frame;
+    for (;;) {
+      (void)socket.recv(frame, zmq::recv_flags::none);
+      const bool more = frame.more();
+      socket.send(frame, more ? zmq::send_flags::sndmore : zmq::send_flags::none);
+    }
+  } catch (const std::exception& error) {
+    std::cerr << "mesh-bench-server: " << error.what() << '\n';
+    return 1;
+  }
+}

@@ -1,0 +1,156 @@
+"""The course of a run: set up the hosts, start everything, let the traffic flow, report, take everything down."""
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from argparse import Namespace
+from contextlib import suppress
+from pathlib import Path
+
+from demo import cast, keep, options, report, scale
+from demo.hosts import Hosts, HostsError, LoopbackHosts, NamespaceHosts
+from demo.live import LiveTable
+from demo.processes import Process, Processes, RunError, wait_for_answers, wait_for_log
+from demo.traffic import HABIT, MESH, Traffic
+
+DEPLOY_FOLDER = options.REPOSITORY / "deploy"
+
+
+class Stopped(BaseException):
+    """SIGINT or SIGTERM; travels up through everything, so that every cleanup runs."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.exit_code = 128 + signal_number
+
+
+def stop(signal_number: int, _frame: object) -> None:
+    for later in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(later, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the cleanup of the first
+    raise Stopped(signal_number)
+
+
+def open_hosts(chosen: Namespace, configs: list[cast.Config]) -> Hosts:
+    if os.geteuid() == 0 and not chosen.loopback:
+        return NamespaceHosts({config["host"]: cast.host_address(config) for config in configs}, chosen.lan)
+    relayed = cast.ports_between_hosts(configs) if chosen.lan else []
+    return LoopbackHosts([config["host"] for config in configs], cast.all_ports(configs), relayed)
+
+
+def demo(chosen: Namespace, folder: Path, paint: report.Paint) -> int:
+    configs = [cast.load_config(DEPLOY_FOLDER / name) for name in ("mainpc.json", "pc2.json")]
+    hosts = open_hosts(chosen, configs)
+    processes = Processes(hosts, folder)
+    try:
+        print(paint.dim(f"{hosts.description}: {' and '.join(hosts.names)}; logs in {folder}"), flush=True)
+        files = {config["host"]: cast.place(config, configs, hosts, folder) for config in configs}
+        roles = start_everything(chosen, configs, files, hosts, processes)
+        calls = cast.calls_of(configs)
+        link_before = hosts.count()
+        for config in configs:
+            ports = [f"{hosts.local_address(config['host'])}:{call.dropin_port}"
+                     for call in calls if call.caller == config["host"]]
+            wait_for_answers(processes, config["host"], ports)
+        code = 0
+        if chosen.seconds:
+            traffic = Traffic(hosts, processes, calls, cast.sidecar_ports(configs), folder)
+            # The sidecars' links were opened by the first question, just now, and are part of what the mesh opens.
+            link_now = hosts.count()
+            if link_now.connections is not None:
+                traffic.costs[MESH].add_link(link_now.connections - link_before.connections, 0)
+            code = play(chosen, calls, traffic, roles, paint)
+        if chosen.keep:
+            keep.explain(calls, hosts, folder, paint)
+            while True:
+                processes.must_live()
+                time.sleep(0.5)
+        return code
+    finally:
+        complaints = processes.stop()
+        hosts.close()
+        for complaint in complaints:
+            print(paint.bad(complaint), file=sys.stderr)
+
+
+def start_everything(chosen: Namespace, configs: list[cast.Config], files: dict[str, Path], hosts: Hosts,
+                     processes: Processes) -> dict[str, list[Process]]:
+    """Agents and sidecars, in no order: either may come first."""
+    roles: dict[str, list[Process]] = {"agents": [], "sidecars": []}
+    for config in configs:
+        host = config["host"]
+        for name in config["sidecars"]:
+            roles["sidecars"].append(start_sidecar(processes, chosen.sidecar, host, name, files[host]))
+        for name, agent in config["agents"].items():
+            roles["agents"].append(processes.start(name, host, cast.agent_command(name, agent["endpoint"])))
+    for sidecar in roles["sidecars"]:
+        wait_for_log(sidecar, "event=ready")
+    for config in configs:
+        agents = [f"{hosts.local_address(config['host'])}:{cast.split_endpoint(agent['endpoint'])[1]}"
+                  for agent in config["agents"].values()]
+        wait_for_answers(processes, config["host"], agents)
+    return roles
+
+
+def start_sidecar(processes: Processes, binary: Path, host: str, name: str, config: Path) -> Process:
+    return processes.start(f"sidecar-{name}", host, [str(binary), "--config", str(config), "--sidecar", name])
+
+
+def play(chosen: Namespace, calls: list[cast.Call], traffic: Traffic, roles: dict[str, list[Process]],
+         paint: report.Paint) -> int:
+    table = LiveTable(calls, traffic, chosen.seconds, paint)
+    try:
+        traffic.run(chosen.seconds, roles, table.show)
+    finally:
+        table.clear()
+    result = report.summary(calls, traffic)
+    lines = ["", *report.service_lines(calls, traffic, paint), "", *report.cost_lines(traffic, paint), "",
+             *report.complaint_lines(traffic, paint)]
+    lines += [paint.bad(f"not one right answer: {silent}") for silent in report.unanswered(calls, traffic)]
+    verdict = (f"{result['requests']} requests: {result['lost']} lost, {result['wrong']} wrong, "
+               f"{result['errors']} typed errors")
+    print("\n".join([*lines, paint.bold(verdict) if result["ok"] else paint.bad(verdict)]), flush=True)
+    if traffic.costs[HABIT].wire_bytes is None:
+        print(paint.dim("Bytes on the wire need root (namespaces) or --lan (a relay that counts); connections of the old "
+                        "way are the clients' attempts."))
+    if chosen.json:
+        chosen.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return 0 if result["ok"] else 1
+
+
+def main() -> int:
+    chosen = options.parse(sys.argv[1:])
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    paint = report.Paint()
+    folder = Path(tempfile.mkdtemp(prefix="mesh-run-"))
+    failed = False
+    try:
+        if chosen.scale:
+            return scale.run(chosen, folder, paint)
+        return demo(chosen, folder, paint)
+    except Stopped as stopped:
+        print("\nStopped; nothing is left running." if not chosen.keep else "\nTaken down.", flush=True)
+        return 0 if chosen.keep and stopped.exit_code == 130 else stopped.exit_code
+    except RunError as error:
+        failed = True
+        print(paint.bad(f"tools/run: {error}"), file=sys.stderr)
+        return 1
+    except (HostsError, OSError) as error:
+        failed = True
+        print(paint.bad(f"tools/run: {error}"), file=sys.stderr)
+        return 70
+    finally:
+        if chosen.keep_logs or failed:
+            print(f"Logs, configs and records: {folder}", file=sys.stderr)
+        else:
+            with suppress(OSError):
+                shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
