@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Echo agents: any number of trivial REP agents in one process, each on its own port, each giving back what it was sent.
+"""Echo agents: any number of trivial REP agents in one process, each on a port of its own, giving back what they get.
 
   echo_agents.py --ports 5901-5954
 """

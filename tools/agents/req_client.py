@@ -115,7 +115,7 @@ def main(description: str | None, service: str, requests: Requests, default_per_
                         help="requests (default %(default)s)")
     parser.add_argument("--records", metavar="FILE", help="append one JSON line per request")
     parser.add_argument("--driven", action="store_true",
-                        help="read lines 'SECONDS' from standard input, work as long, answer each with a line of counts")
+                        help="read lines of SECONDS from standard input, work as long, answer each with counts")
     arguments = parser.parse_args()
     if not arguments.port:
         parser.error("which port? (--port or AGENT_PORT)")

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import sys
@@ -13,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from demo import cast, keep, options, report, scale
-from demo.hosts import Hosts, HostsError, LoopbackHosts, NamespaceHosts
+from demo.hosts import Hosts, HostsError
 from demo.live import LiveTable
 from demo.processes import Process, Processes, RunError, wait_for_answers, wait_for_log
 from demo.traffic import HABIT, MESH, Traffic
@@ -35,16 +34,9 @@ def stop(signal_number: int, _frame: object) -> None:
     raise Stopped(signal_number)
 
 
-def open_hosts(chosen: Namespace, configs: list[cast.Config]) -> Hosts:
-    if os.geteuid() == 0 and not chosen.loopback:
-        return NamespaceHosts({config["host"]: cast.host_address(config) for config in configs}, chosen.lan)
-    relayed = cast.ports_between_hosts(configs) if chosen.lan else []
-    return LoopbackHosts([config["host"] for config in configs], cast.all_ports(configs), relayed)
-
-
 def demo(chosen: Namespace, folder: Path, paint: report.Paint) -> int:
     configs = [cast.load_config(DEPLOY_FOLDER / name) for name in ("mainpc.json", "pc2.json")]
-    hosts = open_hosts(chosen, configs)
+    hosts = cast.open_hosts(configs, chosen.lan, chosen.loopback)
     processes = Processes(hosts, folder)
     try:
         print(paint.dim(f"{hosts.description}: {' and '.join(hosts.names)}; logs in {folder}"), flush=True)
@@ -84,7 +76,7 @@ def start_everything(chosen: Namespace, configs: list[cast.Config], files: dict[
     for config in configs:
         host = config["host"]
         for name in config["sidecars"]:
-            roles["sidecars"].append(start_sidecar(processes, chosen.sidecar, host, name, files[host]))
+            roles["sidecars"].append(processes.start_sidecar(chosen.sidecar, host, name, files[host]))
         for name, agent in config["agents"].items():
             roles["agents"].append(processes.start(name, host, cast.agent_command(name, agent["endpoint"])))
     for sidecar in roles["sidecars"]:
@@ -94,10 +86,6 @@ def start_everything(chosen: Namespace, configs: list[cast.Config], files: dict[
                   for agent in config["agents"].values()]
         wait_for_answers(processes, config["host"], agents)
     return roles
-
-
-def start_sidecar(processes: Processes, binary: Path, host: str, name: str, config: Path) -> Process:
-    return processes.start(f"sidecar-{name}", host, [str(binary), "--config", str(config), "--sidecar", name])
 
 
 def play(chosen: Namespace, calls: list[cast.Call], traffic: Traffic, roles: dict[str, list[Process]],
@@ -115,8 +103,7 @@ def play(chosen: Namespace, calls: list[cast.Call], traffic: Traffic, roles: dic
                f"{result['errors']} typed errors")
     print("\n".join([*lines, paint.bold(verdict) if result["ok"] else paint.bad(verdict)]), flush=True)
     if traffic.costs[HABIT].wire_bytes is None:
-        print(paint.dim("Bytes on the wire need root (namespaces) or --lan (a relay that counts); connections of the old "
-                        "way are the clients' attempts."))
+        print(paint.dim("Bytes on the wire are counted only as root (namespaces) or with --lan (a relay of our own)."))
     if chosen.json:
         chosen.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return 0 if result["ok"] else 1
@@ -146,7 +133,7 @@ def main() -> int:
         return 70
     finally:
         if chosen.keep_logs or failed:
-            print(f"Logs, configs and records: {folder}", file=sys.stderr)
+            print(f"Logs, configs and records are in {folder}", file=sys.stderr)
         else:
             with suppress(OSError):
                 shutil.rmtree(folder)

@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from demo.hosts import Hosts
+from demo.hosts import Hosts, LoopbackHosts, NamespaceHosts
 
 AGENTS_FOLDER = Path(__file__).parents[1] / "agents"
 
@@ -60,8 +61,16 @@ def all_ports(configs: list[Config]) -> list[int]:
     return sorted({split_endpoint(endpoint)[1] for endpoint in endpoints} | set(ports_between_hosts(configs)))
 
 
+def open_hosts(configs: list[Config], lan: bool, loopback: bool) -> Hosts:
+    """Namespaces where we may have them, else loopback addresses."""
+    if os.geteuid() == 0 and not loopback:
+        return NamespaceHosts({config["host"]: host_address(config) for config in configs}, lan)
+    relayed = ports_between_hosts(configs) if lan else []
+    return LoopbackHosts([config["host"] for config in configs], all_ports(configs), relayed)
+
+
 def place(config: Config, configs: list[Config], hosts: Hosts, folder: Path) -> Path:
-    """Writes the config with the addresses and the runtime folder of this run, the ports unchanged; returns the file."""
+    """Writes the config with this run's addresses and runtime folder, the ports unchanged. Returns the file."""
     here = config["host"]
     addresses = {host_address(config): hosts.address(here), "127.0.0.1": hosts.local_address(here)}
     for other in configs:

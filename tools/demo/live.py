@@ -27,7 +27,8 @@ class LiveTable:
                 self.next_line_at += LINE_EVERY_SECONDS
                 requests = sum(client.series.requests for client in self.traffic.clients)
                 bad = requests - sum(client.series.right for client in self.traffic.clients)
-                print(f"  {done * self.seconds:.0f} of {self.seconds:.0f} s, {requests} requests, {bad} bad", flush=True)
+                print(f"  {done * self.seconds:.0f} of {self.seconds:.0f} s: {requests} requests, {bad} bad",
+                      flush=True)
             return
         filled = round(done * BAR_CELLS)
         bar = f"{'█' * filled}{'░' * (BAR_CELLS - filled)} {done * self.seconds:.0f} of {self.seconds:.0f} s"

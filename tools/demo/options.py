@@ -33,7 +33,7 @@ how a request is judged:
 exit codes:
   0  every request was answered, rightly or with a typed error, and each service rightly at least once
   1  a reply was lost or wrong, or a process of the mesh or an agent died
-  64 bad usage    69 Debian packages are missing    70 this machine or this program failed    130 Ctrl-C    143 SIGTERM"""
+  64 bad usage   69 Debian packages are missing   70 this machine or this program failed   130 Ctrl-C   143 SIGTERM"""
 
 
 class Parser(argparse.ArgumentParser):
@@ -59,6 +59,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     chosen = parser.parse_args(arguments)
     if chosen.scale is not None and not 4 <= chosen.scale <= 200:
         parser.error("--scale takes 4 to 200 agents")
+    if chosen.scale and chosen.keep:
+        parser.error("--keep is for the demo, not for --scale")
+    if chosen.scale and chosen.lan and (chosen.loopback or os.geteuid() != 0):
+        parser.error("--scale with --lan needs root: the relay that others get has too few descriptors for it")
     if chosen.seconds is None:
         chosen.seconds = 6 if chosen.keep else 30
     if chosen.seconds == 0 and not chosen.keep:

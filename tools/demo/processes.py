@@ -21,7 +21,7 @@ class RunError(Exception):
 
 
 class Process:
-    """One process on one of the hosts, leader of its own session: Ctrl-C reaches only us, and its children count as it."""
+    """A process on one of the hosts, leader of its own session: Ctrl-C reaches only us, its children count as it."""
 
     def __init__(self, name: str, host: str, popen: subprocess.Popen, log: Path) -> None:
         self.name = name
@@ -39,7 +39,8 @@ class Process:
     def must_live(self) -> None:
         code = self.popen.poll()
         if code is not None:
-            raise RunError(f"{self.name} on {self.host} ended by itself (exit {code}). Its last words:\n{self.log_tail()}")
+            raise RunError(f"{self.name} on {self.host} ended by itself (exit {code}). Its last words:\n"
+                           f"{self.log_tail()}")
 
 
 class Processes:
@@ -51,9 +52,9 @@ class Processes:
         self.all: list[Process] = []
 
     def start(self, name: str, host: str, command: list[str], *, driven: bool = False) -> Process:
-        """Starts a command on a host. Its errors go to a log; its output too, unless it is `driven` through pipes."""
+        """Starts a command on a host. Errors go to a log; so does output, unless it is `driven` through pipes."""
         log = self.folder / f"{host}-{name}.log"
-        environment = dict(os.environ, PYTHONUNBUFFERED="1", PYTHONDONTWRITEBYTECODE="1", **self.hosts.environment(host))
+        environment = dict(os.environ, PYTHONUNBUFFERED="1", **self.hosts.environment(host))
         with open(log, "ab") as sink:
             popen = subprocess.Popen(
                 self.hosts.command(host, command), env=environment, stderr=sink,
@@ -62,6 +63,9 @@ class Processes:
                 start_new_session=True, preexec_fn=die_with_parent)
         self.all.append(Process(name, host, popen, log))
         return self.all[-1]
+
+    def start_sidecar(self, binary: Path, host: str, name: str, config: Path) -> Process:
+        return self.start(f"sidecar-{name}", host, [str(binary), "--config", str(config), "--sidecar", name])
 
     def must_live(self) -> None:
         for process in self.all:

@@ -79,9 +79,10 @@ def cost_lines(traffic: Traffic, paint: Paint) -> list[str]:
 
     lines = [paint.dim(f"{'':<34}{'mesh':>12}{'old way':>12}{'ratio':>12}"),
              row("requests", traffic.series(MESH).requests, traffic.series(HABIT).requests, 0),
+             row("p50 ms", traffic.series(MESH).percentile_ms(50), traffic.series(HABIT).percentile_ms(50), 2),
+             row("p99 ms", traffic.series(MESH).percentile_ms(99), traffic.series(HABIT).percentile_ms(99), 2),
              row("connections between the hosts", mesh.connections, habit.connections, 0),
              paint.dim("per 1000 requests"),
-             scaled("  connections between the hosts", mesh.connections, habit.connections),
              scaled("  KiB on the wire, both ways", kib(mesh), kib(habit)),
              scaled("  CPU s, agents", cpu(mesh, "agents"), cpu(habit, "agents"), 2),
              scaled("  CPU s, sidecars", cpu(mesh, "sidecars"), None, 2),

@@ -146,7 +146,8 @@ class Traffic:
         if link_after.connections is None:
             # Nobody counts here. But a client of the old kind opens one connection per attempt, by construction, and
             # those of the sidecars live on, so that those seen now are those opened.
-            cost.connections = cost.connections + attempts if path == HABIT else self.hosts.established(self.sidecar_ports)
+            opened = self.hosts.established(self.sidecar_ports) if path == MESH else cost.connections + attempts
+            cost.connections = opened
             cost.wire_bytes = None
         else:
             cost.add_link(link_after.connections - link_before.connections,
@@ -175,7 +176,8 @@ class Traffic:
     def read(watched: dict[str, list[Process]]) -> dict[str, Usage]:
         leaders = {process.pid for processes in watched.values() for process in processes}
         found = usage_of_sessions(leaders)
-        return {role: sum((found[process.pid] for process in processes), Usage()) for role, processes in watched.items()}
+        return {role: sum((found[process.pid] for process in processes), Usage())
+                for role, processes in watched.items()}
 
     def series(self, path: str, service: str | None = None) -> Series:
         """Everything of a path, or of one service by it."""

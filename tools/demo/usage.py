@@ -22,8 +22,8 @@ class Usage:
 
 
 def usage_of_sessions(leaders: set[int]) -> dict[int, Usage]:
-    """Usage so far of each session, by its leader's pid: a process we started, its live children (a translation pipeline)
-    and the CPU of children it has waited for (a tesseract per image, whose context switches the kernel does not tell)."""
+    """Usage so far of each session, by its leader's pid: a process we started, its live children (the stages of a
+    translation) and the CPU of those it has waited for (a tesseract per image; their switches the kernel forgets)."""
     found = {leader: Usage() for leader in leaders}
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit():
@@ -82,8 +82,8 @@ def transmitted_bytes(pid: int, device: str) -> int:
 
 
 def established(addresses: set[str], ports: set[int], pid: int | str = "self") -> int:
-    """TCP connections to one of the IPv4 addresses and ports, counted at the end that opened them, in the network namespace
-    that `pid` is in."""
+    """TCP connections to one of the IPv4 addresses and ports, counted at the end that opened them, in the network
+    namespace that `pid` is in."""
     remote = {f"{bytes(map(int, reversed(address.split('.')))).hex().upper()}:{port:04X}"
               for address in addresses for port in ports}
     rows = (line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:])

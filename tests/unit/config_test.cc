@@ -1,0 +1,94 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <string>
+
+#include "sidecar/proxy/config.h"
+
+namespace mesh::proxy {
+namespace {
+
+// The smallest good file, with `more` put in.
+std::string file(const std::string& more) {
+  return R"({"host":"h","sidecars":{"main":{"listen":"tcp://127.0.0.1:7700"}})" + (more.empty() ? "" : "," + more) + "}";
+}
+
+bool complains(const ConfigResult& result, std::string_view path) {
+  return std::any_of(result.errors.begin(), result.errors.end(), [&](const ConfigError& e) { return e.path == path; });
+}
+
+TEST_CASE("one entry is enough for an agent of one's own") {
+  const auto result = parse_config(
+      file(R"("agents":{"mine":{"endpoint":"tcp://127.0.0.1:5799","port":"tcp://127.0.0.1:6799"}})"), "", false);
+  REQUIRE(result.errors.empty());
+  REQUIRE(result.config.agents.size() == 1);
+  CHECK(result.config.agents[0].service == "mine");
+  CHECK(result.config.agents[0].in_flight == 1);
+  REQUIRE(result.config.ports.size() == 1);
+  CHECK(result.config.ports[0].listen.port == 6799);
+}
+
+TEST_CASE("every kind of mistake is told with its path") {
+  const std::pair<std::string, std::string> mistakes[] = {
+      {R"("agnets":{})", "/agnets"},
+      {R"("agents":{"x":{"endpoint":"tcp://192.168.0.9:1"}})", "/agents/x/endpoint"},
+      {R"("agents":{"x":{"endpoint":"tcp://somewhere:1"}})", "/agents/x/endpoint"},
+      {R"("agents":{"x":{"endpoint":"tcp://127.0.0.1:99999"}})", "/agents/x/endpoint"},
+      {R"("agents":{"x":{}})", "/agents/x/endpoint"},
+      {R"("agents":{"x":{"endpoint":"tcp://127.0.0.1:1","socket":"pub"}})", "/agents/x/socket"},
+      {R"("agents":{"x":{"endpoint":"tcp://127.0.0.1:1","in_flight":0}})", "/agents/x/in_flight"},
+      {R"("agents":{"x":{"endpoint":"tcp://127.0.0.1:1","correlate":false,"in_flight":2}})", "/agents/x/in_flight"},
+      {R"("agents":{"x":{"endpoint":"tcp://127.0.0.1:1","sidecar":"other"}})", "/agents/x/sidecar"},
+      {R"("agents":{"x":{"endpoint":"tcp://127.0.0.1:1","port":"tcp://127.0.0.1:7700"}})", "/agents/x/port"},
+      {R"("ports":{"p":{"listen":"tcp://127.0.0.1:6700"}})", "/ports/p/listen"},
+      {R"("peers":{"b":{"sidecars":{"main":{"endpoint":"tcp://10.0.0.2:7700","services":[]}}}})", "/peers/b/sidecars/main/endpoint"},
+      {R"("peers":{"b":{"compression":"lots","sidecars":{}}})", "/peers/b/compression"},
+      {R"("contracts":{"x":{"budget_ms":0}})", "/contracts/x/budget_ms"},
+      {R"("contracts":{"x":{"methods":{"m":{"priority":"urgent"}}}})", "/contracts/x/methods/m/priority"},
+      {R"("limits":{"calls_per_target_max":1e3})", "/limits/calls_per_target_max"},
+      {R"("insecure":"yes")", "/insecure"},
+  };
+  for (const auto& [text, path] : mistakes) {
+    const auto result = parse_config(file(text), "", false);
+    CHECK_MESSAGE(complains(result, path), text);
+  }
+}
+
+TEST_CASE("all mistakes of a file are told at once") {
+  const auto result = parse_config(R"({"sidecars":{"main":{"listen":5}},"agents":{"x":{}},"limits":{"y":1}})", "", false);
+  CHECK(complains(result, "/host"));
+  CHECK(complains(result, "/sidecars/main/listen"));
+  CHECK(complains(result, "/agents/x/endpoint"));
+  CHECK(complains(result, "/limits/y"));
+}
+
+TEST_CASE("what is no JSON, no object or too deep is an error and no exception") {
+  const std::string deep = std::string(200'000, '[') + std::string(200'000, ']');
+  for (const std::string& text : {std::string("{"), std::string("[]"), std::string(), std::string("\xFF\xFE"), deep}) {
+    CHECK_FALSE(parse_config(text, "", false).errors.empty());
+  }
+}
+
+TEST_CASE("a file with several sidecars is cut to one, and the others become peers on the own host") {
+  const std::string text = R"({"host":"h","sidecars":{"s1":{"listen":"tcp://127.0.0.1:7701"},"s2":{"listen":"tcp://127.0.0.1:7702"}},
+    "agents":{"a":{"endpoint":"tcp://127.0.0.1:1","sidecar":"s1"},"b":{"endpoint":"tcp://127.0.0.1:2","sidecar":"s2"}}})";
+  CHECK_FALSE(parse_config(text, "", false).errors.empty());
+  const auto result = parse_config(text, "s1", false);
+  REQUIRE(result.errors.empty());
+  REQUIRE(result.config.agents.size() == 1);
+  CHECK(result.config.agents[0].name == "a");
+  REQUIRE(result.config.peers.size() == 1);
+  CHECK(result.config.peers[0].is_own_host);
+  CHECK(result.config.peers[0].services == std::vector<std::string>{"b"});
+}
+
+TEST_CASE("a link that leaves the computer needs the word insecure, and is warned about with it") {
+  const std::string peer = R"("peers":{"b":{"sidecars":{"main":{"endpoint":"tcp://10.0.0.2:7700","services":["x"]}}}})";
+  CHECK_FALSE(parse_config(file(peer), "", false).errors.empty());
+  const auto lab = parse_config(file(R"("insecure":true,)" + peer), "", false);
+  CHECK(lab.errors.empty());
+  CHECK(lab.warnings.size() == 1);
+}
+
+}  // namespace
+}  // namespace mesh::proxy
