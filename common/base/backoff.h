@@ -4,9 +4,9 @@
 
 #include <algorithm>
 
+#include "common/base/instant.h"
 #include "common/base/limits.h"
 #include "common/base/prng.h"
-#include "common/base/instant.h"
 
 namespace mesh {
 

@@ -20,8 +20,8 @@ enum class Code : uint8_t {
   kOverloaded = 6,
   kDraining = 7,
   kDeadline = 8,
-  kNotSent = 9,         // no byte of the call reached the target agent: safe to repeat blindly
-  kOutcomeUnknown = 10, // the call may have run: nobody can know
+  kNotSent = 9,          // no byte of the call reached the target agent: safe to repeat blindly
+  kOutcomeUnknown = 10,  // the call may have run: nobody can know
   kTooLarge = 11,
   kStorage = 12,
   kInternal = 13,
@@ -38,12 +38,12 @@ std::optional<Code> code_from_number(uint64_t number);
 // `stage` and `rule` come from small fixed vocabularies (they become counter labels); `text` and `hint` are prose.
 struct Error {
   Code code = Code::kInternal;
-  std::string text;    // one sentence for people
-  std::string service; // empty where no service was named
-  std::string hop;     // "host/sidecar" that decided
-  std::string stage;   // e.g. "admission", "queue", "link", "agent"
-  std::string rule;    // e.g. "queue_full", "deadline_passed"
-  std::string hint;    // what to do about it
+  std::string text;     // one sentence for people
+  std::string service;  // empty where no service was named
+  std::string hop;      // "host/sidecar" that decided
+  std::string stage;    // e.g. "admission", "queue", "link", "agent"
+  std::string rule;     // e.g. "queue_full", "deadline_passed"
+  std::string hint;     // what to do about it
 };
 
 }  // namespace mesh

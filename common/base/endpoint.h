@@ -14,9 +14,7 @@ struct Endpoint {
   std::string text;  // as configured
 
   // ipc, or 127.0.0.0/8, or ::1.
-  bool is_loopback() const {
-    return is_ipc || address.starts_with("127.") || address == "::1";
-  }
+  bool is_loopback() const { return is_ipc || address.starts_with("127.") || address == "::1"; }
   bool operator==(const Endpoint&) const = default;
 };
 

@@ -1,7 +1,7 @@
 // Bytes on their way out of one stream, as a list of windows for writev.
 //
-// Small pieces are copied behind each other into one tail block; large ones are kept by reference. So a turn that produced
-// fifty small frames and one large body leaves as three iovecs.
+// Small pieces are copied behind each other into one tail block; large ones are kept by reference. So a turn that
+// produced fifty small frames and one large body leaves as three iovecs.
 #pragma once
 
 #include <cstddef>

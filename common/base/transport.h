@@ -11,10 +11,10 @@
 #include <string_view>
 
 #include "common/base/endpoint.h"
+#include "common/base/instant.h"
 #include "common/base/outbox.h"
 #include "common/base/result.h"
 #include "common/base/slice.h"
-#include "common/base/instant.h"
 
 namespace mesh {
 

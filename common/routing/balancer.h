@@ -1,4 +1,5 @@
-// Which instance of a service gets a call: one on the own host before any other, then the one with the fewest in flight.
+// Which instance of a service gets a call: one on the own host before any other, then the one with the fewest in
+// flight.
 #pragma once
 
 #include <cstdint>

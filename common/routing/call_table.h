@@ -1,7 +1,7 @@
 // Open calls by id, with all their deadlines behind one timer.
 //
-// A cloakroom: the id is the number on the tag, with a second number that changes each time the hook is used again. So an
-// answer that comes after its call ended finds nobody, however soon the hook was given to the next.
+// A cloakroom: the id is the number on the tag, with a second number that changes each time the hook is used again. So
+// an answer that comes after its call ended finds nobody, however soon the hook was given to the next.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,8 @@
 #include "common/wire/compression.h"
 
-#include <algorithm>
-
 #include <zstd.h>
+
+#include <algorithm>
 
 #include "common/base/check.h"
 #include "common/base/limits.h"

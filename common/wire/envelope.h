@@ -22,10 +22,10 @@ enum class Lane : uint8_t { kInteractive = 0, kBulk = 1 };
 // First envelope of every connection, in both directions.
 struct Hello {
   uint32_t version = kVersion;
-  uint64_t epoch = 0;         // drawn at process start: another epoch is another process
-  uint64_t features = 0;      // bit set; see kFeature*
-  uint64_t batch_bytes = 0;   // largest batch the sender takes
-  uint64_t message_bytes = 0; // largest body the sender takes
+  uint64_t epoch = 0;          // drawn at process start: another epoch is another process
+  uint64_t features = 0;       // bit set; see kFeature*
+  uint64_t batch_bytes = 0;    // largest batch the sender takes
+  uint64_t message_bytes = 0;  // largest body the sender takes
   std::string host;
   std::string sidecar;
   Lane lane = Lane::kInteractive;
@@ -35,14 +35,14 @@ inline constexpr uint64_t kFeatureZstd = 1;
 // One envelope. Which fields count depends on `kind`; the rest stay at their defaults.
 struct Envelope {
   Kind kind = Kind::kRequest;
-  uint64_t call_id = 0;          // request, reply, cancel: the caller's id; ping, pong: the token
-  std::string_view service{};    // request
-  std::string_view method{};     // request; empty where nothing needed it
-  uint64_t budget_us = 0;        // request: time left, never a wall-clock time
+  uint64_t call_id = 0;                   // request, reply, cancel: the caller's id; ping, pong: the token
+  std::string_view service{};             // request
+  std::string_view method{};              // request; empty where nothing needed it
+  uint64_t budget_us = 0;                 // request: time left, never a wall-clock time
   Priority priority = Priority::kNormal;  // request
-  Code code = Code::kOk;         // reply
-  const Error* error = nullptr;  // reply that is not OK: hop, stage, rule, hint, text
-  Slice body{};                  // request, reply
+  Code code = Code::kOk;                  // reply
+  const Error* error = nullptr;           // reply that is not OK: hop, stage, rule, hint, text
+  Slice body{};                           // request, reply
   // Sizes of the parts that `body` is made of, when it came as several frames; empty for one frame.
   std::vector<uint32_t> part_sizes{};
   const Hello* hello = nullptr;  // hello

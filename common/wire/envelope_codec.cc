@@ -72,13 +72,26 @@ const Fault* decode_error(std::string_view bytes, Error& error) {
     if (!reader.tag(tag)) return &fault::kEnvelopeBroken;
     std::string* field = nullptr;
     switch (tag) {
-      case bytes_tag(1): field = &error.text; break;
-      case bytes_tag(2): field = &error.service; break;
-      case bytes_tag(3): field = &error.hop; break;
-      case bytes_tag(4): field = &error.stage; break;
-      case bytes_tag(5): field = &error.rule; break;
-      case bytes_tag(6): field = &error.hint; break;
-      default: break;
+      case bytes_tag(1):
+        field = &error.text;
+        break;
+      case bytes_tag(2):
+        field = &error.service;
+        break;
+      case bytes_tag(3):
+        field = &error.hop;
+        break;
+      case bytes_tag(4):
+        field = &error.stage;
+        break;
+      case bytes_tag(5):
+        field = &error.rule;
+        break;
+      case bytes_tag(6):
+        field = &error.hint;
+        break;
+      default:
+        break;
     }
     if (!(field != nullptr ? reader.bytes(text) : reader.skip(tag))) return &fault::kEnvelopeBroken;
     if (field != nullptr) *field = text;
@@ -112,10 +125,18 @@ const Fault* decode_hello(std::string_view bytes, Hello& hello) {
         is_read = reader.varint(number);
         hello.version = static_cast<uint32_t>(number);
         break;
-      case number_tag(2): is_read = reader.varint(hello.epoch); break;
-      case number_tag(3): is_read = reader.varint(hello.features); break;
-      case number_tag(4): is_read = reader.varint(hello.batch_bytes); break;
-      case number_tag(5): is_read = reader.varint(hello.message_bytes); break;
+      case number_tag(2):
+        is_read = reader.varint(hello.epoch);
+        break;
+      case number_tag(3):
+        is_read = reader.varint(hello.features);
+        break;
+      case number_tag(4):
+        is_read = reader.varint(hello.batch_bytes);
+        break;
+      case number_tag(5):
+        is_read = reader.varint(hello.message_bytes);
+        break;
       case bytes_tag(6):
         is_read = reader.bytes(text);
         hello.host = text;
@@ -124,8 +145,11 @@ const Fault* decode_hello(std::string_view bytes, Hello& hello) {
         is_read = reader.bytes(text);
         hello.sidecar = text;
         break;
-      case number_tag(8): is_read = reader.varint(lane); break;
-      default: is_read = reader.skip(tag);
+      case number_tag(8):
+        is_read = reader.varint(lane);
+        break;
+      default:
+        is_read = reader.skip(tag);
     }
     if (!is_read) return &fault::kEnvelopeBroken;
     if (text.size() > limits::name_bytes) return &fault::kName;
@@ -187,15 +211,33 @@ const Fault* read_fields(ByteView bytes, DecodedEnvelope& decoded, Numbers& numb
     bool is_read = false;
     if (!reader.tag(tag)) return &fault::kEnvelopeBroken;
     switch (tag) {
-      case tag::kKind: is_read = reader.varint(numbers.kind); break;
-      case tag::kCallId: is_read = reader.varint(envelope.call_id); break;
-      case tag::kService: is_read = reader.bytes(envelope.service); break;
-      case tag::kMethod: is_read = reader.bytes(envelope.method); break;
-      case tag::kBudgetUs: is_read = reader.varint(envelope.budget_us); break;
-      case tag::kPriority: is_read = reader.varint(numbers.priority); break;
-      case tag::kCode: is_read = reader.varint(numbers.code); break;
-      case tag::kBodySize: is_read = reader.varint(decoded.body_size); break;
-      case tag::kCritical: is_read = reader.varint(numbers.critical); break;
+      case tag::kKind:
+        is_read = reader.varint(numbers.kind);
+        break;
+      case tag::kCallId:
+        is_read = reader.varint(envelope.call_id);
+        break;
+      case tag::kService:
+        is_read = reader.bytes(envelope.service);
+        break;
+      case tag::kMethod:
+        is_read = reader.bytes(envelope.method);
+        break;
+      case tag::kBudgetUs:
+        is_read = reader.varint(envelope.budget_us);
+        break;
+      case tag::kPriority:
+        is_read = reader.varint(numbers.priority);
+        break;
+      case tag::kCode:
+        is_read = reader.varint(numbers.code);
+        break;
+      case tag::kBodySize:
+        is_read = reader.varint(decoded.body_size);
+        break;
+      case tag::kCritical:
+        is_read = reader.varint(numbers.critical);
+        break;
       case tag::kBodyOwnFrame:
         is_read = reader.varint(number);
         decoded.body_own_frame = number != 0;
@@ -225,7 +267,8 @@ const Fault* read_fields(ByteView bytes, DecodedEnvelope& decoded, Numbers& numb
         envelope.hello = &decoded.hello;
         broken = decode_hello(nested, decoded.hello);
         break;
-      default: is_read = reader.skip(tag);
+      default:
+        is_read = reader.skip(tag);
     }
     if (!is_read) return &fault::kEnvelopeBroken;
     if (broken != nullptr) return broken;

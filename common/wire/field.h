@@ -116,11 +116,16 @@ class FieldReader {
     uint64_t number = 0;
     std::string_view text;
     switch (tag_value & 7) {
-      case 0: return varint(number);
-      case 1: return advance(8);
-      case 2: return bytes(text);
-      case 5: return advance(4);
-      default: return false;
+      case 0:
+        return varint(number);
+      case 1:
+        return advance(8);
+      case 2:
+        return bytes(text);
+      case 5:
+        return advance(4);
+      default:
+        return false;
     }
   }
   bool advance(size_t count) {

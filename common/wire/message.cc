@@ -1,9 +1,8 @@
 #include "common/wire/message.h"
 
+#include <nlohmann/json.hpp>
 #include <string_view>
 #include <utility>
-
-#include <nlohmann/json.hpp>
 
 #include "common/base/limits.h"
 #include "common/wire/field.h"
@@ -137,16 +136,21 @@ bool read_protobuf_field(FieldReader& reader, HeaderFields& fields) {
   std::string_view text;
   if (!reader.tag(tag)) return false;
   switch (tag) {
-    case bytes_tag(1): return reader.bytes(text) && fields.set_name("service", text, header.service);
-    case bytes_tag(2): return reader.bytes(text) && fields.set_name("method", text, header.method);
-    case bytes_tag(3): return reader.bytes(text) && fields.set_name("id", text, header.id);
-    case number_tag(4): return reader.varint(number) && fields.set_budget(static_cast<int64_t>(number));
+    case bytes_tag(1):
+      return reader.bytes(text) && fields.set_name("service", text, header.service);
+    case bytes_tag(2):
+      return reader.bytes(text) && fields.set_name("method", text, header.method);
+    case bytes_tag(3):
+      return reader.bytes(text) && fields.set_name("id", text, header.id);
+    case number_tag(4):
+      return reader.varint(number) && fields.set_budget(static_cast<int64_t>(number));
     case number_tag(5):
       if (!reader.varint(number)) return false;
       if (number > static_cast<uint64_t>(Priority::kBatch)) return fields.refuse("priority", "is unknown");
       header.priority = static_cast<Priority>(number);
       return true;
-    default: return reader.skip(tag);
+    default:
+      return reader.skip(tag);
   }
 }
 

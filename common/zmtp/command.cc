@@ -66,8 +66,7 @@ Result<ReadyProperties> decode_ready(ByteView data) {
     if (name_bytes == 0 || data.size() < 1 + name_bytes + 4) return broken();
     const std::string_view name = as_text(data.subspan(1, name_bytes));
     data = data.subspan(1 + name_bytes);
-    const size_t value_bytes =
-        size_t{data[0]} << 24 | size_t{data[1]} << 16 | size_t{data[2]} << 8 | size_t{data[3]};
+    const size_t value_bytes = size_t{data[0]} << 24 | size_t{data[1]} << 16 | size_t{data[2]} << 8 | size_t{data[3]};
     data = data.subspan(4);
     if (data.size() < value_bytes) return broken();
     const std::string_view value = as_text(data.subspan(0, value_bytes));
@@ -96,7 +95,8 @@ Result<std::string> decode_error(ByteView data) {
 Result<Ping> decode_ping(ByteView data) {
   if (data.size() < 2) return fail(Code::kInvalid, "ping", "a PING has no TTL");
   Ping ping{static_cast<uint16_t>(data[0] << 8 | data[1]), data.subspan(2)};
-  if (ping.context.size() > limits::ping_context_bytes) return fail(Code::kInvalid, "ping", "a PING's context is too long");
+  if (ping.context.size() > limits::ping_context_bytes)
+    return fail(Code::kInvalid, "ping", "a PING's context is too long");
   return ping;
 }
 

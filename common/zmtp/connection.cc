@@ -50,7 +50,8 @@ void Connection::commit(size_t count, Instant now) {
 
 // Every error but the peer's own ERROR is told to the peer before the connection closes.
 Unexpected Connection::refuse(Error error) {
-  if (state_ != State::kFailed && state_ != State::kGreeting && error.code != Code::kDenied) put_error(*out_, error.text);
+  if (state_ != State::kFailed && state_ != State::kGreeting && error.code != Code::kDenied)
+    put_error(*out_, error.text);
   state_ = State::kFailed;
   return Unexpected(std::move(error));
 }
@@ -83,9 +84,9 @@ Result<void> Connection::receive_handshake(const Command& command) {
   if (!std::visit([](auto& mechanism) { return mechanism.done(); }, mechanism_)) return {};
   const auto& accepted = settings_.accepted_peers;
   if (std::find(accepted.begin(), accepted.end(), peer().socket_type) == accepted.end()) {
-    return fail(Code::kInvalid, "socket_type",
-                "this port talks to " + names_of(accepted) + " sockets, not to " +
-                    std::string(to_string(peer().socket_type)));
+    return fail(
+        Code::kInvalid, "socket_type",
+        "this port talks to " + names_of(accepted) + " sockets, not to " + std::string(to_string(peer().socket_type)));
   }
   state_ = State::kReady;
   return {};

@@ -1,7 +1,7 @@
 // One ZMTP 3.0/3.1 peer as a value: bytes in, messages out; messages in, bytes out.
 //
-// The life of a connection: both sides send a greeting, then the mechanism's commands, then messages, with PING, PONG and
-// ERROR in between. PINGs are answered here and never reach the caller, also between the frames of one message.
+// The life of a connection: both sides send a greeting, then the mechanism's commands, then messages, with PING, PONG
+// and ERROR in between. PINGs are answered here and never reach the caller, also between the frames of one message.
 #pragma once
 
 #include <array>
@@ -11,10 +11,10 @@
 #include <string>
 #include <vector>
 
+#include "common/base/instant.h"
 #include "common/base/limits.h"
 #include "common/base/outbox.h"
 #include "common/base/result.h"
-#include "common/base/instant.h"
 #include "common/zmtp/command.h"
 #include "common/zmtp/frame.h"
 #include "common/zmtp/mechanism.h"
@@ -52,8 +52,8 @@ class Connection {
   std::span<uint8_t> read_target() { return decoder_.read_target(); }
   void commit(size_t count, Instant now);
 
-  // The next whole message, null if more bytes are needed; valid until the next call. An error is final: `out` may hold an
-  // ERROR command for the peer; flush it and close.
+  // The next whole message, null if more bytes are needed; valid until the next call. An error is final: `out` may hold
+  // an ERROR command for the peer; flush it and close.
   Result<const Message*> next();
 
   // Handshake done: messages may be put.

@@ -50,11 +50,12 @@ class FrameDecoder {
   // Bytes fed and not yet used.
   size_t unread() const { return input_.size(); }
 
-  // The next whole frame; nothing if more bytes are needed. TOO_LARGE or INVALID is final: the stream has lost its sense.
-  // Limits are checked as soon as the header is there, before anything is allocated.
+  // The next whole frame; nothing if more bytes are needed. TOO_LARGE or INVALID is final: the stream has lost its
+  // sense. Limits are checked as soon as the header is there, before anything is allocated.
   Result<std::optional<Frame>> next(const Limits& limits);
 
-  // Where the rest of a large frame should be read to; empty unless it is worth a read of its own. Valid until commit().
+  // Where the rest of a large frame should be read to; empty unless it is worth a read of its own. Valid until
+  // commit().
   std::span<uint8_t> read_target();
   // `count` bytes were written to read_target().
   void commit(size_t count);

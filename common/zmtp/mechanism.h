@@ -1,5 +1,5 @@
-// Security mechanisms of ZMTP (RFC 37/ZMTP, "Security handshake"). A mechanism is a value: commands in, commands out; it
-// knows no socket and no clock. NULL proves nothing and hides nothing.
+// Security mechanisms of ZMTP (RFC 37/ZMTP, "Security handshake"). A mechanism is a value: commands in, commands out;
+// it knows no socket and no clock. NULL proves nothing and hides nothing.
 #pragma once
 
 #include <string_view>

@@ -126,8 +126,8 @@ void Loop::on_signal(int signum, std::function<void()> handler) {
   signal->handler = std::move(handler);
   signal->handle.data = signal.get();
   uv_signal_start(
-      &signal->handle,
-      [](uv_signal_t* handle, int) { static_cast<Handles::Signal*>(handle->data)->handler(); }, signum);
+      &signal->handle, [](uv_signal_t* handle, int) { static_cast<Handles::Signal*>(handle->data)->handler(); },
+      signum);
   uv_unref(reinterpret_cast<uv_handle_t*>(&signal->handle));
   handles_->signals.push_back(std::move(signal));
 }

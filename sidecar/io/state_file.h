@@ -16,8 +16,8 @@ namespace mesh::io {
 
 class StateFile {
  public:
-  // Opens or makes the file at `path` with one number per key, each at 0. What an earlier process left is in previous().
-  // Without a usable file (unwritable directory) it works on plain memory and says why in problem().
+  // Opens or makes the file at `path` with one number per key, each at 0. What an earlier process left is in
+  // previous(). Without a usable file (unwritable directory) it works on plain memory and says why in problem().
   StateFile(const std::string& path, const std::vector<std::string>& keys);
   ~StateFile();
   StateFile(const StateFile&) = delete;

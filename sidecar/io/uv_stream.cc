@@ -216,8 +216,8 @@ void UvStream::write_when_possible() {
   in_write_bytes_ = write->bytes;
   handed_bytes_ += write->bytes;
   out_.drop_front(write->bytes);
-  const int status = uv_write(&write->request, &handle_->stream, buffers.data(),
-                              static_cast<unsigned>(buffers.size()), on_written);
+  const int status =
+      uv_write(&write->request, &handle_->stream, buffers.data(), static_cast<unsigned>(buffers.size()), on_written);
   if (status != 0) {
     delete write;
     end_later(status);

@@ -1,11 +1,11 @@
 // A tcp or AF_UNIX connection on libuv. Private to sidecar/io.
 #pragma once
 
+#include <uv.h>
+
 #include <memory>
 #include <string>
 #include <vector>
-
-#include <uv.h>
 
 #include "common/base/transport.h"
 #include "sidecar/io/read_pool.h"

@@ -1,4 +1,5 @@
-// The one connection to an agent of ours, kept and renewed; requests go out as a DEALER's would, replies are matched by id.
+// The one connection to an agent of ours, kept and renewed; requests go out as a DEALER's would, replies are matched by
+// id.
 #pragma once
 
 #include <deque>

@@ -72,7 +72,8 @@ void ClientSession::receive_message(const zmtp::Message& message) {
   }
   freed_at_.reset();
   const auto frames = message.frames();
-  const auto delimiter = std::find_if(frames.begin(), frames.end() - 1, [](const Slice& frame) { return frame.empty(); });
+  const auto delimiter =
+      std::find_if(frames.begin(), frames.end() - 1, [](const Slice& frame) { return frame.empty(); });
   ReturnPath path{.client = id(), .bytes = 0, .delimited = false, .route = {}, .header = nullptr};
   size_t body_at = 0;
   if (delimiter != frames.end() - 1) {
@@ -92,7 +93,8 @@ void ClientSession::receive_message(const zmtp::Message& message) {
     auto header = wire::decode_mesh_header(body[0].view());
     if (!header) {
       path.header->is_json = true;
-      reply(std::move(path), Outcome{.code = header.error().code, .error = std::make_unique<Error>(header.error()), .payload = {}});
+      reply(std::move(path),
+            Outcome{.code = header.error().code, .error = std::make_unique<Error>(header.error()), .payload = {}});
       return;
     }
     *path.header = std::move(*header);
@@ -158,8 +160,8 @@ void ClientSession::adjust_reading() {
   }
 }
 
-// A REQ socket whose sidecar died in the middle of its call waits for good. This one reconnected and says nothing, and the
-// process before this one left as many unanswered: it gets the answer nobody else will give.
+// A REQ socket whose sidecar died in the middle of its call waits for good. This one reconnected and says nothing, and
+// the process before this one left as many unanswered: it gets the answer nobody else will give.
 void ClientSession::free_stuck(Instant now) {
   --port_.stuck_before;
   freed_at_ = now;

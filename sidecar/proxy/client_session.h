@@ -37,7 +37,8 @@ class ClientObserver {
 
 class ClientSession final : public Session {
  public:
-  // `may_be_stuck`: accepted so soon after the start that it may be a REQ socket that waits for an answer nobody owes it.
+  // `may_be_stuck`: accepted so soon after the start that it may be a REQ socket that waits for an answer nobody owes
+  // it.
   ClientSession(SessionHost& host, ClientObserver& observer, ClientPort& port, std::unique_ptr<Stream> stream,
                 bool may_be_stuck);
 

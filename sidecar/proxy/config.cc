@@ -34,7 +34,9 @@ class HostReader {
   HostReader(Reader& in, Host& host) : in_(in), host_(host) {}
 
   void read(const Json& root) {
-    in_.only(root, "", {"$schema", "host", "insecure", "runtime_dir", "sidecars", "agents", "ports", "peers", "contracts", "limits"});
+    in_.only(
+        root, "",
+        {"$schema", "host", "insecure", "runtime_dir", "sidecars", "agents", "ports", "peers", "contracts", "limits"});
     host_.name = in_.text(root, "", "host", true).value_or("");
     if (!host_.name.empty()) judge_name(host_.name, "/host");
     host_.insecure = in_.boolean(root, "", "insecure").value_or(false);
@@ -50,7 +52,8 @@ class HostReader {
 
  private:
   void read_sidecars(const Json& sidecars) {
-    if (sidecars.empty()) in_.error("/sidecars", "names no sidecar", "add \"sidecars\": {\"main\": {\"listen\": \"tcp://…:7700\"}}");
+    if (sidecars.empty())
+      in_.error("/sidecars", "names no sidecar", "add \"sidecars\": {\"main\": {\"listen\": \"tcp://…:7700\"}}");
     for (const auto& [name, entry] : sidecars.items()) {
       const std::string path = "/sidecars/" + name;
       if (!in_.is_object(entry, path)) continue;
@@ -61,9 +64,12 @@ class HostReader {
       if (sidecar.listen) claim(*sidecar.listen, path + "/listen"), judge_plain(*sidecar.listen, path + "/listen");
       sidecar.mesh = in_.endpoint_at(entry, path, "mesh", host_.runtime_dir, false);
       if (sidecar.mesh) claim(*sidecar.mesh, path + "/mesh"), judge_local(*sidecar.mesh, path + "/mesh");
-      sidecar.admin = Reader::absolute(in_.text(entry, path, "admin", false).value_or(name + ".admin"), host_.runtime_dir);
-      sidecar.state = Reader::absolute(in_.text(entry, path, "state", false).value_or(name + ".state"), host_.runtime_dir);
-      if (sidecar.admin.size() > kSocketPathMax) in_.error(path + "/admin", "is longer than 107 bytes", "choose a shorter runtime_dir");
+      sidecar.admin =
+          Reader::absolute(in_.text(entry, path, "admin", false).value_or(name + ".admin"), host_.runtime_dir);
+      sidecar.state =
+          Reader::absolute(in_.text(entry, path, "state", false).value_or(name + ".state"), host_.runtime_dir);
+      if (sidecar.admin.size() > kSocketPathMax)
+        in_.error(path + "/admin", "is longer than 107 bytes", "choose a shorter runtime_dir");
       host_.sidecars[name] = std::move(sidecar);
     }
   }
@@ -76,7 +82,8 @@ class HostReader {
     }
     if (named) return *named;
     if (host_.sidecars.size() == 1) return host_.sidecars.begin()->first;
-    if (host_.sidecars.size() > 1) in_.error(path + "/sidecar", "is missing, and there are several sidecars", "say which one it belongs to");
+    if (host_.sidecars.size() > 1)
+      in_.error(path + "/sidecar", "is missing, and there are several sidecars", "say which one it belongs to");
     return {};
   }
 
@@ -103,7 +110,8 @@ class HostReader {
       const bool serial = agent.socket == AgentSocket::kRep || !agent.correlate;
       agent.in_flight = static_cast<uint32_t>(in_.number(entry, path, "in_flight", 1, 256).value_or(serial ? 1 : 64));
       if (!agent.correlate && agent.in_flight != 1) {
-        in_.error(path + "/in_flight", "must be 1 where replies carry no id", "remove in_flight, or set correlate to true");
+        in_.error(path + "/in_flight", "must be 1 where replies carry no id",
+                  "remove in_flight, or set correlate to true");
       }
       const std::string sidecar = owner(entry, path);
       if (const auto port = in_.endpoint_at(entry, path, "port", host_.runtime_dir, false)) {
@@ -141,7 +149,8 @@ class HostReader {
       if (!in_.is_object(entry, path)) continue;
       in_.only(entry, path, {"compression", "bandwidth_mbps", "sidecars"});
       const std::string mode = in_.text(entry, path, "compression", false).value_or("auto");
-      if (mode != "auto" && mode != "always" && mode != "never") in_.error(path + "/compression", "unknown mode", "auto, always or never");
+      if (mode != "auto" && mode != "always" && mode != "never")
+        in_.error(path + "/compression", "unknown mode", "auto, always or never");
       double mbps = 1000;
       if (const auto at = entry.find("bandwidth_mbps"); at != entry.end()) {
         if (!at->is_number() || at->get<double>() <= 0) {
@@ -156,7 +165,9 @@ class HostReader {
         if (!in_.is_object(sidecar, at)) continue;
         in_.only(sidecar, at, {"endpoint", "services"});
         PeerConfig peer{.host = host, .sidecar = name, .endpoint = {}, .services = {}};
-        peer.compression = mode == "always" ? wire::CompressionMode::kAlways : mode == "never" ? wire::CompressionMode::kNever : wire::CompressionMode::kAuto;
+        peer.compression = mode == "always"  ? wire::CompressionMode::kAlways
+                           : mode == "never" ? wire::CompressionMode::kNever
+                                             : wire::CompressionMode::kAuto;
         peer.bandwidth_mbps = mbps;
         const auto endpoint = in_.endpoint_at(sidecar, at, "endpoint", host_.runtime_dir, true);
         if (endpoint) judge_plain(*endpoint, at + "/endpoint"), peer.endpoint = *endpoint;
@@ -194,13 +205,18 @@ class HostReader {
   }
 
   void read_limits(const Json& json) {
-    in_.only(json, "/limits", {"calls_per_target_max", "queued_bytes_per_target", "process_queued_bytes", "connections_per_port_max"});
+    in_.only(json, "/limits",
+             {"calls_per_target_max", "queued_bytes_per_target", "process_queued_bytes", "connections_per_port_max"});
     LimitsConfig& to = host_.limits;
     constexpr int64_t kGiB = 1LL << 30;
-    if (const auto n = in_.number(json, "/limits", "calls_per_target_max", 1, 65536)) to.calls_per_target_max = static_cast<uint32_t>(*n);
-    if (const auto n = in_.number(json, "/limits", "queued_bytes_per_target", 1, kGiB)) to.queued_bytes_per_target = static_cast<uint64_t>(*n);
-    if (const auto n = in_.number(json, "/limits", "process_queued_bytes", 1, kGiB)) to.process_queued_bytes = static_cast<uint64_t>(*n);
-    if (const auto n = in_.number(json, "/limits", "connections_per_port_max", 1, limits::connections_max)) to.connections_per_port_max = static_cast<uint32_t>(*n);
+    if (const auto n = in_.number(json, "/limits", "calls_per_target_max", 1, 65536))
+      to.calls_per_target_max = static_cast<uint32_t>(*n);
+    if (const auto n = in_.number(json, "/limits", "queued_bytes_per_target", 1, kGiB))
+      to.queued_bytes_per_target = static_cast<uint64_t>(*n);
+    if (const auto n = in_.number(json, "/limits", "process_queued_bytes", 1, kGiB))
+      to.process_queued_bytes = static_cast<uint64_t>(*n);
+    if (const auto n = in_.number(json, "/limits", "connections_per_port_max", 1, limits::connections_max))
+      to.connections_per_port_max = static_cast<uint32_t>(*n);
   }
 
   void judge_services() {
@@ -209,7 +225,9 @@ class HostReader {
     for (const PeerConfig& peer : host_.peers) served.insert(peer.services.begin(), peer.services.end());
     for (size_t i = 0; i < host_.ports.size(); ++i) {
       const std::string& service = host_.ports[i].second.service;
-      if (!served.contains(service)) in_.error(port_paths_[i], "nobody serves '" + service + "'", "add it to agents, or to the services of a peer's sidecar");
+      if (!served.contains(service))
+        in_.error(port_paths_[i], "nobody serves '" + service + "'",
+                  "add it to agents, or to the services of a peer's sidecar");
     }
   }
 
@@ -226,7 +244,8 @@ class HostReader {
   }
   void judge_plain(const Endpoint& endpoint, const std::string& path) {
     if (!endpoint.is_loopback() && !host_.insecure) {
-      in_.error(path, "leaves this computer, and links are not encrypted", "set \"insecure\": true if this network is a lab of yours");
+      in_.error(path, "leaves this computer, and links are not encrypted",
+                "set \"insecure\": true if this network is a lab of yours");
     }
   }
 
@@ -258,8 +277,16 @@ SidecarConfig cut(const Host& host, const std::string& name) {
     if (sidecar == name) {
       config.agents.push_back(agent);
     } else if (const auto& listen = host.sidecars.at(sidecar).listen) {
-      PeerConfig& peer = siblings.try_emplace(sidecar, PeerConfig{.host = host.name, .sidecar = sidecar, .endpoint = *listen, .is_own_host = true, .services = {}, .compression = wire::CompressionMode::kNever}).first->second;
-      if (std::find(peer.services.begin(), peer.services.end(), agent.service) == peer.services.end()) peer.services.push_back(agent.service);
+      PeerConfig& peer = siblings
+                             .try_emplace(sidecar, PeerConfig{.host = host.name,
+                                                              .sidecar = sidecar,
+                                                              .endpoint = *listen,
+                                                              .is_own_host = true,
+                                                              .services = {},
+                                                              .compression = wire::CompressionMode::kNever})
+                             .first->second;
+      if (std::find(peer.services.begin(), peer.services.end(), agent.service) == peer.services.end())
+        peer.services.push_back(agent.service);
       if (peer.endpoint.address == "0.0.0.0") peer.endpoint.address = "127.0.0.1";
     }
   }

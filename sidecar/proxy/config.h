@@ -23,8 +23,8 @@ struct AgentConfig {
   std::string service;
   Endpoint endpoint;
   AgentSocket socket = AgentSocket::kRep;
-  // true: [id, empty, body], replies are matched by id. false: [empty, body] and one in flight, for agents that accept exactly
-  // three frames.
+  // true: [id, empty, body], replies are matched by id. false: [empty, body] and one in flight, for agents that accept
+  // exactly three frames.
   bool correlate = true;
   uint32_t in_flight = 1;  // how many it may work on at once; REP is serial
 };
@@ -79,7 +79,7 @@ struct ConfigError {
 };
 
 struct ConfigResult {
-  SidecarConfig config;             // meaningful only when errors is empty
+  SidecarConfig config;               // meaningful only when errors is empty
   std::vector<std::string> sidecars;  // all names in the file
   std::vector<ConfigError> errors;
   std::vector<ConfigError> warnings;  // e.g. insecure

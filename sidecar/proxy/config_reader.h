@@ -6,12 +6,11 @@
 #include <algorithm>
 #include <charconv>
 #include <initializer_list>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
-
-#include <nlohmann/json.hpp>
 
 #include "sidecar/proxy/config.h"
 
@@ -68,13 +67,15 @@ class Reader {
     return at->get<std::string>();
   }
 
-  std::optional<int64_t> number(const Json& parent, const std::string& path, const char* key, int64_t least, int64_t most) {
+  std::optional<int64_t> number(const Json& parent, const std::string& path, const char* key, int64_t least,
+                                int64_t most) {
     const auto at = parent.find(key);
     if (at == parent.end()) return std::nullopt;
     const bool fits = at->is_number_integer() && (!at->is_number_unsigned() || at->get<uint64_t>() <= INT64_MAX) &&
                       at->get<int64_t>() >= least && at->get<int64_t>() <= most;
     if (!fits) {
-      error(path + "/" + key, "must be a whole number from " + std::to_string(least) + " to " + std::to_string(most), "");
+      error(path + "/" + key, "must be a whole number from " + std::to_string(least) + " to " + std::to_string(most),
+            "");
       return std::nullopt;
     }
     return at->get<int64_t>();
@@ -113,7 +114,8 @@ class Reader {
     if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
     in6_addr parsed{};
     if (inet_pton(AF_INET, host.c_str(), &parsed) != 1 && inet_pton(AF_INET6, host.c_str(), &parsed) != 1) {
-      error(path, "'" + host + "' is not a numeric address", "names are not looked up: write the address, e.g. 192.168.1.20");
+      error(path, "'" + host + "' is not a numeric address",
+            "names are not looked up: write the address, e.g. 192.168.1.20");
       return std::nullopt;
     }
     const char* digits = text.c_str() + colon + 1;

@@ -11,13 +11,13 @@
 namespace mesh::proxy {
 
 enum class Counter : uint8_t {
-  kRequests,            // calls begun by local agents
-  kPeerRequests,        // calls that came from other sidecars
-  kDelivered,           // handed to an agent of ours
-  kLateReplies,         // came after their call had ended: dropped
-  kRetriesAfterNotSent, // went to another instance
-  kCallerGone,          // the caller closed its socket before the answer
-  kStuckPeersFreed,     // REQ sockets that waited for a reply of a process before this one
+  kRequests,             // calls begun by local agents
+  kPeerRequests,         // calls that came from other sidecars
+  kDelivered,            // handed to an agent of ours
+  kLateReplies,          // came after their call had ended: dropped
+  kRetriesAfterNotSent,  // went to another instance
+  kCallerGone,           // the caller closed its socket before the answer
+  kStuckPeersFreed,      // REQ sockets that waited for a reply of a process before this one
   kBatchesSent,
   kEnvelopesSent,
   kBatchesReceived,
@@ -27,8 +27,8 @@ enum class Counter : uint8_t {
   kAgentConnects,
   kAgentLosses,
   kClientConnects,
-  kClientRefusals,      // over the limit of connections
-  kProtocolErrors,      // a client, peer or agent that broke ZMTP or the wire format, and was closed
+  kClientRefusals,  // over the limit of connections
+  kProtocolErrors,  // a client, peer or agent that broke ZMTP or the wire format, and was closed
   kHandshakeTimeouts,
   kOversizeBodies,
   kCount,

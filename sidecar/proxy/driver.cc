@@ -15,7 +15,9 @@ constexpr uint32_t kAdminSocketMode = 0600;
 
 struct Driver::Door final : AcceptObserver {
   Door(Driver& owner, Kind what, ClientPort* client_port) : driver(owner), kind(what), port(client_port) {}
-  StreamObserver* on_accepted(std::unique_ptr<Stream> stream) override { return driver.accept(*this, std::move(stream)); }
+  StreamObserver* on_accepted(std::unique_ptr<Stream> stream) override {
+    return driver.accept(*this, std::move(stream));
+  }
 
   Driver& driver;
   Kind kind;
@@ -35,8 +37,8 @@ ClientPort* Driver::add_port(std::string name, std::string service, contract::De
   port->name = std::move(name);
   port->service = std::move(service);
   port->terms = terms;
-  port->keep_bytes = port->service.empty() ? limits::message_bytes
-                                           : terms.max_bytes.value_or(terms_for(port->service, {}).max_bytes);
+  port->keep_bytes =
+      port->service.empty() ? limits::message_bytes : terms.max_bytes.value_or(terms_for(port->service, {}).max_bytes);
   if (index < settings_.open_req_calls.size()) port->open_req_calls = &settings_.open_req_calls[index];
   if (index < settings_.stuck_before.size()) port->stuck_before = settings_.stuck_before[index];
   ports_.push_back(std::move(port));
@@ -62,7 +64,8 @@ Result<void> Driver::start() {
   for (PeerIndex i = 0; i < config_.peers.size(); ++i) {
     std::array<PeerLane*, 2> both{};
     for (const wire::Lane which : {wire::Lane::kInteractive, wire::Lane::kBulk}) {
-      auto made = std::make_unique<PeerLane>(*this, *this, engine_.counters(), config_.peers[i], i, hello(which), prng_);
+      auto made =
+          std::make_unique<PeerLane>(*this, *this, engine_.counters(), config_.peers[i], i, hello(which), prng_);
       both[static_cast<size_t>(which)] = made.get();
       admit(std::move(made));
     }
@@ -167,8 +170,9 @@ StreamObserver* Driver::accept(Door& door, std::unique_ptr<Stream> stream) {
     }
     case Kind::kAdmin: {
       Session& admin = admit(std::make_unique<AdminSession>(*this, std::move(stream), [this](std::string_view line) {
-        return proxy::report(line, engine_, config_,
-                             {.clients = clients_, .draining = drain_until_ != kNever, .started = started_, .now = now()});
+        return proxy::report(
+            line, engine_, config_,
+            {.clients = clients_, .draining = drain_until_ != kNever, .started = started_, .now = now()});
       }));
       set_deadline(admin, now() + milliseconds(limits::handshake_ms));
       return &admin;

@@ -26,8 +26,8 @@ namespace mesh::proxy {
 struct DriverSettings {
   uint64_t seed = 0;   // for jitter
   uint64_t epoch = 0;  // another process, another number
-  // Unanswered requests of REQ sockets, one number per port (the mesh socket last): as the process before left them, and
-  // where this one counts its own. Both may be empty.
+  // Unanswered requests of REQ sockets, one number per port (the mesh socket last): as the process before left them,
+  // and where this one counts its own. Both may be empty.
   std::vector<uint32_t> stuck_before;
   std::span<uint32_t> open_req_calls;
   std::function<void(std::string_view event, std::string_view who, std::string_view text)> log;
@@ -64,7 +64,7 @@ class Driver final : public SessionHost,
 
  private:
   enum class Kind : uint8_t { kClients, kPeers, kAdmin };
-  struct Door;  // a listener and what to do with who comes in
+  struct Door;        // a listener and what to do with who comes in
   struct PeerLinks {  // accepted connections of one process
     LinkId lane[2] = {0, 0};
   };

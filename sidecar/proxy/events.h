@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "common/base/code.h"
+#include "common/base/instant.h"
 #include "common/base/priority.h"
 #include "common/base/slice.h"
-#include "common/base/instant.h"
 #include "common/wire/envelope.h"
 #include "common/wire/message.h"
 
@@ -35,9 +35,9 @@ struct Payload {
 // How an answer finds its way back into the socket that asked.
 struct ReturnPath {
   ClientId client = 0;
-  uint64_t bytes = 0;        // of the request, for the client's share of memory
-  bool delimited = false;    // the request had an empty delimiter frame, as REQ sockets write it
-  std::vector<Slice> route;  // frames before the delimiter
+  uint64_t bytes = 0;                        // of the request, for the client's share of memory
+  bool delimited = false;                    // the request had an empty delimiter frame, as REQ sockets write it
+  std::vector<Slice> route;                  // frames before the delimiter
   std::unique_ptr<wire::MeshHeader> header;  // only for calls over the mesh socket
 };
 

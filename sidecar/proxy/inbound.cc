@@ -44,7 +44,8 @@ void Inbound::accept(InboundRequest request, Instant now, Actions& out) {
     answer(request.origin, rejector_.reject(code, service.name, "admission", rule, std::move(text), hint), out);
   };
   if (draining_) {
-    return reject(Code::kDraining, "draining", "this sidecar is shutting down", "ask again: another instance or its successor answers");
+    return reject(Code::kDraining, "draining", "this sidecar is shutting down",
+                  "ask again: another instance or its successor answers");
   }
   if (request.deadline <= now) {
     return reject(Code::kDeadline, "deadline_passed", "the call's time was used up before it arrived",
@@ -53,9 +54,10 @@ void Inbound::accept(InboundRequest request, Instant now, Actions& out) {
   const contract::Terms terms = services_.terms(request.service, request.method);
   const uint64_t bytes = request.payload.body.size();
   if (bytes > terms.max_bytes) {
-    return reject(Code::kTooLarge, "request_bytes",
-                  "the body has " + std::to_string(bytes) + " bytes, the service takes " + std::to_string(terms.max_bytes),
-                  "raise max_bytes in the contract of the service on both hosts");
+    return reject(
+        Code::kTooLarge, "request_bytes",
+        "the body has " + std::to_string(bytes) + " bytes, the service takes " + std::to_string(terms.max_bytes),
+        "raise max_bytes in the contract of the service on both hosts");
   }
   const AgentIndex index = pick_agent(service);
   Agent& agent = agents_[index];
@@ -237,8 +239,8 @@ bool Inbound::frees_slot_at_deadline(AgentIndex index) const {
   return config_.agents[index].correlate && config_.agents[index].socket != AgentSocket::kRep;
 }
 
-// Nobody waits for it any more. A serial agent that has it stays busy until it replies: the next request would only queue
-// up inside it, where it can neither be ordered nor taken back.
+// Nobody waits for it any more. A serial agent that has it stays busy until it replies: the next request would only
+// queue up inside it, where it can neither be ordered nor taken back.
 void Inbound::abandon(uint64_t id, Instant now, Actions& out) {
   Call& call = *calls_.find(id);
   const AgentIndex index = call.agent;

@@ -1,7 +1,7 @@
 // Calls to the agents of this sidecar, from peers and from callers on this sidecar.
 //
-// A REP agent works on one request at a time. Its sidecar is the waiting room in front of it: whoever is more urgent and
-// has less time left is called first, and whose time is up is told so in the waiting room, not inside.
+// A REP agent works on one request at a time. Its sidecar is the waiting room in front of it: whoever is more urgent
+// and has less time left is called first, and whose time is up is told so in the waiting room, not inside.
 #pragma once
 
 #include <cstdint>

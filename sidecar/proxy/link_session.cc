@@ -172,7 +172,8 @@ void LinkSession::set_busy(bool busy) {
 
 // The dialing side asks; the accepting side only waits long enough to know that nobody asks any more.
 Instant LinkSession::next_heartbeat() const {
-  if (settings_.lane == nullptr) return heard_at_ + 2 * milliseconds(limits::heartbeat_idle_ms) + milliseconds(limits::heartbeat_dead_ms);
+  if (settings_.lane == nullptr)
+    return heard_at_ + 2 * milliseconds(limits::heartbeat_idle_ms) + milliseconds(limits::heartbeat_dead_ms);
   if (ping_open_) return pinged_at_ + milliseconds(limits::heartbeat_dead_ms - limits::heartbeat_busy_ms);
   return heard_at_ + milliseconds(busy_ ? limits::heartbeat_busy_ms : limits::heartbeat_idle_ms);
 }

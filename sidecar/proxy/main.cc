@@ -77,8 +77,9 @@ std::optional<proxy::ConfigResult> load(const Options& options) {
   proxy::ConfigResult result = proxy::parse_config(text, options.sidecar, options.check_only);
   for (const auto& [kind, findings] : {std::pair{"error", &result.errors}, {"warning", &result.warnings}}) {
     for (const proxy::ConfigError& finding : *findings) {
-      std::fprintf(stderr, "%s: %s %s: %s%s%s\n", options.file.c_str(), kind, finding.path.empty() ? "/" : finding.path.c_str(),
-                   finding.text.c_str(), finding.hint.empty() ? "" : " — ", finding.hint.c_str());
+      std::fprintf(stderr, "%s: %s %s: %s%s%s\n", options.file.c_str(), kind,
+                   finding.path.empty() ? "/" : finding.path.c_str(), finding.text.c_str(),
+                   finding.hint.empty() ? "" : " — ", finding.hint.c_str());
     }
   }
   return result;
@@ -105,23 +106,25 @@ int run(const proxy::SidecarConfig& config) {
   if (!state.problem().empty()) log.write(io::LogLevel::kWarning, "state_unavailable", {{"why", state.problem()}});
 
   io::Loop loop;
-  proxy::Driver driver(loop, config,
-                       {.seed = random_number(),
-                        .epoch = random_number(),
-                        .stuck_before = state.previous(),
-                        .open_req_calls = state.numbers(),
-                        .log =
-                            [&](std::string_view event, std::string_view who, std::string_view text) {
-                              log.write(io::LogLevel::kInfo, event, {{"who", std::string(who)}, {"text", std::string(text)}}, who);
-                            },
-                        .on_drained = [&] { loop.stop(); }});
+  proxy::Driver driver(
+      loop, config,
+      {.seed = random_number(),
+       .epoch = random_number(),
+       .stuck_before = state.previous(),
+       .open_req_calls = state.numbers(),
+       .log =
+           [&](std::string_view event, std::string_view who, std::string_view text) {
+             log.write(io::LogLevel::kInfo, event, {{"who", std::string(who)}, {"text", std::string(text)}}, who);
+           },
+       .on_drained = [&] { loop.stop(); }});
   loop.set_turn_observer(&driver);
   if (auto started = driver.start(); !started) {
     log.write(io::LogLevel::kError, "start_failed", {{"text", started.error().text}, {"hint", started.error().hint}});
     loop.set_turn_observer(nullptr);
     return kExitUnavailable;
   }
-  if (config.insecure) log.write(io::LogLevel::kWarning, "insecure", {{"text", "links to other hosts are not encrypted"}});
+  if (config.insecure)
+    log.write(io::LogLevel::kWarning, "insecure", {{"text", "links to other hosts are not encrypted"}});
   bool stopping = false;
   for (const int signum : {SIGTERM, SIGINT}) {
     loop.on_signal(signum, [&] {
@@ -130,7 +133,8 @@ int run(const proxy::SidecarConfig& config) {
       driver.begin_drain();
     });
   }
-  log.write(io::LogLevel::kInfo, "ready", {{"host", config.host}, {"sidecar", config.sidecar}, {"admin", config.admin_path}});
+  log.write(io::LogLevel::kInfo, "ready",
+            {{"host", config.host}, {"sidecar", config.sidecar}, {"admin", config.admin_path}});
   loop.run();
   log.write(io::LogLevel::kInfo, "stopped", {});
   return 0;

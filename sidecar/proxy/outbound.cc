@@ -26,16 +26,17 @@ void Outbound::on(AgentRequested event, Instant now, Actions& out) {
   counters_.add(Counter::kRequests);
   const auto reject = [&](Code code, std::string_view rule, std::string text, std::string_view hint) {
     counters_.results[static_cast<size_t>(code)]++;
-    out.push_back(ReplyToAgent{
-        .path = std::move(event.path),
-        .outcome = rejector_.reject(code, event.service, "admission", rule, std::move(text), hint)});
+    out.push_back(
+        ReplyToAgent{.path = std::move(event.path),
+                     .outcome = rejector_.reject(code, event.service, "admission", rule, std::move(text), hint)});
   };
   if (draining_) {
     return reject(Code::kDraining, "draining", "this sidecar is shutting down", "ask again in a second");
   }
   const auto service = services_.find(event.service);
   if (!service || services_[*service].instances.empty()) {
-    return reject(Code::kNoRoute, "unknown_service", "no instance of service '" + std::string(event.service) + "' is known",
+    return reject(Code::kNoRoute, "unknown_service",
+                  "no instance of service '" + std::string(event.service) + "' is known",
                   "add it to this host's agents, or to the services of a peer");
   }
   const uint64_t bytes = event.payload.body.size();
@@ -47,7 +48,8 @@ void Outbound::on(AgentRequested event, Instant now, Actions& out) {
                   "raise max_bytes in the contract of the service");
   }
   if (event.budget_ms <= 0) {
-    return reject(Code::kDeadline, "deadline_passed", "the call came without any time left", "give a budget_ms above 0");
+    return reject(Code::kDeadline, "deadline_passed", "the call came without any time left",
+                  "give a budget_ms above 0");
   }
   if (held_bytes_ + bytes > config_.limits.process_queued_bytes) {
     return reject(Code::kOverloaded, "memory", "this sidecar holds as many bytes of open calls as it may",

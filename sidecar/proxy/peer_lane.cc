@@ -6,7 +6,13 @@ namespace mesh::proxy {
 
 PeerLane::PeerLane(SessionHost& host, LinkObserver& observer, Counters& counters, const PeerConfig& config,
                    PeerIndex peer, wire::Hello own, Prng& prng)
-    : host_(host), observer_(observer), counters_(counters), config_(config), peer_(peer), own_(std::move(own)), prng_(prng) {}
+    : host_(host),
+      observer_(observer),
+      counters_(counters),
+      config_(config),
+      peer_(peer),
+      own_(std::move(own)),
+      prng_(prng) {}
 
 void PeerLane::send(SendToPeer call) {
   if (queue_.empty()) host_.call_at_turn_end(*this);
@@ -72,7 +78,8 @@ void PeerLane::settle() {
 }
 
 void PeerLane::cancel(uint64_t call_id) {
-  const auto at = std::find_if(queue_.begin(), queue_.end(), [&](const SendToPeer& call) { return call.call_id == call_id; });
+  const auto at =
+      std::find_if(queue_.begin(), queue_.end(), [&](const SendToPeer& call) { return call.call_id == call_id; });
   if (at != queue_.end()) {
     queue_.erase(at);
     return;
@@ -89,7 +96,8 @@ void PeerLane::tell_draining() {
 LostCalls PeerLane::drop_link() {
   LostCalls lost;
   for (const Leaving& batch : leaving_) {
-    if (batch.end > link_->handed_bytes()) lost.not_sent.insert(lost.not_sent.end(), batch.calls.begin(), batch.calls.end());
+    if (batch.end > link_->handed_bytes())
+      lost.not_sent.insert(lost.not_sent.end(), batch.calls.begin(), batch.calls.end());
   }
   leaving_.clear();
   outstanding_ = 0;

@@ -44,6 +44,7 @@ class PeerLane final : public Session {
   void on_closed(std::string_view) override {}
   void on_time(Instant now) override;
   void on_turn_ending() override;
+
  private:
   struct Leaving {
     uint64_t end;  // position of the batch's last byte in the stream

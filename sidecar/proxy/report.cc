@@ -29,14 +29,10 @@ Json health(Engine& engine, const SidecarConfig& config, const Surroundings& aro
                      {"in_flight", view.in_flight}});
   }
   const std::string_view status = around.draining ? "draining" : all_connected ? "ok" : "degraded";
-  return {{"status", status},
-          {"host", config.host},
-          {"sidecar", config.sidecar},
-          {"uptime_s", to_us(around.now - around.started) / 1'000'000},
-          {"clients", around.clients},
-          {"open_calls", engine.outbound().open_calls() + engine.inbound().open_calls()},
-          {"agents", agents},
-          {"peers", peers}};
+  return {{"status", status},          {"host", config.host},
+          {"sidecar", config.sidecar}, {"uptime_s", to_us(around.now - around.started) / 1'000'000},
+          {"clients", around.clients}, {"open_calls", engine.outbound().open_calls() + engine.inbound().open_calls()},
+          {"agents", agents},          {"peers", peers}};
 }
 
 Json counters(Engine& engine) {

@@ -18,7 +18,8 @@ Services::Services(const SidecarConfig& config) : config_(&config) {
 
 ServiceIndex Services::intern(const std::string& name) {
   const auto [at, added] = by_name_.try_emplace(name, static_cast<ServiceIndex>(services_.size()));
-  if (added) services_.push_back({.name = name, .terms = config_->contracts.lookup(name, {}), .instances = {}, .agents = {}});
+  if (added)
+    services_.push_back({.name = name, .terms = config_->contracts.lookup(name, {}), .instances = {}, .agents = {}});
   return at->second;
 }
 

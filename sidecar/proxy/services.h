@@ -15,8 +15,8 @@
 namespace mesh::proxy {
 
 struct Instance {
-  bool local = false;   // served by agents of this sidecar
-  PeerIndex peer = 0;   // else by this peer
+  bool local = false;  // served by agents of this sidecar
+  PeerIndex peer = 0;  // else by this peer
   bool own_host = false;
   uint32_t in_flight = 0;
   uint64_t bytes_in_flight = 0;

@@ -1,9 +1,9 @@
 // What one envelope costs on its way into and out of a batch, and what compression costs per byte.
+#include <benchmark/benchmark.h>
+
 #include <array>
 #include <string>
 #include <string_view>
-
-#include <benchmark/benchmark.h>
 
 #include "common/base/check.h"
 #include "common/base/prng.h"

@@ -100,10 +100,9 @@ TEST_CASE("a timer wheel gives each entry once, not before its deadline and at m
         break;
       default: {
         const Instant earliest =
-            model.empty() ? kNever
-                          : std::min_element(model.begin(), model.end(), [](const auto& a, const auto& b) {
-                              return a.second < b.second;
-                            })->second;
+            model.empty() ? kNever : std::min_element(model.begin(), model.end(), [](const auto& a, const auto& b) {
+                                       return a.second < b.second;
+                                     })->second;
         if (model.empty()) {
           REQUIRE(wheel.next_deadline() == kNever);
         } else {

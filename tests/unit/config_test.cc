@@ -1,16 +1,17 @@
+#include "sidecar/proxy/config.h"
+
 #include <doctest/doctest.h>
 
 #include <algorithm>
 #include <string>
-
-#include "sidecar/proxy/config.h"
 
 namespace mesh::proxy {
 namespace {
 
 // The smallest good file, with `more` put in.
 std::string file(const std::string& more) {
-  return R"({"host":"h","sidecars":{"main":{"listen":"tcp://127.0.0.1:7700"}})" + (more.empty() ? "" : "," + more) + "}";
+  return R"({"host":"h","sidecars":{"main":{"listen":"tcp://127.0.0.1:7700"}})" + (more.empty() ? "" : "," + more) +
+         "}";
 }
 
 bool complains(const ConfigResult& result, std::string_view path) {
@@ -41,7 +42,8 @@ TEST_CASE("every kind of mistake is told with its path") {
       {R"("agents":{"x":{"endpoint":"tcp://127.0.0.1:1","sidecar":"other"}})", "/agents/x/sidecar"},
       {R"("agents":{"x":{"endpoint":"tcp://127.0.0.1:1","port":"tcp://127.0.0.1:7700"}})", "/agents/x/port"},
       {R"("ports":{"p":{"listen":"tcp://127.0.0.1:6700"}})", "/ports/p/listen"},
-      {R"("peers":{"b":{"sidecars":{"main":{"endpoint":"tcp://10.0.0.2:7700","services":[]}}}})", "/peers/b/sidecars/main/endpoint"},
+      {R"("peers":{"b":{"sidecars":{"main":{"endpoint":"tcp://10.0.0.2:7700","services":[]}}}})",
+       "/peers/b/sidecars/main/endpoint"},
       {R"("peers":{"b":{"compression":"lots","sidecars":{}}})", "/peers/b/compression"},
       {R"("contracts":{"x":{"budget_ms":0}})", "/contracts/x/budget_ms"},
       {R"("contracts":{"x":{"methods":{"m":{"priority":"urgent"}}}})", "/contracts/x/methods/m/priority"},
@@ -55,7 +57,8 @@ TEST_CASE("every kind of mistake is told with its path") {
 }
 
 TEST_CASE("all mistakes of a file are told at once") {
-  const auto result = parse_config(R"({"sidecars":{"main":{"listen":5}},"agents":{"x":{}},"limits":{"y":1}})", "", false);
+  const auto result =
+      parse_config(R"({"sidecars":{"main":{"listen":5}},"agents":{"x":{}},"limits":{"y":1}})", "", false);
   CHECK(complains(result, "/host"));
   CHECK(complains(result, "/sidecars/main/listen"));
   CHECK(complains(result, "/agents/x/endpoint"));
@@ -70,7 +73,8 @@ TEST_CASE("what is no JSON, no object or too deep is an error and no exception")
 }
 
 TEST_CASE("a file with several sidecars is cut to one, and the others become peers on the own host") {
-  const std::string text = R"({"host":"h","sidecars":{"s1":{"listen":"tcp://127.0.0.1:7701"},"s2":{"listen":"tcp://127.0.0.1:7702"}},
+  const std::string text =
+      R"({"host":"h","sidecars":{"s1":{"listen":"tcp://127.0.0.1:7701"},"s2":{"listen":"tcp://127.0.0.1:7702"}},
     "agents":{"a":{"endpoint":"tcp://127.0.0.1:1","sidecar":"s1"},"b":{"endpoint":"tcp://127.0.0.1:2","sidecar":"s2"}}})";
   CHECK_FALSE(parse_config(text, "", false).errors.empty());
   const auto result = parse_config(text, "s1", false);

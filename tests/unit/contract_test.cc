@@ -1,7 +1,8 @@
+#include "common/contract/contract.h"
+
 #include <doctest/doctest.h>
 
 #include "common/base/limits.h"
-#include "common/contract/contract.h"
 
 namespace mesh::contract {
 namespace {

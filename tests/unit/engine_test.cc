@@ -1,10 +1,10 @@
+#include "sidecar/proxy/engine.h"
+
 #include <doctest/doctest.h>
 
 #include <string>
 #include <variant>
 #include <vector>
-
-#include "sidecar/proxy/engine.h"
 
 namespace mesh::proxy {
 namespace {
@@ -151,7 +151,9 @@ TEST_CASE("after NOT_SENT the next instance gets the call, and after all of them
   bench.request("ocr", "body");
   auto sent = bench.take<SendToPeer>();
   REQUIRE(sent.size() == 1);
-  const auto not_sent = [&] { return bench.engine->rejector().reject(Code::kNotSent, "ocr", "agent", "agent_down", "", ""); };
+  const auto not_sent = [&] {
+    return bench.engine->rejector().reject(Code::kNotSent, "ocr", "agent", "agent_down", "", "");
+  };
   bench.tell(PeerReplied{sent[0].peer, sent[0].call_id, not_sent()});
   CHECK(bench.take<ReplyToAgent>().empty());
   auto again = bench.take<SendToPeer>();

@@ -1,8 +1,8 @@
 // What a decoder must not believe.
+#include <doctest/doctest.h>
+
 #include <string>
 #include <vector>
-
-#include <doctest/doctest.h>
 
 #include "common/base/limits.h"
 #include "common/base/prng.h"

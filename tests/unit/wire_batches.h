@@ -1,12 +1,12 @@
 // Batches to test with: made of bodies, and read back into bodies or the rule that was broken.
 #pragma once
 
+#include <doctest/doctest.h>
+
 #include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <doctest/doctest.h>
 
 #include "common/wire/batch.h"
 

@@ -1,7 +1,7 @@
-#include <string>
-
 #include <doctest/doctest.h>
 #include <zstd.h>
+
+#include <string>
 
 #include "common/base/limits.h"
 #include "common/base/prng.h"

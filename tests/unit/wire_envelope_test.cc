@@ -1,9 +1,9 @@
 // The hand-written codec against the classes that protoc generates, in both directions.
+#include <doctest/doctest.h>
+
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <doctest/doctest.h>
 
 #include "common/base/limits.h"
 #include "common/base/prng.h"

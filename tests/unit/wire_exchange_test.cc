@@ -1,11 +1,11 @@
 // proto/README.md shows one exchange in hex; here it is held against the code, byte for byte.
+#include <doctest/doctest.h>
+
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
 #include <string>
 #include <vector>
-
-#include <doctest/doctest.h>
 
 #include "common/wire/batch.h"
 

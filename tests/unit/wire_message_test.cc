@@ -1,7 +1,7 @@
-#include <string>
-
 #include <doctest/doctest.h>
+
 #include <nlohmann/json.hpp>
+#include <string>
 
 #include "common/base/limits.h"
 #include "common/wire/message.h"

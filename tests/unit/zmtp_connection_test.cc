@@ -43,8 +43,12 @@ struct Side {
   }
 };
 
-Settings server() { return {.own_type = SocketType::kRouter, .accepted_peers = {SocketType::kReq, SocketType::kDealer}, .identity = {}}; }
-Settings client(SocketType type) { return {.own_type = type, .accepted_peers = {SocketType::kRouter}, .identity = "me"}; }
+Settings server() {
+  return {.own_type = SocketType::kRouter, .accepted_peers = {SocketType::kReq, SocketType::kDealer}, .identity = {}};
+}
+Settings client(SocketType type) {
+  return {.own_type = type, .accepted_peers = {SocketType::kRouter}, .identity = "me"};
+}
 
 // Passes bytes both ways, in pieces of at most `most`, until both are quiet.
 void converse(Side& a, Side& b, Prng& prng, size_t most) {
@@ -91,7 +95,8 @@ TEST_CASE("two peers come to an agreement and exchange messages, whatever the sp
     REQUIRE(b.connection.ready());
     CHECK(b.connection.peer().identity == "me");
     CHECK(b.connection.peer().socket_type == SocketType::kDealer);
-    const std::vector<Slice> frames = {Slice(), Slice::copy_of(std::string(300, 'x')), Slice::copy_of(std::string_view("y"))};
+    const std::vector<Slice> frames = {Slice(), Slice::copy_of(std::string(300, 'x')),
+                                       Slice::copy_of(std::string_view("y"))};
     a.connection.send(frames);
     converse(a, b, prng, most);
     REQUIRE(b.messages.size() == 1);
@@ -120,7 +125,8 @@ TEST_CASE("a PING between the frames of one message is answered with its context
   Side b(server());
   b.receive(greeting() + ready("REQ"));
   b.take();
-  b.receive(std::string("\x01\x00", 2) + command("PING", std::string("\x00\x0a", 2) + "ctx") + std::string("\x00\x02hi", 4));
+  b.receive(std::string("\x01\x00", 2) + command("PING", std::string("\x00\x0a", 2) + "ctx") +
+            std::string("\x00\x02hi", 4));
   REQUIRE(b.messages.size() == 1);
   CHECK(b.messages[0] == std::vector<std::string>{"", "hi"});
   CHECK(b.take() == command("PONG", "ctx"));
@@ -146,7 +152,11 @@ TEST_CASE("what is not a greeting is refused at its first wrong byte") {
       {"GET / HTTP/1.1\r\n", "not_zmtp"},
       {std::string("\xFF\0\0\0\0\0\0\0\0\x7E", 10), "not_zmtp"},
       {std::string("\xFF\0\0\0\0\0\0\0\0\x7F\x01", 11), "zmtp_version"},
-      {std::string("\xFF\0\0\0\0\0\0\0\0\x7F\x03\x01" "CURVE", 17) + std::string(47, '\0'), "mechanism"},
+      {std::string("\xFF\0\0\0\0\0\0\0\0\x7F\x03\x01"
+                   "CURVE",
+                   17) +
+           std::string(47, '\0'),
+       "mechanism"},
   };
   for (const auto& [bytes, rule] : strangers) {
     Side b(server());
@@ -163,7 +173,10 @@ TEST_CASE("commands and messages in the wrong state, and lying metadata, each en
       {command("READY", ""), "socket_type"},
       {command("READY", std::string("\x0bSocket-Type\x00\x00\x00\x09", 16) + "REQ"), "metadata"},
       {command("READY", std::string("\x0bSocket-Type\x00\x00\x00\x03", 16) + "FOO"), "socket_type"},
-      {std::string("\x04\x03\x09" "AB", 5), "command_name"},
+      {std::string("\x04\x03\x09"
+                   "AB",
+                   5),
+       "command_name"},
       {std::string("\x06\x00\x00\x00\x00\x00\x00\x02\x01", 9), "command_bytes"},
       {ready("REQ") + ready("REQ"), "command"},
       {ready("REQ") + command("PING", "x"), "ping"},

@@ -1,7 +1,8 @@
 // mesh-bench-client: runs one load and prints its latencies as one line of JSON.
 //
-// It tells its starter what it is about to do, so that the cost of the processes in the middle can be read off exactly around the
-// timed part: it prints "start" after the warm-up and "end" after the last reply, each time waiting for a line on stdin.
+// It tells its starter what it is about to do, so that the cost of the processes in the middle can be read off exactly
+// around the timed part: it prints "start" after the warm-up and "end" after the last reply, each time waiting for a
+// line on stdin.
 #include <getopt.h>
 
 #include <algorithm>
@@ -41,25 +42,46 @@ ClientSocket parse_socket(std::string_view name) {
 
 Arguments parse_arguments(int argc, char** argv) {
   static const option options[] = {
-      {"endpoint", required_argument, nullptr, 'e'},    {"socket", required_argument, nullptr, 's'},
-      {"sockets", required_argument, nullptr, 'c'},     {"outstanding", required_argument, nullptr, 'o'},
-      {"size", required_argument, nullptr, 'b'},        {"warmup", required_argument, nullptr, 'w'},
-      {"seconds", required_argument, nullptr, 't'},     {"requests", required_argument, nullptr, 'n'},
+      {"endpoint", required_argument, nullptr, 'e'},
+      {"socket", required_argument, nullptr, 's'},
+      {"sockets", required_argument, nullptr, 'c'},
+      {"outstanding", required_argument, nullptr, 'o'},
+      {"size", required_argument, nullptr, 'b'},
+      {"warmup", required_argument, nullptr, 'w'},
+      {"seconds", required_argument, nullptr, 't'},
+      {"requests", required_argument, nullptr, 'n'},
       {nullptr, 0, nullptr, 0},
   };
   Arguments arguments;
   for (int key = 0; (key = getopt_long(argc, argv, "", options, nullptr)) != -1;) {
     const std::string value = optarg == nullptr ? "" : optarg;
     switch (key) {
-      case 'e': arguments.load.endpoint = value; break;
-      case 's': arguments.load.socket = parse_socket(value); break;
-      case 'c': arguments.load.sockets = static_cast<uint32_t>(std::stoul(value)); break;
-      case 'o': arguments.load.outstanding = static_cast<uint32_t>(std::stoul(value)); break;
-      case 'b': arguments.load.body_bytes = std::stoul(value); break;
-      case 'w': arguments.warmup_s = std::stod(value); break;
-      case 't': arguments.seconds = std::stod(value); break;
-      case 'n': arguments.requests_max = std::stoull(value); break;
-      default: throw std::invalid_argument("unknown option");
+      case 'e':
+        arguments.load.endpoint = value;
+        break;
+      case 's':
+        arguments.load.socket = parse_socket(value);
+        break;
+      case 'c':
+        arguments.load.sockets = static_cast<uint32_t>(std::stoul(value));
+        break;
+      case 'o':
+        arguments.load.outstanding = static_cast<uint32_t>(std::stoul(value));
+        break;
+      case 'b':
+        arguments.load.body_bytes = std::stoul(value);
+        break;
+      case 'w':
+        arguments.warmup_s = std::stod(value);
+        break;
+      case 't':
+        arguments.seconds = std::stod(value);
+        break;
+      case 'n':
+        arguments.requests_max = std::stoull(value);
+        break;
+      default:
+        throw std::invalid_argument("unknown option");
     }
   }
   if (arguments.load.endpoint.empty()) throw std::invalid_argument("--endpoint is missing");
@@ -81,7 +103,8 @@ double percentile_us(const std::vector<uint32_t>& sorted_ns, double fraction) {
   return sorted_ns[std::clamp<size_t>(rank, 1, sorted_ns.size()) - 1] / 1e3;
 }
 
-// The distribution on the axis of HDR plots: each step halves what is left above, in quarters of a halving, as far as there are samples.
+// The distribution on the axis of HDR plots: each step halves what is left above, in quarters of a halving, as far as
+// there are samples.
 void print_distribution(const std::vector<uint32_t>& sorted_ns) {
   const char* separator = "";
   for (int step = 0; step < 100; ++step) {
@@ -97,9 +120,10 @@ void print_result(LoadResult result) {
   std::sort(sorted_ns.begin(), sorted_ns.end());
   int major = 0, minor = 0, patch = 0;
   zmq_version(&major, &minor, &patch);
-  std::printf("{\"requests\":%zu,\"seconds\":%.6f,\"p50_us\":%.3f,\"p99_us\":%.3f,\"p999_us\":%.3f,\"libzmq\":\"%d.%d.%d\",",
-              sorted_ns.size(), result.seconds, percentile_us(sorted_ns, 0.5), percentile_us(sorted_ns, 0.99),
-              percentile_us(sorted_ns, 0.999), major, minor, patch);
+  std::printf(
+      "{\"requests\":%zu,\"seconds\":%.6f,\"p50_us\":%.3f,\"p99_us\":%.3f,\"p999_us\":%.3f,\"libzmq\":\"%d.%d.%d\",",
+      sorted_ns.size(), result.seconds, percentile_us(sorted_ns, 0.5), percentile_us(sorted_ns, 0.99),
+      percentile_us(sorted_ns, 0.999), major, minor, patch);
   std::printf("\"distribution\":[");
   print_distribution(sorted_ns);
   std::printf("]}\n");

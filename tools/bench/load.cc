@@ -26,7 +26,8 @@ std::runtime_error no_reply() { return std::runtime_error("no reply for five sec
 
 std::runtime_error wrong_reply(const char* why, const zmq::message_t& reply) {
   std::string excerpt(static_cast<const char*>(reply.data()), std::min(reply.size(), kExcerptBytes));
-  std::replace_if(excerpt.begin(), excerpt.end(), [](char c) { return c < ' ' || c > '~'; }, '.');
+  std::replace_if(
+      excerpt.begin(), excerpt.end(), [](char c) { return c < ' ' || c > '~'; }, '.');
   return std::runtime_error(std::string("wrong reply: ") + why + "; " + std::to_string(reply.size()) +
                             " bytes that begin with: " + excerpt);
 }
@@ -38,7 +39,8 @@ uint32_t saturated_ns(Clock::duration latency) {
 
 }  // namespace
 
-Load::Load(zmq::context_t& context, const LoadOptions& options) : options_(options), epoll_(epoll_create1(EPOLL_CLOEXEC)) {
+Load::Load(zmq::context_t& context, const LoadOptions& options)
+    : options_(options), epoll_(epoll_create1(EPOLL_CLOEXEC)) {
   if (epoll_ < 0) throw std::system_error(errno, std::generic_category(), "epoll_create1");
   const bool is_req = options.socket == ClientSocket::kReq;
   for (uint32_t s = 0; s < options.sockets; ++s) {
@@ -120,7 +122,8 @@ const std::vector<uint32_t>& Load::wait_for_replies() {
   sent_on_.clear();
   while (ready_.empty()) {
     std::array<epoll_event, 64> events;
-    const int count = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), static_cast<int>(kReplyTimeout.count()));
+    const int count =
+        epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), static_cast<int>(kReplyTimeout.count()));
     if (count == 0) throw no_reply();
     for (int i = 0; i < count; ++i) collect_ready(events[static_cast<size_t>(i)].data.u32);
   }

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <string>
 #include <vector>
-
 #include <zmq.hpp>
 
 namespace mesh::bench {
@@ -28,7 +27,7 @@ struct LoadOptions {
 };
 
 struct LoadResult {
-  double seconds = 0;                   // from the first request to the last reply
+  double seconds = 0;                  // from the first request to the last reply
   std::vector<uint32_t> latencies_ns;  // one per request, in the order of the replies
 };
 
@@ -42,9 +41,9 @@ struct Stamp {
 };
 static_assert(sizeof(Stamp) == 16);
 
-// One process, one thread of our own beside libzmq's I/O thread, however many sockets. What the client costs hides what the middle
-// costs, so it is the cheapest of three: with nothing in between, 16 sockets made 68 000 requests/s under epoll, 56 000 under
-// zmq_poll, and 48 000 with a thread each.
+// One process, one thread of our own beside libzmq's I/O thread, however many sockets. What the client costs hides what
+// the middle costs, so it is the cheapest of three: with nothing in between, 16 sockets made 68 000 requests/s under
+// epoll, 56 000 under zmq_poll, and 48 000 with a thread each.
 class Load {
  public:
   // Connects. `context` must outlive the load. Throws zmq::error_t, std::system_error.
@@ -53,13 +52,14 @@ class Load {
   Load& operator=(const Load&) = delete;
   ~Load();
 
-  // Keeps all slots busy until `duration` has passed or `requests_max` requests were sent, then waits for the replies still out.
-  // Throws std::runtime_error on a wrong reply or when none comes for five seconds; the load is of no use after that.
+  // Keeps all slots busy until `duration` has passed or `requests_max` requests were sent, then waits for the replies
+  // still out. Throws std::runtime_error on a wrong reply or when none comes for five seconds; the load is of no use
+  // after that.
   LoadResult run(Clock::duration duration, uint64_t requests_max);
 
  private:
-  // One request that may be outstanding. Its body is sent from here without a copy, so it is only touched again after the
-  // reply, which cannot come before the request has left.
+  // One request that may be outstanding. Its body is sent from here without a copy, so it is only touched again after
+  // the reply, which cannot come before the request has left.
   struct Slot {
     uint32_t socket = 0;
     Stamp stamp;
@@ -70,8 +70,8 @@ class Load {
   void send(Slot& slot);
   // Takes one reply off a socket that has one, or waits for it. Returns its slot.
   Slot& receive(zmq::socket_t& socket);
-  // Returns the sockets that have a reply, which must be taken; valid until the next call. One socket alone is always said to
-  // have one, since receive() waits as well and that saves asking.
+  // Returns the sockets that have a reply, which must be taken; valid until the next call. One socket alone is always
+  // said to have one, since receive() waits as well and that saves asking.
   const std::vector<uint32_t>& wait_for_replies();
   void collect_ready(uint32_t socket);
   Slot& checked_slot(const zmq::message_t& reply);
@@ -79,7 +79,8 @@ class Load {
   LoadOptions options_;
   std::vector<zmq::socket_t> sockets_;
   int epoll_ = -1;
-  // libzmq's descriptor tells of an arrival once, and a send may be what hears it: these were sent on and are asked again.
+  // libzmq's descriptor tells of an arrival once, and a send may be what hears it: these were sent on and are asked
+  // again.
   std::vector<uint32_t> sent_on_;
   std::vector<uint32_t> ready_;
   std::vector<Slot> slots_;

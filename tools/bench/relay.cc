@@ -1,8 +1,9 @@
-// mesh-bench-relay: passes bytes on unread, with one thread, plain sockets and epoll. Nothing that looks at messages can cost less,
-// so a pair of these is the limit in the benchmark's table. Prints "listening ENDPOINT", runs until killed.
+// mesh-bench-relay: passes bytes on unread, with one thread, plain sockets and epoll. Nothing that looks at messages
+// can cost less, so a pair of these is the limit in the benchmark's table. Prints "listening ENDPOINT", runs until
+// killed.
 //
-// Each direction is read, written at once, and only what the kernel did not take is kept; while something is kept, its source is
-// not read. With one request outstanding that is epoll_wait, recv and send per direction.
+// Each direction is read, written at once, and only what the kernel did not take is kept; while something is kept, its
+// source is not read. With one request outstanding that is epoll_wait, recv and send per direction.
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -174,7 +175,8 @@ class Relay {
   }
 
   void update(Side& side) {
-    const uint32_t wanted = (side.other->has_unsent() ? 0U : uint32_t{EPOLLIN}) | (side.has_unsent() ? uint32_t{EPOLLOUT} : 0U);
+    const uint32_t wanted =
+        (side.other->has_unsent() ? 0U : uint32_t{EPOLLIN}) | (side.has_unsent() ? uint32_t{EPOLLOUT} : 0U);
     if (wanted == side.watched) return;
     side.watched = wanted;
     watch(side.fd, EPOLL_CTL_MOD, wanted, &side);

@@ -1,8 +1,8 @@
-// mesh-bench-server: a ROUTER agent that answers each request with its own frames. Prints "listening ENDPOINT", runs until killed.
+// mesh-bench-server: a ROUTER agent that answers each request with its own frames. Prints "listening ENDPOINT", runs
+// until killed.
 #include <exception>
 #include <iostream>
 #include <string>
-
 #include <zmq.hpp>
 
 int main(int argc, char** argv) {

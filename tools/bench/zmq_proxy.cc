@@ -1,9 +1,8 @@
-// mesh-bench-zmq-proxy: one hop as libzmq users build it, ROUTER to DEALER by zmq_proxy. Prints "listening ENDPOINT", runs until
-// killed.
+// mesh-bench-zmq-proxy: one hop as libzmq users build it, ROUTER to DEALER by zmq_proxy. Prints "listening ENDPOINT",
+// runs until killed.
 #include <exception>
 #include <iostream>
 #include <string>
-
 #include <zmq.hpp>
 
 int main(int argc, char** argv) {

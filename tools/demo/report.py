@@ -62,7 +62,7 @@ def cost_lines(traffic: Traffic, paint: Paint) -> list[str]:
 
     def row(title: str, mesh_value: float | None, habit_value: float | None, digits: int = 1) -> str:
         ratio = mesh_value / habit_value if mesh_value is not None and habit_value else None
-        return f"{title:<34}{number(mesh_value, digits):>12}{number(habit_value, digits):>12}{number(ratio, 2):>12}"
+        return f"{title:<34}{number(mesh_value, digits):>12}{number(habit_value, digits):>12}{number(ratio, 3):>12}"
 
     def scaled(title: str, mesh_value: float | None, habit_value: float | None, digits: int = 1) -> str:
         return row(title, None if mesh_value is None else mesh_value * per_thousand[MESH],
@@ -93,9 +93,11 @@ def cost_lines(traffic: Traffic, paint: Paint) -> list[str]:
 
 
 def complaint_lines(traffic: Traffic, paint: Paint, most: int = 10) -> list[str]:
-    lines = [f"{client.call.service} by {client.path}: {complaint}"
-             for client in traffic.clients for complaint in client.series.complaints]
-    more = [f"… and {len(lines) - most} more"] if len(lines) > most else []
+    # The first of each client before the second of any: one service's flood must not hide the others.
+    lines = [f"{client.call.service} by {client.path}: {complaint}" for turn in range(most) for client in traffic.clients
+             for complaint in client.series.complaints[turn:turn + 1]]
+    total = sum(len(client.series.complaints) for client in traffic.clients)
+    more = [f"… and {total - most} more"] if total > most else []
     return [paint.bad(line) for line in lines[:most] + more]
 
 
