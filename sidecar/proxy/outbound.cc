@@ -80,7 +80,8 @@ void Outbound::on(AgentRequested event, Instant now, Actions& out) {
                   "ask again after some 100 ms, or raise limits.calls_per_target_max");
   }
   held_bytes_ += bytes;
-  const uint64_t id = calls_.open(std::move(call), backstop(call.deadline));
+  const Instant wake_at = backstop(call.deadline);
+  const uint64_t id = calls_.open(std::move(call), wake_at);
   send(id, std::move(event.payload), now, out);
 }
 
