@@ -2,13 +2,15 @@
 
 #include <algorithm>
 
+#include "common/base/limits.h"
+
 namespace mesh {
 namespace {
 
-constexpr size_t kFirstTailBytes = 2 * 1024;
-constexpr size_t kLargestTailBytes = 64 * 1024;
+constexpr size_t kFirstTailBytes = 2 * limits::KiB;
+constexpr size_t kLargestTailBytes = 64 * limits::KiB;
 // From here on a slice is referenced. An iovec costs the kernel about as much as copying this many bytes.
-constexpr size_t kReferenceBytes = 8 * 1024;
+constexpr size_t kReferenceBytes = 8 * limits::KiB;
 
 }  // namespace
 

@@ -313,7 +313,10 @@ void Driver::act(ReplyToAgent& action) {
   }
 }
 
-void Driver::act(SendToPeer& action) { lane(action.peer, action.lane).send(std::move(action)); }
+void Driver::act(SendToPeer& action) {
+  PeerLane& to = lane(action.peer, action.lane);
+  to.send(std::move(action));
+}
 
 void Driver::act(CancelAtPeer& action) { lane(action.peer, action.lane).cancel(action.call_id); }
 

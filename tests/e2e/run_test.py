@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """tools/run does what it says: it shows the real mesh, notices a broken one, and leaves nothing behind.
 
-MESH_SIDECAR from the environment is the sidecar to use, else the one in .build; skipped (exit code 77) without it or without the
-programs that the demo agents call.
+MESH_SIDECAR from the environment is the sidecar to use, else the one in .build; skipped (exit code 77) without it or
+without the programs that the demo agents call.
 """
 from __future__ import annotations
 
@@ -69,8 +69,9 @@ class ToolsRun(unittest.TestCase):
         self.environment = dict(os.environ, MESH_RUN_TEST=self.token, TMPDIR=str(self.folder))
 
     def start(self, *options: str, sidecar: Path = SIDECAR) -> subprocess.Popen:
-        process = subprocess.Popen([REPOSITORY / "tools/run", "--sidecar", sidecar, *options], env=self.environment, text=True,
-                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        process = subprocess.Popen([REPOSITORY / "tools/run", "--sidecar", sidecar, *options], env=self.environment,
+                                   text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT)
         self.addCleanup(process.stdout.close)
         self.addCleanup(process.wait)
         self.addCleanup(process.terminate)
@@ -212,10 +213,11 @@ class ToolsRun(unittest.TestCase):
                 break
         blocks = re.findall(r"^on .*?:  (\S.*)\n((?:    .*\n){3})", text, re.MULTILINE)
         self.assertEqual(len(blocks), 2, text)
-        blocks.append(("/usr/bin/python3", re.search(r"^or by the name .*\n((?:    .*\n){3})", text, re.MULTILINE).group(1)))
+        by_name = re.search(r"^or by the name .*\n((?:    .*\n){3})", text, re.MULTILINE)
+        blocks.append(("/usr/bin/python3", by_name.group(1)))
         for shell, code in blocks:
-            done = subprocess.run([*shell.split(), "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=20,
-                                  check=False)
+            done = subprocess.run([*shell.split(), "-c", textwrap.dedent(code)], capture_output=True, text=True,
+                                  timeout=20, check=False)
             self.assertIn('"status": "success"', done.stdout, (code, done.stderr, text))
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)

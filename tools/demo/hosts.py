@@ -167,8 +167,8 @@ class NamespaceHosts(Hosts):
 
 
 class LoopbackHosts(Hosts):
-    """Needs no rights: the hosts are 127.0.N.1 and 127.0.N.2. What joins them is the loopback device, whose counters are
-    everybody's, so bytes between the hosts are counted only by the relay that --lan puts in between."""
+    """Needs no rights: the hosts are 127.0.N.1 and 127.0.N.2. What joins them is the loopback device, whose counters
+    are everybody's, so bytes between the hosts are counted only by the relay that --lan puts in between."""
 
     def __init__(self, names: list[str], ports: list[int], relayed: list[int]) -> None:
         """`ports`: all that this run listens on; `relayed`: those reached through the relay, none without --lan."""

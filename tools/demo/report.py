@@ -94,7 +94,8 @@ def cost_lines(traffic: Traffic, paint: Paint) -> list[str]:
 
 def complaint_lines(traffic: Traffic, paint: Paint, most: int = 10) -> list[str]:
     # The first of each client before the second of any: one service's flood must not hide the others.
-    lines = [f"{client.call.service} by {client.path}: {complaint}" for turn in range(most) for client in traffic.clients
+    lines = [f"{client.call.service} by {client.path}: {complaint}"
+             for turn in range(most) for client in traffic.clients
              for complaint in client.series.complaints[turn:turn + 1]]
     total = sum(len(client.series.complaints) for client in traffic.clients)
     more = [f"… and {total - most} more"] if total > most else []

@@ -8,7 +8,7 @@ ADDRESSES = {"mainpc": "10.77.0.1", "pc2": "10.77.0.2"}
 AGENT_PORTS = {"mainpc": 20001, "pc2": 21001}
 DROPIN_PORTS = {"mainpc": 22001, "pc2": 24001}
 SIDECAR_PORT = 7700
-# How many agents of the other host each agent calls.
+# How many agents of the other host each agent calls, if there are so many.
 NEIGHBOURS = 3
 
 
@@ -35,10 +35,11 @@ def config(host: str, other: str, all_names: dict[str, list[str]], layout: str) 
         owners = dict.fromkeys(owner(agent) for agent in all_names[where])
         return {name: SIDECAR_PORT + number for number, name in enumerate(owners)}
 
+    neighbours = min(NEIGHBOURS, len(there))
     ports: Config = {}
     for number, agent in enumerate(here):
-        for step in range(NEIGHBOURS):
-            callee = there[(number + step * (len(there) // NEIGHBOURS)) % len(there)]
+        for step in range(neighbours):
+            callee = there[(number + step * (len(there) // neighbours)) % len(there)]
             port = DROPIN_PORTS[host] + len(ports)
             ports[f"{agent}-to-{callee}"] = {"listen": f"tcp://127.0.0.1:{port}", "service": callee,
                                              "sidecar": owner(agent)}
