@@ -39,6 +39,25 @@ void TimerWheel::unlink(uint32_t entry) {
   --size_;
 }
 
+// Whether anything in the list that begins at `entry` is due in this tick, and not laps later.
+bool TimerWheel::due_in_tick(uint32_t entry, int64_t tick) const {
+  for (; entry != kNone; entry = nodes_[entry].next) {
+    if (tick_of(nodes_[entry].deadline) <= tick) return true;
+  }
+  return false;
+}
+
+// All entries are more than a lap away. A few are looked at, so that a quiet process sleeps until the first of them.
+Instant TimerWheel::far_deadline() const {
+  constexpr size_t kFew = 64;
+  if (size_ > kFew) return Instant(kTick * (current_tick_ + static_cast<int64_t>(kMarks)));
+  Instant earliest = kNever;
+  for (const Node& node : nodes_) {
+    if (node.mark != kNone) earliest = std::min(earliest, node.deadline);
+  }
+  return Instant(kTick * (tick_of(earliest) + 1));
+}
+
 Instant TimerWheel::next_deadline() const {
   if (size_ == 0) return kNever;
   const auto from = static_cast<uint64_t>(current_tick_) % kMarks;
@@ -50,10 +69,13 @@ Instant TimerWheel::next_deadline() const {
       continue;
     }
     distance += static_cast<uint64_t>(std::countr_zero(word));
-    // The end of the tick: everything at this mark of this lap is due then.
-    return Instant(kTick * (current_tick_ + static_cast<int64_t>(distance) + 1));
+    if (distance >= kMarks) break;
+    const int64_t tick = current_tick_ + static_cast<int64_t>(distance);
+    // The end of the tick: all of it is due then.
+    if (due_in_tick(heads_[static_cast<uint64_t>(tick) % kMarks], tick)) return Instant(kTick * (tick + 1));
+    ++distance;
   }
-  return kNever;
+  return far_deadline();
 }
 
 void TimerWheel::expire(Instant now, std::vector<uint32_t>& due) {

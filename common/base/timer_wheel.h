@@ -25,7 +25,8 @@ class TimerWheel {
   // Forgets it; no effect if it has none.
   void clear(uint32_t entry);
 
-  // When to look next: never later than the earliest deadline + one tick, perhaps earlier; kNever when empty.
+  // When to look next: never later than the earliest deadline + one tick; kNever when empty. Earlier only, by whole laps,
+  // when many entries are all more than a lap away.
   Instant next_deadline() const;
   // Takes out all entries whose deadline is not after `now`, and appends them to `due`.
   void expire(Instant now, std::vector<uint32_t>& due);
@@ -41,6 +42,8 @@ class TimerWheel {
   };
   static int64_t tick_of(Instant at) { return at.time_since_epoch() / kTick; }
   void unlink(uint32_t entry);
+  bool due_in_tick(uint32_t entry, int64_t tick) const;
+  Instant far_deadline() const;
 
   std::vector<Node> nodes_;
   std::array<uint32_t, kMarks> heads_ = filled();

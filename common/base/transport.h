@@ -51,7 +51,7 @@ class Stream {
   virtual Outbox& out() = 0;
   // Writes as much as the kernel takes now; the rest goes as it becomes writable.
   virtual void flush() = 0;
-  // Flushes at the end of this turn, once, however often it is asked.
+  // Flushes at the end of this turn, once, however often it is asked; at once from limits::flush_at_once_bytes on.
   virtual void flush_later() = 0;
   // Bytes not yet accepted by the kernel.
   virtual size_t unsent_bytes() const = 0;

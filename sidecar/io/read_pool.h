@@ -1,6 +1,8 @@
-// Where the loop reads to: one block that is filled from the front again as soon as nobody holds a part of it.
+// Where the loop reads to: one block that is filled from the front again as soon as nobody holds a part of it, and a
+// few more for the time that somebody does.
 #pragma once
 
+#include <array>
 #include <span>
 
 #include "common/base/slice.h"
@@ -15,7 +17,12 @@ class ReadPool {
   Slice commit(size_t count);
 
  private:
-  BlockRef block_;
+  void change_block();
+
+  // Large bodies under way hold a block or two; a burst beyond that gets blocks that are not kept.
+  static constexpr size_t kKept = 4;
+  std::array<BlockRef, kKept + 1> blocks_;
+  size_t current_ = 0;
   size_t used_ = 0;
 };
 

@@ -169,6 +169,7 @@ void UvStream::resume_reading() {
 }
 
 void UvStream::flush_later() {
+  if (out_.bytes() >= limits::flush_at_once_bytes) flush();
   if (marked_) return;
   marked_ = true;
   shared_.to_flush.push_back(this);

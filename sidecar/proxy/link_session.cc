@@ -125,6 +125,11 @@ void LinkSession::put(const wire::Envelope& envelope) {
   if (batch_.empty()) host_.call_at_turn_end(*this);
   batch_.add(envelope);
   counters_.add(Counter::kEnvelopesSent);
+  // A lane seals for itself: it must know which call left in which batch.
+  if (settings_.lane == nullptr && batch_.bytes() >= limits::flush_at_once_bytes && !congested()) {
+    seal();
+    stream_->flush();
+  }
 }
 
 uint64_t LinkSession::seal() {

@@ -50,6 +50,7 @@ class LinkSession final : public Session {
   // The kernel has refused bytes: what is put now only waits longer.
   bool congested() const { return stream_->unsent_bytes() > 0; }
   bool fits(size_t body_bytes) const { return batch_.fits(body_bytes); }
+  size_t batch_bytes() const { return batch_.bytes(); }
   // Adds to the batch of this turn; the batch leaves first if there is no room.
   void put(const wire::Envelope& envelope);
   // Sends the batch; gives the position in the stream of its last byte.

@@ -16,8 +16,10 @@ PeerLane::PeerLane(SessionHost& host, LinkObserver& observer, Counters& counters
 
 void PeerLane::send(SendToPeer call) {
   if (queue_.empty()) host_.call_at_turn_end(*this);
+  queued_this_turn_ += call.payload.body.size();
   queue_.push_back(std::move(call));
   ensure_link();
+  if (queued_this_turn_ >= limits::flush_at_once_bytes) on_turn_ending();
 }
 
 void PeerLane::ensure_link() {
@@ -39,11 +41,12 @@ void PeerLane::on_up() {
 
 // The queue keeps calls as they are until they can leave, so that what travels is the time left then.
 void PeerLane::on_turn_ending() {
+  queued_this_turn_ = 0;
   if (!link_ || !link_->up()) return;
   const Instant now = host_.now();
   while (!queue_.empty() && !link_->congested()) {
     batch_calls_.clear();
-    while (!queue_.empty()) {
+    while (!queue_.empty() && link_->batch_bytes() < limits::flush_at_once_bytes) {
       SendToPeer& call = queue_.front();
       const Duration left = call.deadline - now;
       if (left <= Duration{0}) {  // the engine has told its caller, or is about to

@@ -63,6 +63,7 @@ class PeerLane final : public Session {
   bool waiting_to_dial_ = false;
   LinkSession* link_ = nullptr;  // the host owns it
   std::deque<SendToPeer> queue_;
+  size_t queued_this_turn_ = 0;  // bytes
   std::deque<Leaving> leaving_;
   std::vector<uint64_t> batch_calls_;
   uint64_t outstanding_ = 0;
