@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 namespace mesh::proxy {
 
@@ -135,6 +136,7 @@ void LinkSession::put(const wire::Envelope& envelope) {
 uint64_t LinkSession::seal() {
   if (!batch_.empty() && !ended_) {
     counters_.add(Counter::kBatchesSent);
+    holds_large_ = batch_.bytes() > limits::batch_bytes / 2;
     connection_->send(batch_.seal(compressor_ ? &*compressor_ : nullptr));
   }
   return stream_->handed_bytes() + stream_->out().bytes();
@@ -144,6 +146,8 @@ void LinkSession::on_turn_ending() {
   if (ended_ || !connection_ || !connection_->ready()) return;
   seal();
   stream_->flush();
+  // The encoder keeps its last frames for reuse, which pays for small ones.
+  if (std::exchange(holds_large_, false)) batch_.shrink();
   // The other end does not read its replies: take no more requests from it.
   if (settings_.lane == nullptr && stream_->unsent_bytes() > limits::stream_high_water_bytes) stream_->pause_reading();
 }

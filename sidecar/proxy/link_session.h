@@ -92,6 +92,7 @@ class LinkSession final : public Session {
   bool up_ = false;
   bool ended_ = false;
   bool busy_ = false;
+  bool holds_large_ = false;
   Instant heard_at_{};
   Instant pinged_at_{};
   Instant used_at_{};
