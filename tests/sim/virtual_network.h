@@ -1,0 +1,133 @@
+// A network and a clock that exist only in memory: Transport for any number of hosts, in one thread, from one seed.
+//
+// Bytes take a while, arrive in pieces of random size and never reorder within a stream; a stream takes only so many
+// bytes that the other end has not read. Time passes only in run_until().
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <queue>
+#include <string>
+#include <vector>
+
+#include "common/base/prng.h"
+#include "common/base/transport.h"
+
+namespace mesh::sim {
+
+class VirtualHost;
+class VirtualStream;
+
+class VirtualNetwork {
+ public:
+  explicit VirtualNetwork(uint64_t seed) : prng_(seed) {}
+
+  Instant now() const { return now_; }
+  // Runs everything that is due until then, in order of time.
+  void run_until(Instant until);
+  void run_for(Duration span) { run_until(now_ + span); }
+  Prng& prng() { return prng_; }
+
+  // What a stream takes before it refuses.
+  size_t window_bytes = 256 * 1024;
+  // The largest piece that arrives at once.
+  size_t piece_bytes = 64 * 1024;
+  Duration delay = microseconds(50);
+
+ private:
+  friend class VirtualHost;
+  friend class VirtualStream;
+  struct Happening {
+    Instant at;
+    uint64_t order;
+    std::function<void()> what;
+    bool operator>(const Happening& other) const { return at != other.at ? at > other.at : order > other.order; }
+  };
+  void at(Instant when, std::function<void()> what);
+
+  Instant now_{milliseconds(1'000'000)};
+  uint64_t order_ = 0;
+  std::priority_queue<Happening, std::vector<Happening>, std::greater<>> happenings_;
+  std::map<std::string, std::pair<VirtualHost*, AcceptObserver*>> listeners_;
+  Prng prng_;
+};
+
+// One direction of a connection.
+struct Pipe {
+  std::deque<Slice> bytes;  // under way, or arrived and unread
+  size_t unread = 0;
+  bool ended = false;  // the sender is gone
+  bool delivery_planned = false;
+  VirtualStream* reader = nullptr;  // null once it is gone
+  VirtualStream* writer = nullptr;
+};
+
+class VirtualHost final : public Transport {
+ public:
+  explicit VirtualHost(VirtualNetwork& network) : network_(network) {}
+  ~VirtualHost() override { *alive_ = false; }
+
+  void set_turn_observer(TurnObserver* observer) { observer_ = observer; }
+  // One turn of the loop in which `what` happens.
+  void turn(const std::function<void()>& what);
+
+  Instant now() override { return network_.now(); }
+  void arm_timer(Instant when) override;
+  Result<std::unique_ptr<Listener>> listen(const Endpoint& endpoint, uint32_t mode, AcceptObserver& observer) override;
+  std::unique_ptr<Stream> connect(const Endpoint& endpoint, StreamObserver& observer) override;
+
+ private:
+  friend class VirtualStream;
+  VirtualNetwork& network_;
+  TurnObserver* observer_ = nullptr;
+  Instant armed_ = kNever;
+  bool in_turn_ = false;
+  std::vector<VirtualStream*> to_flush_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+class VirtualStream final : public Stream {
+ public:
+  VirtualStream(VirtualHost& host, std::shared_ptr<Pipe> in, std::shared_ptr<Pipe> out);
+  ~VirtualStream() override;
+
+  void open(StreamObserver* observer);
+  bool is_open() const { return open_; }
+  StreamObserver* observer() const { return observer_; }
+  void set_observer(StreamObserver* observer) { observer_ = observer; }
+  VirtualHost& host() { return host_; }
+  std::weak_ptr<bool> life() const { return life_; }
+  void end(std::string_view reason);
+
+  Outbox& out() override { return outbox_; }
+  void flush() override;
+  void flush_later() override;
+  size_t unsent_bytes() const override { return outbox_.bytes(); }
+  uint64_t handed_bytes() const override { return handed_bytes_; }
+  void pause_reading() override { paused_ = true; }
+  void resume_reading() override;
+  bool is_reading() const override { return !paused_; }
+  std::optional<PeerCredentials> credentials() const override { return std::nullopt; }
+
+ private:
+  friend class VirtualHost;
+  void plan_delivery(const std::shared_ptr<Pipe>& pipe);
+  static void deliver(VirtualNetwork& network, const std::shared_ptr<Pipe>& pipe);
+
+  VirtualHost& host_;
+  std::shared_ptr<Pipe> in_;
+  std::shared_ptr<Pipe> out_;
+  StreamObserver* observer_ = nullptr;
+  Outbox outbox_;
+  uint64_t handed_bytes_ = 0;
+  bool open_ = false;
+  bool paused_ = false;
+  bool ended_ = false;
+  bool refused_ = false;
+  std::shared_ptr<bool> life_ = std::make_shared<bool>(true);
+};
+
+}  // namespace mesh::sim
