@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """tools/bench/run measures what it says: tiny runs of the real thing, and arithmetic that can be checked by hand.
 
-The build folder is MESH_BUILD from the environment, else .build; without a built benchmark the test is skipped (exit code 77).
+MESH_SIDECAR in the environment says which build to take, else .build; without a built benchmark the test is skipped (exit code 77).
 """
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from pathlib import Path
 import zmq
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-BUILD = Path(os.environ.get("MESH_BUILD", REPOSITORY / ".build"))
+SIDECAR = Path(os.environ.get("MESH_SIDECAR", REPOSITORY / ".build" / "sidecar" / "proxy" / "mesh-sidecar"))
+BUILD = SIDECAR.parents[2]
 BENCH = BUILD / "tools" / "bench"
-SIDECAR = BUILD / "sidecar" / "proxy" / "mesh-sidecar"
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(REPOSITORY / "tools"))
@@ -29,7 +29,7 @@ from bench.measure import Case, Measurement  # noqa: E402
 
 
 def run_bench(*options: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, REPOSITORY / "tools" / "bench" / "run", "--no-build", "--build", BUILD, "--seconds", "0.05", *options]
+    command = [REPOSITORY / "tools" / "bench" / "run", "--build", BUILD, "--seconds", "0.05", *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 

@@ -205,7 +205,10 @@ void EnginePeer::send(const Frames& frames) {
   slices.reserve(frames.size());
   for (const std::string& frame : frames) slices.push_back(Slice::copy_of(frame));
   connection_.send(slices);
-  flush();
+  for (flush(); !out_.empty() && !closed_; flush()) {
+    pollfd wanted{.fd = fd_.get(), .events = POLLOUT, .revents = 0};
+    if (::poll(&wanted, 1, kPatience_ms) != 1) give_up("the peer reads no more");
+  }
 }
 
 }  // namespace mesh::interop

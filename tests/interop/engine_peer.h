@@ -63,7 +63,7 @@ class EnginePeer {
   bool await_ready();
   // The next message; nothing if the connection ended, see error() and closed(), or none came within `patience_ms`.
   std::optional<Frames> receive(int patience_ms = kPatience_ms);
-  // Sends one message, all of it. Only when ready().
+  // Sends one message and waits until the kernel has all of it. Only when ready().
   void send(const Frames& frames);
   // Answers what comes for a while; false if the connection ended or a message came meanwhile.
   bool idle(int for_ms) { return !receive(for_ms) && !error_ && !closed_; }
@@ -74,10 +74,9 @@ class EnginePeer {
   bool closed() const { return closed_; }
   // Every byte that this side put on the wire so far.
   const std::string& sent() const { return sent_; }
-  // Writes what is queued, as far as the peer takes it.
-  void flush();
 
  private:
+  void flush();
   bool read_some();
   std::optional<Frames> next();
   // Waits until readable, writing meanwhile; false when `deadline` passes.

@@ -1,6 +1,8 @@
 // What these tests need of libzmq around cppzmq's sockets.
 #pragma once
 
+#include <cstring>
+#include <iterator>
 #include <optional>
 #include <string>
 #include <vector>
@@ -48,13 +50,19 @@ class Monitor {
     uint32_t value;
   };
 
-  explicit Monitor(zmq::socket_t& socket) : events_(context(), zmq::socket_type::pair) {
+  // `socket` must outlive this.
+  explicit Monitor(zmq::socket_t& socket) : socket_(socket), events_(context(), zmq::socket_type::pair) {
     static int count = 0;
     const std::string name = "inproc://monitor" + std::to_string(++count);
     if (zmq_socket_monitor(socket.handle(), name.c_str(), ZMQ_EVENT_ALL) != 0) throw zmq::error_t();
     events_.set(zmq::sockopt::linger, 0);
     events_.connect(name);
   }
+
+  // libzmq's I/O thread waits for ever on a monitor that nobody reads: so it is stopped before its reader goes.
+  ~Monitor() { zmq_socket_monitor(socket_.handle(), nullptr, 0); }
+  Monitor(const Monitor&) = delete;
+  Monitor& operator=(const Monitor&) = delete;
 
   // The next event that is one of `wanted`; nothing if none came in time.
   std::optional<Event> await(int wanted, int patience_ms = kPatience_ms) {
@@ -72,6 +80,7 @@ class Monitor {
   }
 
  private:
+  zmq::socket_t& socket_;
   zmq::socket_t events_;
 };
 

@@ -130,8 +130,7 @@ void print_result(LoadResult result) {
 }
 
 void run(const Arguments& arguments) {
-  zmq::context_t context;
-  Load load(context, arguments.load);
+  Load load(arguments.load);
   const auto seconds = [](double s) {
     return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(s));
   };

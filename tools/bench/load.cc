@@ -39,12 +39,11 @@ uint32_t saturated_ns(Clock::duration latency) {
 
 }  // namespace
 
-Load::Load(zmq::context_t& context, const LoadOptions& options)
-    : options_(options), epoll_(epoll_create1(EPOLL_CLOEXEC)) {
+Load::Load(const LoadOptions& options) : options_(options), epoll_(epoll_create1(EPOLL_CLOEXEC)) {
   if (epoll_ < 0) throw std::system_error(errno, std::generic_category(), "epoll_create1");
   const bool is_req = options.socket == ClientSocket::kReq;
   for (uint32_t s = 0; s < options.sockets; ++s) {
-    zmq::socket_t socket(context, is_req ? zmq::socket_type::req : zmq::socket_type::dealer);
+    zmq::socket_t socket(context_, is_req ? zmq::socket_type::req : zmq::socket_type::dealer);
     socket.set(zmq::sockopt::linger, 0);
     socket.set(zmq::sockopt::rcvtimeo, static_cast<int>(kReplyTimeout.count()));
     socket.set(zmq::sockopt::sndtimeo, static_cast<int>(kReplyTimeout.count()));

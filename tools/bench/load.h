@@ -46,8 +46,8 @@ static_assert(sizeof(Stamp) == 16);
 // epoll, 56 000 under zmq_poll, and 48 000 with a thread each.
 class Load {
  public:
-  // Connects. `context` must outlive the load. Throws zmq::error_t, std::system_error.
-  Load(zmq::context_t& context, const LoadOptions& options);
+  // Connects. Throws zmq::error_t, std::system_error.
+  explicit Load(const LoadOptions& options);
   Load(const Load&) = delete;
   Load& operator=(const Load&) = delete;
   ~Load();
@@ -77,13 +77,15 @@ class Load {
   Slot& checked_slot(const zmq::message_t& reply);
 
   LoadOptions options_;
+  // In this order: sockets close before the context can end, and its I/O thread must have ended before the bodies go.
+  std::vector<Slot> slots_;
+  zmq::context_t context_;
   std::vector<zmq::socket_t> sockets_;
   int epoll_ = -1;
   // libzmq's descriptor tells of an arrival once, and a send may be what hears it: these were sent on and are asked
   // again.
   std::vector<uint32_t> sent_on_;
   std::vector<uint32_t> ready_;
-  std::vector<Slot> slots_;
   uint64_t next_sequence_ = 1;
 };
 

@@ -68,7 +68,7 @@ class Started:
                 popen = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=sink,
                                          preexec_fn=prepare)
             except OSError as error:
-                raise BenchError(f"{command[0]} does not start: {error.strerror}. Build it first (tools/bench/run without --no-build).")
+                raise BenchError(f"{command[0]} does not start: {error.strerror}. tools/bench/run builds it, unless told --no-build or --build.")
         self.all.append((popen, log))
         return self.all[-1]
 
