@@ -1,5 +1,5 @@
-// The engine of common/zmtp on a plain socket: what the sidecar's driver does with libuv, done here with poll, so that a
-// test can sit across from libzmq with nothing of the sidecar in between.
+// The engine of common/zmtp on a plain socket: what the sidecar's driver does with libuv, done here with poll, so that
+// a test can sit across from libzmq with nothing of the sidecar in between.
 #pragma once
 
 #include <optional>

@@ -1,5 +1,5 @@
-// Sockets that have no place at a drop-in port or behind an agent's entry: what the engine says to them, and what libzmq
-// makes of it.
+// Sockets that have no place at a drop-in port or behind an agent's entry: what the engine says to them, and what
+// libzmq makes of it.
 //
 // A wrong type is no HANDSHAKE_FAILED event of libzmq 4.3.4: it takes an ERROR, and a READY that names a type it cannot
 // talk to, for protocol errors that were reported where they occurred, and neither was. What its monitor shows is a
@@ -20,7 +20,9 @@ constexpr int kHandshakeFailed =
     ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
 
 std::string error_frame(const std::string& reason) {
-  std::string body = "\x05" "ERROR";
+  std::string body =
+      "\x05"
+      "ERROR";
   body.push_back(static_cast<char>(reason.size()));
   body += reason;
   return std::string{zmtp::kFlagCommand, static_cast<char>(body.size())} + body;
@@ -77,11 +79,10 @@ TEST_CASE("a client that wants another security mechanism sees its handshake fai
 }
 
 TEST_CASE("an agent whose socket is not what its entry says is refused by name, whichever of the two it is") {
-  for (const auto& [type, name, expected] :
-       {std::tuple{zmq::socket_type::router, "ROUTER", zmtp::SocketType::kRep},
-        {zmq::socket_type::rep, "REP", zmtp::SocketType::kRouter},
-        {zmq::socket_type::pub, "PUB", zmtp::SocketType::kRep},
-        {zmq::socket_type::pull, "PULL", zmtp::SocketType::kDealer}}) {
+  for (const auto& [type, name, expected] : {std::tuple{zmq::socket_type::router, "ROUTER", zmtp::SocketType::kRep},
+                                             {zmq::socket_type::rep, "REP", zmtp::SocketType::kRouter},
+                                             {zmq::socket_type::pub, "PUB", zmtp::SocketType::kRep},
+                                             {zmq::socket_type::pull, "PULL", zmtp::SocketType::kDealer}}) {
     CAPTURE(name);
     MeetingPlace place(false);
     zmq::socket_t server = new_socket(type);

@@ -101,14 +101,19 @@ class ComingAndGoing(unittest.TestCase):
         for name, client in clients.items():
             self.assertEqual(ask(client, name.encode()), name.encode())
 
-    def test_agents_that_stood_before_their_sidecar_started_are_found(self) -> None:
+    def test_agents_and_callers_that_stood_before_their_sidecars_started_are_found(self) -> None:
         self.start_agents()
-        self.mesh.kill("b")
-        self.mesh.start("b")
+        callers = {name: self.mesh.caller(name, "ipc") for name in self.mesh.services}
+        for client in callers.values():
+            self.assertEqual(ask(client, b"before"), b"before")
+        for host in ("a", "b"):
+            self.mesh.kill(host)
+        for host in ("a", "b"):
+            self.mesh.start(host)
         self.mesh.wait_for_agents()
         for name in self.mesh.services:
-            client = self.mesh.caller(name, "ipc")
-            wait_for(lambda c=client: ask(c, b"again") == b"again", f"{name} to be served through the new sidecar")
+            client = callers[name]
+            wait_for(lambda c=client: ask(c, b"again") == b"again", f"{name} to be served through the new sidecars")
 
     def test_a_crash_in_the_middle_of_a_call_is_said_and_the_agents_that_return_are_served(self) -> None:
         self.start_agents()
@@ -122,8 +127,10 @@ class ComingAndGoing(unittest.TestCase):
         for name, client in clients.items():
             self.assertEqual(code_of(client.recv()), "OUTCOME_UNKNOWN", name)
         self.assertLess(time.monotonic() - crashed, 0.7)
+        for client in clients.values():
+            client.send(b"nobody there")
         for name, client in clients.items():
-            self.assertEqual(code_of(ask(client, b"nobody there")), "NOT_SENT", name)
+            self.assertEqual(code_of(client.recv()), "NOT_SENT", name)
         self.start_agents()
         for name, client in clients.items():
             self.assertEqual(ask(client, b"back"), b"back", name)
