@@ -4,6 +4,8 @@
 #include <string>
 #include <utility>
 
+#include "sidecar/proxy/peer_lane.h"
+
 namespace mesh::proxy {
 
 LinkSession::LinkSession(SessionHost& host, LinkObserver& observer, Counters& counters, LinkSettings settings)
@@ -155,6 +157,7 @@ void LinkSession::on_turn_ending() {
 void LinkSession::on_drained() {
   stream_->resume_reading();
   host_.call_at_turn_end(*this);
+  if (settings_.lane != nullptr) host_.call_at_turn_end(*settings_.lane);
 }
 
 void LinkSession::fail(const Error& error) {

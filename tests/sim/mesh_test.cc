@@ -194,6 +194,22 @@ TEST_CASE("a drain answers what was accepted and then ends") {
   CHECK(world.a.drained);
 }
 
+TEST_CASE("calls that waited behind a full link leave when it has room, although nothing more is asked") {
+  World world;
+  const auto large = world.caller();
+  const auto small = world.caller();
+  large->ask("warm");
+  world.network.run_for(milliseconds(20));
+  world.network.window_bytes = 4 * limits::KiB;
+  const uint64_t batches = world.a.count(Counter::kBatchesSent);
+  large->ask(std::string(100'000, 'x'));
+  while (world.a.count(Counter::kBatchesSent) == batches) world.network.run_for(microseconds(10));
+  small->ask("behind it");
+  world.network.run_for(milliseconds(1000));
+  CHECK(large->replies.size() == 2);
+  CHECK(small->replies == std::vector<std::string>{"behind it"});
+}
+
 TEST_CASE("a caller that never reads does not make its sidecar hold more than the water mark, and nobody else waits") {
   World world;
   const auto other = world.caller();
