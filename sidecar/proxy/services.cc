@@ -24,9 +24,11 @@ ServiceIndex Services::intern(const std::string& name) {
 }
 
 std::optional<ServiceIndex> Services::find(std::string_view name) const {
+  if (last_found_ < services_.size() && services_[last_found_].name == name) return last_found_;
   const auto at = by_name_.find(name);
   if (at == by_name_.end()) return std::nullopt;
-  return at->second;
+  last_found_ = at->second;
+  return last_found_;
 }
 
 contract::Terms Services::terms(ServiceIndex index, std::string_view method) const {

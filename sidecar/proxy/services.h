@@ -46,6 +46,7 @@ class Services {
   const SidecarConfig* config_;
   std::vector<Service> services_;
   std::map<std::string, ServiceIndex, std::less<>> by_name_;
+  mutable ServiceIndex last_found_ = 0;  // calls come in bursts to one service
 };
 
 }  // namespace mesh::proxy
