@@ -149,12 +149,13 @@ class ScriptedAgent final : public StreamObserver, public AcceptObserver {
 // A sidecar process: its numbers in the state file outlive it.
 class Sidecar {
  public:
-  Sidecar(VirtualNetwork& network, proxy::SidecarConfig config) : network_(network), config_(std::move(config)) {
+  Sidecar(VirtualNetwork& network, proxy::SidecarConfig config, int site)
+      : network_(network), config_(std::move(config)), site_(site) {
     open_req_calls_.resize(config_.ports.size() + 1);
     start();
   }
   void start() {
-    host_ = std::make_unique<VirtualHost>(network_);
+    host_ = std::make_unique<VirtualHost>(network_, site_);
     proxy::DriverSettings settings;
     settings.seed = network_.prng().next();
     settings.epoch = network_.prng().next();
@@ -184,6 +185,7 @@ class Sidecar {
  private:
   VirtualNetwork& network_;
   proxy::SidecarConfig config_;
+  int site_;
   std::vector<uint32_t> open_req_calls_;
   std::unique_ptr<VirtualHost> host_;
   std::unique_ptr<proxy::Driver> driver_;

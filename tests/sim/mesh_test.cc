@@ -42,7 +42,7 @@ struct World {
   ScriptedAgent agent;
 
   explicit World(uint64_t seed = 1)
-      : network(seed), a(network, caller_config()), b(network, agent_config()), agent(network, "b.agent") {
+      : network(seed), a(network, caller_config(), 1), b(network, agent_config(), 2), agent(network, "b.agent") {
     network.run_for(milliseconds(500));
   }
   std::unique_ptr<Caller> caller(zmtp::SocketType type = zmtp::SocketType::kReq) {
@@ -208,6 +208,30 @@ TEST_CASE("calls that waited behind a full link leave when it has room, although
   world.network.run_for(milliseconds(1000));
   CHECK(large->replies.size() == 2);
   CHECK(small->replies == std::vector<std::string>{"behind it"});
+}
+
+TEST_CASE(
+    "a peer that goes silent with a call is found out within two seconds, from either direction, and serves again") {
+  for (const auto& cut : {std::set<std::pair<int, int>>{{1, 2}, {2, 1}}, {{1, 2}}, {{2, 1}}}) {
+    World world;
+    world.agent.echoes = false;
+    const auto caller = world.caller();
+    caller->ask("x");
+    world.network.run_for(milliseconds(100));
+    REQUIRE(world.agent.asked.size() == 1);
+    world.network.cut = cut;
+    world.network.run_for(milliseconds(2000));
+    REQUIRE(caller->replies.size() == 1);
+    CHECK(has_code(caller->replies[0], "OUTCOME_UNKNOWN"));
+    world.network.cut.clear();
+    world.agent.answer("late");
+    world.agent.echoes = true;
+    world.network.run_for(milliseconds(500));
+    caller->ask("y");
+    world.network.run_for(milliseconds(3000));
+    REQUIRE(caller->replies.size() == 2);
+    CHECK(caller->replies[1] == "y");
+  }
 }
 
 TEST_CASE("a caller that never reads does not make its sidecar hold more than the water mark, and nobody else waits") {

@@ -105,7 +105,9 @@ std::unique_ptr<Stream> VirtualHost::connect(const Endpoint& endpoint, StreamObs
 VirtualStream::VirtualStream(VirtualHost& host, std::shared_ptr<Pipe> in, std::shared_ptr<Pipe> out)
     : host_(host), in_(std::move(in)), out_(std::move(out)) {
   in_->reader = this;
+  in_->to_site = host.site_;
   out_->writer = this;
+  out_->from_site = host.site_;
 }
 
 VirtualStream::~VirtualStream() {
@@ -168,6 +170,11 @@ void VirtualStream::deliver(VirtualNetwork& network, const std::shared_ptr<Pipe>
   pipe->delivery_planned = false;
   VirtualStream* reader = pipe->reader;
   if (reader == nullptr || !reader->open_ || reader->paused_ || reader->ended_) return;
+  if (network.cut.contains({pipe->from_site, pipe->to_site})) {
+    pipe->delivery_planned = true;
+    network.at(network.now_ + milliseconds(10), [&network, pipe] { deliver(network, pipe); });
+    return;
+  }
   const std::weak_ptr<bool> life = reader->life_;
   reader->host_.turn([&] {
     if (pipe->bytes.empty()) {

@@ -10,7 +10,9 @@
 #include <map>
 #include <memory>
 #include <queue>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/base/prng.h"
@@ -36,6 +38,8 @@ class VirtualNetwork {
   // The largest piece that arrives at once.
   size_t piece_bytes = 64 * 1024;
   Duration delay = microseconds(50);
+  // (from, to) for which nothing arrives until taken out; as with tcp, nothing is lost either.
+  std::set<std::pair<int, int>> cut;
 
  private:
   friend class VirtualHost;
@@ -61,13 +65,16 @@ struct Pipe {
   size_t unread = 0;
   bool ended = false;  // the sender is gone
   bool delivery_planned = false;
+  int from_site = 0;
+  int to_site = 0;
   VirtualStream* reader = nullptr;  // null once it is gone
   VirtualStream* writer = nullptr;
 };
 
 class VirtualHost final : public Transport {
  public:
-  explicit VirtualHost(VirtualNetwork& network) : network_(network) {}
+  // `site` is where it stands, for VirtualNetwork::cut.
+  explicit VirtualHost(VirtualNetwork& network, int site = 0) : network_(network), site_(site) {}
   ~VirtualHost() override { *alive_ = false; }
 
   void set_turn_observer(TurnObserver* observer) { observer_ = observer; }
@@ -82,6 +89,7 @@ class VirtualHost final : public Transport {
  private:
   friend class VirtualStream;
   VirtualNetwork& network_;
+  int site_;
   TurnObserver* observer_ = nullptr;
   Instant armed_ = kNever;
   bool in_turn_ = false;
