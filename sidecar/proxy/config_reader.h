@@ -95,6 +95,10 @@ class Reader {
                                    bool wildcard) {
     Endpoint endpoint{.is_ipc = false, .address = {}, .port = 0, .text = text};
     if (text.starts_with("ipc://")) {
+      if (text.starts_with("ipc://@")) {
+        error(path, "abstract sockets are not supported", "use a path: it has permissions, an abstract name has none");
+        return std::nullopt;
+      }
       endpoint.is_ipc = true;
       endpoint.address = absolute(text.substr(6), runtime_dir);
       if (endpoint.address.size() > kSocketPathMax) {

@@ -109,14 +109,15 @@ class Conversation:
         return received
 
     def ask(self, envelope: Message, body: Message) -> None:
-        """One request and its echo. REQ makes and REP takes the envelope itself; ROUTER has the caller's id in front."""
+        """One request and its echo. REQ makes and REP takes the envelope itself; ROUTER has an id in front."""
         plain = [piece * times for piece, times in (body if self.client.type == zmq.REQ else envelope + body)]
         received = self.say("client", plain, envelope + body)
         self.say("server", received, envelope + body)
 
     def await_ping(self) -> None:
         """The client's next PING and the server's PONG, both without messages."""
-        self._await(lambda: all(len(self._relay.seen[who]) > kept for who, kept in self._kept.items()), "PING and PONG")
+        seen = self._relay.seen
+        self._await(lambda: all(len(seen[who]) > kept for who, kept in self._kept.items()), "PING and PONG")
         self.keep("client", [])
         self.keep("server", [])
 

@@ -1,10 +1,10 @@
 // Sockets that have no place at a drop-in port or behind an agent's entry: what the engine says to them, and what
 // libzmq makes of it.
 //
-// A wrong type is no HANDSHAKE_FAILED event of libzmq 4.3.4: it takes an ERROR, and a READY that names a type it cannot
-// talk to, for protocol errors that were reported where they occurred, and neither was. What its monitor shows is a
-// DISCONNECTED; before it there is a HANDSHAKE_SUCCEEDED only for ROUTER, which may talk to a ROUTER and so takes the
-// engine's READY for the end of the handshake, until it reads the ERROR behind it.
+// libzmq 4.3.4 has no HANDSHAKE_FAILED event for a wrong type: its NULL mechanism reports neither an ERROR nor a READY
+// with a type that it cannot talk to, and its engine reports no protocol errors, taking them for reported. Its monitor
+// shows a DISCONNECTED that no HANDSHAKE_SUCCEEDED went before; but ROUTER may talk to a ROUTER, so it takes the
+// engine's READY for the end of the handshake, until the connection ends behind the ERROR.
 #include <doctest/doctest.h>
 
 #include <string>

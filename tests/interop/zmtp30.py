@@ -1,7 +1,7 @@
 """A ZMTP 3.0 peer on a plain socket, written from RFC 23/ZMTP alone: a second opinion that is not libzmq's.
 
-It is strict in what it takes: whatever the RFC does not allow raises Violation. What the RFC leaves to the speaker is in
-`Habits`.
+It is strict in what it takes: whatever the RFC does not allow raises Violation. What the RFC leaves to the speaker
+is in `Habits`.
 """
 
 import socket

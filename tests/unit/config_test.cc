@@ -36,6 +36,7 @@ TEST_CASE("every kind of mistake is told with its path") {
       {R"("agents":{"x":{"endpoint":"tcp://somewhere:1"}})", "/agents/x/endpoint"},
       {R"("agents":{"x":{"endpoint":"tcp://127.0.0.1:99999"}})", "/agents/x/endpoint"},
       {R"("agents":{"x":{}})", "/agents/x/endpoint"},
+      {R"("agents":{"x":{"endpoint":"ipc://@abstract"}})", "/agents/x/endpoint"},
       {R"("agents":{"x":{"endpoint":"tcp://127.0.0.1:1","socket":"pub"}})", "/agents/x/socket"},
       {R"("agents":{"x":{"endpoint":"tcp://127.0.0.1:1","in_flight":0}})", "/agents/x/in_flight"},
       {R"("agents":{"x":{"endpoint":"tcp://127.0.0.1:1","correlate":false,"in_flight":2}})", "/agents/x/in_flight"},
