@@ -114,6 +114,26 @@ TEST_CASE("a call of which only a part had left is NOT_SENT when the link breaks
   CHECK(world.agent.asked == std::vector<std::string>{"warm"});
 }
 
+TEST_CASE(
+    "an agent that never answers costs its caller the budget and at most 50 ms more, wherever the call is stuck") {
+  for (const bool link_cut : {false, true}) {
+    World world;
+    world.agent.echoes = false;
+    const auto first = world.caller();
+    const auto second = world.caller();
+    first->ask("at the agent");
+    second->ask("in the queue");
+    world.network.run_for(milliseconds(20));
+    if (link_cut) world.network.cut = {{1, 2}, {2, 1}};
+    world.network.run_for(milliseconds(limits::dropin_budget_ms + 50));
+    REQUIRE(first->replies.size() == 1);
+    REQUIRE(second->replies.size() == 1);
+    CHECK(has_code(first->replies[0], link_cut ? "OUTCOME_UNKNOWN" : "DEADLINE"));
+    CHECK(has_code(second->replies[0], link_cut ? "OUTCOME_UNKNOWN" : "DEADLINE"));
+    CHECK(world.agent.asked.size() == 1);
+  }
+}
+
 TEST_CASE("a call waits for a peer that comes back in time, and is delivered once") {
   World world;
   world.b.kill();
