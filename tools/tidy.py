@@ -110,11 +110,13 @@ def judge_tree(files: dict[str, str]) -> list[str]:
 
 def read_tree() -> dict[str, str]:
     root = Path(__file__).resolve().parents[1]
-    listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=root, text=True,
-                            capture_output=True, check=False).stdout.split("\n")
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    try:
+        listed = subprocess.run(command, cwd=root, text=True, capture_output=True, check=True).stdout.split("\n")
+    except (FileNotFoundError, subprocess.CalledProcessError):  # no git, or not a checkout
+        listed = [str(path.relative_to(root)) for path in root.rglob("*")
+                  if not path.relative_to(root).parts[0].startswith((".git", ".build"))]
     paths = [path for path in listed if path and (root / path).is_file()]
-    if not paths:  # no git: a tarball
-        paths = [str(p.relative_to(root)) for p in root.rglob("*") if p.is_file() and ".build" not in str(p)]
     return {path: (root / path).read_text(errors="replace") for path in paths}
 
 
