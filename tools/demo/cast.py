@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from demo.hosts import Hosts, LoopbackHosts, NamespaceHosts
+from demo.hosts import Hosts, HostsError, LoopbackHosts, NamespaceHosts
 
 AGENTS_FOLDER = Path(__file__).parents[1] / "agents"
 
@@ -64,7 +64,10 @@ def all_ports(configs: list[Config]) -> list[int]:
 def open_hosts(configs: list[Config], lan: bool, loopback: bool) -> Hosts:
     """Namespaces where we may have them, else loopback addresses."""
     if os.geteuid() == 0 and not loopback:
-        return NamespaceHosts({config["host"]: host_address(config) for config in configs}, lan)
+        try:
+            return NamespaceHosts({config["host"]: host_address(config) for config in configs}, lan)
+        except HostsError as refused:  # root of a container may not make any
+            print(f"tools/run: no network namespaces here, so on two loopback addresses: {refused}", file=sys.stderr)
     relayed = ports_between_hosts(configs) if lan else []
     return LoopbackHosts([config["host"] for config in configs], all_ports(configs), relayed)
 
