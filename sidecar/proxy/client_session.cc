@@ -93,9 +93,7 @@ void ClientSession::receive_message(const zmtp::Message& message) {
     auto header = wire::decode_mesh_header(body[0].view());
     if (!header) {
       path.header->is_json = true;
-      reply(std::move(path),
-            Outcome{.code = header.error().code, .error = std::make_unique<Error>(header.error()), .payload = {}});
-      return;
+      return reply(std::move(path), observer_.header_outcome(std::move(header.error())));
     }
     *path.header = std::move(*header);
     service = path.header->service;

@@ -31,6 +31,8 @@ class ClientObserver {
   virtual void on_client_closed(ClientSession& client) = 0;
   // The error that a REQ socket is freed with that waits for the answer of a process before this one.
   virtual Outcome stuck_outcome(const ClientPort& port) = 0;
+  // The error for a call over the mesh socket whose header cannot be read.
+  virtual Outcome header_outcome(Error error) = 0;
   // The terms of a call: port or header before contract.
   virtual contract::Terms terms_for(std::string_view service, std::string_view method) = 0;
 };

@@ -203,6 +203,13 @@ Outcome Driver::stuck_outcome(const ClientPort& port) {
                                    "it may have been executed: check before you ask again");
 }
 
+Outcome Driver::header_outcome(Error error) {
+  error.hop = engine_.rejector().hop();
+  error.stage = "mesh_header";
+  if (error.hint.empty()) error.hint = "see the mesh socket in proto/README.md";
+  return {.code = error.code, .error = std::make_unique<Error>(std::move(error)), .payload = {}};
+}
+
 contract::Terms Driver::terms_for(std::string_view service, std::string_view method) {
   const auto index = engine_.services().find(service);
   return index ? engine_.services().terms(*index, method) : config_.contracts.lookup(service, method);
@@ -273,7 +280,10 @@ void Driver::on_envelope(LinkSession& link, const wire::Envelope& envelope) {
       return;
     case wire::Kind::kReply: {
       if (lane == nullptr) return;
-      lane->on_reply();
+      // It may come on another lane than the request went.
+      if (const auto asked_on = engine_.outbound().lane_of(envelope.call_id)) {
+        this->lane(lane->peer(), *asked_on).on_reply();
+      }
       // The peer had no bulk connection of ours to answer on: the next large one shall find it.
       if (envelope.body.size() > limits::bulk_body_bytes && lane->lane() == wire::Lane::kInteractive) {
         this->lane(lane->peer(), wire::Lane::kBulk).ensure_link();

@@ -72,6 +72,7 @@ class Driver final : public SessionHost,
   void on_client_request(ClientSession& client, AgentRequested request) override;
   void on_client_closed(ClientSession& client) override;
   Outcome stuck_outcome(const ClientPort& port) override;
+  Outcome header_outcome(Error error) override;
   contract::Terms terms_for(std::string_view service, std::string_view method) override;
   void on_agent_connected(AgentIndex agent) override;
   void on_agent_replied(AgentReplied reply) override;

@@ -187,6 +187,12 @@ void Outbound::on(PeerReplied event, Instant now, Actions& out) {
   conclude(event.call_id, std::move(event.outcome), now, out);
 }
 
+std::optional<wire::Lane> Outbound::lane_of(uint64_t call_id) {
+  const Call* call = calls_.find(call_id);
+  if (call == nullptr || instance_of(*call).local) return std::nullopt;
+  return call->lane;
+}
+
 void Outbound::on_local_outcome(uint64_t call_id, Outcome outcome, Instant now, Actions& out) {
   const Call* call = calls_.find(call_id);
   if (call == nullptr || !instance_of(*call).local) {

@@ -34,6 +34,9 @@ class Outbound {
   // How a call ended that this sidecar's own agents served.
   void on_local_outcome(uint64_t call_id, Outcome outcome, Instant now, Actions& out);
 
+  // The lane on which an open call went to its peer; nothing if it is not open or stays in this sidecar.
+  std::optional<wire::Lane> lane_of(uint64_t call_id);
+
   void begin_drain() { draining_ = true; }
   size_t open_calls() const { return calls_.size(); }
   uint64_t held_bytes() const { return held_bytes_; }

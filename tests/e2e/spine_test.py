@@ -67,6 +67,9 @@ class Spine(unittest.TestCase):
         self.assertEqual((json.loads(header)["id"], json.loads(header)["code"], body), ("42", "OK", b"hello"))
         client.send_multipart([json.dumps({"service": "nobody"}).encode(), b"hello"])
         self.assertEqual(json.loads(client.recv_multipart()[0])["code"], "NO_ROUTE")
+        client.send_multipart([b'{"service": 5}', b"hello"])
+        error = json.loads(client.recv_multipart()[1])
+        self.assertEqual((error["code"], error["mesh"]["hop"], error["mesh"]["stage"]), ("INVALID", "a/main", "mesh_header"))
 
     def test_a_late_reply_is_dropped_and_the_socket_goes_on_working(self) -> None:
         client = self.mesh.client("slow")

@@ -163,6 +163,24 @@ TEST_CASE("an idle link is asked every 15 s, closed after a minute, and opened a
   CHECK(caller->replies.back() == "again");
 }
 
+TEST_CASE("a large request whose small reply comes on the other lane leaves no lane busy") {
+  World world;
+  const auto caller = world.caller();
+  caller->ask("opens the interactive lane");
+  world.network.run_for(milliseconds(50));
+  world.agent.echoes = false;
+  caller->ask(std::string(200'000, 'x'));
+  world.network.run_for(milliseconds(200));
+  world.agent.answer("small");
+  world.network.run_for(milliseconds(100));
+  REQUIRE(caller->replies.back() == "small");
+  const uint64_t batches = world.a.count(Counter::kBatchesSent);
+  world.network.run_for(std::chrono::seconds(50));
+  CHECK(world.a.count(Counter::kBatchesSent) - batches <= 2 * 3);  // both lanes, every 15 s
+  world.network.run_for(std::chrono::seconds(30));
+  CHECK(world.a.count(Counter::kLinksOpened) == world.a.count(Counter::kLinksLost));
+}
+
 TEST_CASE("a REQ socket left waiting by the death of its sidecar is freed within 3 s, and an idle one is left alone") {
   World world;
   world.agent.echoes = false;
