@@ -49,7 +49,8 @@ void PeerLane::on_turn_ending() {
     while (!queue_.empty() && link_->batch_bytes() < limits::flush_at_once_bytes) {
       SendToPeer& call = queue_.front();
       const Duration left = call.deadline - now;
-      if (left <= Duration{0}) {  // the engine has told its caller, or is about to
+      if (left <= Duration{0}) {
+        expired_.push_back(call.call_id);
         queue_.pop_front();
         continue;
       }
@@ -87,7 +88,7 @@ void PeerLane::cancel(uint64_t call_id) {
     queue_.erase(at);
     return;
   }
-  if (!link_ || !link_->up()) return;
+  if (std::erase(expired_, call_id) > 0 || !link_ || !link_->up()) return;
   link_->put({.kind = wire::Kind::kCancel, .call_id = call_id});
   settle();
 }
@@ -103,6 +104,8 @@ LostCalls PeerLane::drop_link() {
       lost.not_sent.insert(lost.not_sent.end(), batch.calls.begin(), batch.calls.end());
   }
   leaving_.clear();
+  lost.not_sent.insert(lost.not_sent.end(), expired_.begin(), expired_.end());
+  expired_.clear();
   outstanding_ = 0;
   for (const SendToPeer& call : queue_) lost.waiting.push_back(call.call_id);
   if (!queue_.empty()) {

@@ -66,6 +66,7 @@ class PeerLane final : public Session {
   size_t queued_this_turn_ = 0;  // bytes
   std::deque<Leaving> leaving_;
   std::vector<uint64_t> batch_calls_;
+  std::vector<uint64_t> expired_;  // taken out of the queue unsent; the engine is about to cancel them
   uint64_t outstanding_ = 0;
 };
 
