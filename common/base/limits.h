@@ -32,8 +32,8 @@ inline constexpr size_t batch_bytes = 256 * KiB;
 inline constexpr size_t batch_envelopes_max = 256;
 // Bodies up to this are copied into the batch: below it one copy is cheaper than another iovec and frame.
 inline constexpr size_t inline_body_bytes = 8 * KiB;
-// A stream with this much to say says it at once instead of at the end of the turn: more would save no system call worth
-// having, and the bytes are still in the processor's cache.
+// A stream with this much to say says it at once instead of at the end of the turn: more would save no system call
+// worth having, and the bytes are still in the processor's cache.
 inline constexpr size_t flush_at_once_bytes = 128 * KiB;
 // Bodies above this leave on the bulk lane, so that they delay no small ones.
 inline constexpr size_t bulk_body_bytes = 128 * KiB;

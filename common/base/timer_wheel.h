@@ -25,8 +25,8 @@ class TimerWheel {
   // Forgets it; no effect if it has none.
   void clear(uint32_t entry);
 
-  // When to look next: never later than the earliest deadline + one tick; kNever when empty. Earlier only, by whole laps,
-  // when many entries are all more than a lap away.
+  // When to look next: never later than the earliest deadline + one tick; kNever when empty. Earlier only, by whole
+  // laps, when many entries are all more than a lap away.
   Instant next_deadline() const;
   // Takes out all entries whose deadline is not after `now`, and appends them to `due`.
   void expire(Instant now, std::vector<uint32_t>& due);
