@@ -14,8 +14,13 @@ inline constexpr size_t MiB = 1024 * KiB;
 inline constexpr int64_t handshake_ms = 2000;
 // READY with a 255-byte identity fits; nothing legitimate needs more before it is done.
 inline constexpr size_t handshake_command_bytes = 512;
-// At most this many strangers at once in one process; the next is closed, so silent connections cannot use up fds.
+// At most this many strangers at once in one process; the next takes the place of the oldest, so silent connections can
+// neither use up fds nor keep out a peer that means it: that one is done within a round trip.
 inline constexpr size_t handshakes_max = 256;
+// Administrators come one by one; a place is taken for 2 s at most, and by the same rule.
+inline constexpr size_t admin_connections_max = 32;
+// What one turn of the loop takes in: a crowd at the door must not keep those inside from being served.
+inline constexpr size_t accepts_per_turn = 32;
 
 // --- messages ---
 // Delimiters, ids, header and a few payload parts; a never-ending multipart message stops here.
@@ -24,6 +29,10 @@ inline constexpr size_t frames_per_message_max = 8;
 inline constexpr size_t dropin_body_bytes = 4 * MiB;
 // The hard ceiling for any message.
 inline constexpr size_t message_bytes = 64 * MiB;
+// Commands after the handshake, of which PING makes us speak: libzmq's shortest heartbeat is 1 ms for a moment, not for
+// long.
+inline constexpr double commands_burst = 1000;
+inline constexpr double commands_per_second = 100;
 // PING contexts by RFC 37 are at most 16 bytes.
 inline constexpr size_t ping_context_bytes = 16;
 
@@ -66,11 +75,18 @@ inline constexpr int64_t reconnect_max_ms = 2000;
 inline constexpr size_t calls_per_target_max = 256;
 inline constexpr size_t queued_bytes_per_target = 16 * MiB;
 // A client with more than this unanswered is not read from until some of it is answered.
-inline constexpr size_t client_open_calls_max = 1024;
-inline constexpr size_t client_open_bytes = 8 * MiB;
+// Half of what one target takes, so that one client alone keeps nobody out.
+inline constexpr size_t client_open_calls_max = 128;
+inline constexpr size_t client_open_bytes = 2 * MiB;
 // A stream whose peer does not read: above high its source is paused, below low it goes on.
 inline constexpr size_t stream_high_water_bytes = 1 * MiB;
 inline constexpr size_t stream_low_water_bytes = 256 * KiB;
+// A peer that takes less than the bytes in that time, while there are bytes for it, does not read: it is closed. 16
+// KiB/s is below any network that two PCs have between them.
+inline constexpr int64_t stall_ms = 4000;
+inline constexpr size_t stall_progress_bytes = 64 * KiB;
+// Replies that wait for clients who do not take them, in one process: beyond it the one with most is closed at once.
+inline constexpr size_t unread_replies_bytes = 32 * MiB;
 // Everything queued in one process.
 inline constexpr size_t process_queued_bytes = 64 * MiB;
 
@@ -101,6 +117,8 @@ static_assert(inline_body_bytes < bulk_body_bytes);
 static_assert(batch_bytes <= message_bytes);
 static_assert(reconnect_min_ms < reconnect_max_ms);
 static_assert(heartbeat_busy_ms < heartbeat_dead_ms);
+static_assert(client_open_calls_max * 2 <= calls_per_target_max);
+static_assert(handshake_ms < stall_ms);
 static_assert(stream_low_water_bytes < stream_high_water_bytes);
 static_assert(direct_read_bytes < read_block_bytes);
 

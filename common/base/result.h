@@ -14,13 +14,17 @@ using Result = tl::expected<T, Error>;
 
 using Unexpected = tl::unexpected<Error>;
 
-// Fails a Result with a code, the rule that was broken and a sentence for people.
-inline Unexpected fail(Code code, std::string rule, std::string text) {
+inline Error rule_broken(Code code, std::string rule, std::string text) {
   Error error;
   error.code = code;
   error.rule = std::move(rule);
   error.text = std::move(text);
-  return Unexpected(std::move(error));
+  return error;
+}
+
+// Fails a Result with a code, the rule that was broken and a sentence for people.
+inline Unexpected fail(Code code, std::string rule, std::string text) {
+  return Unexpected(rule_broken(code, std::move(rule), std::move(text)));
 }
 
 }  // namespace mesh

@@ -37,6 +37,9 @@ class StreamObserver {
   virtual void on_target_filled(size_t count) { static_cast<void>(count); }
   // Bytes came in, in the loop's own buffer; the slice may be kept.
   virtual void on_bytes(Slice bytes) = 0;
+  // The kernel refused bytes for the first time since the stream was empty. Called within flush(): the stream must not
+  // be destroyed here.
+  virtual void on_congested() {}
   // Everything put into out() was accepted by the kernel, after some of it had been refused.
   virtual void on_drained() {}
   // The stream ended, or the connection attempt failed. The last call; `reason` is for people, e.g. "ECONNREFUSED".
@@ -49,6 +52,7 @@ class Stream {
   virtual ~Stream() = default;
   // Bytes put here leave at the next flush.
   virtual Outbox& out() = 0;
+  size_t out_bytes() const { return const_cast<Stream*>(this)->out().bytes(); }
   // Writes as much as the kernel takes now; the rest goes as it becomes writable.
   virtual void flush() = 0;
   // Flushes at the end of this turn, once, however often it is asked; at once from limits::flush_at_once_bytes on.

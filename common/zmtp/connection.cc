@@ -96,6 +96,9 @@ Result<void> Connection::receive_command(ByteView body) {
   auto command = decode_command(body);
   if (!command) return Unexpected(command.error());
   if (state_ == State::kHandshake) return receive_handshake(*command);
+  if (!commands_.take(heard_at_)) {
+    return fail(Code::kOverloaded, "command_flood", "the peer sends more commands than any heartbeat needs");
+  }
   if (command->name == "PING") {
     auto ping = decode_ping(command->data);
     if (!ping) return Unexpected(ping.error());
@@ -150,18 +153,11 @@ Result<const Message*> Connection::next() {
       continue;
     }
     if (handshake) {
-      Error error;
-      error.code = Code::kInvalid;
-      error.rule = "message_before_ready";
-      error.text = "a message came before READY";
-      return refuse(std::move(error));
+      return refuse(rule_broken(Code::kInvalid, "message_before_ready", "a message came before READY"));
     }
     if (message_.count == settings_.frames_max) {
-      Error error;
-      error.code = Code::kTooLarge;
-      error.rule = "message_frames";
-      error.text = "a message has more than " + std::to_string(settings_.frames_max) + " frames";
-      return refuse(std::move(error));
+      return refuse(rule_broken(Code::kTooLarge, "message_frames",
+                                "a message has more than " + std::to_string(settings_.frames_max) + " frames"));
     }
     message_.bytes += got.body.size();
     message_.dropped_bytes += got.dropped_bytes;

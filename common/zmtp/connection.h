@@ -15,6 +15,7 @@
 #include "common/base/limits.h"
 #include "common/base/outbox.h"
 #include "common/base/result.h"
+#include "common/base/token_bucket.h"
 #include "common/zmtp/command.h"
 #include "common/zmtp/frame.h"
 #include "common/zmtp/mechanism.h"
@@ -87,6 +88,7 @@ class Connection {
   Instant handshake_deadline_;
   Instant heard_at_;
   Duration ttl_{0};
+  TokenBucket commands_{limits::commands_burst, limits::commands_per_second};
   std::array<uint8_t, 64> greeting_{};
   size_t greeting_have_ = 0;
   Slice early_;  // what came behind the greeting in the same read

@@ -8,9 +8,11 @@
 #include <uv.h>
 
 #include <cstring>
+#include <utility>
 
 #include "common/base/check.h"
 #include "common/base/limits.h"
+#include "sidecar/io/uv_listener.h"
 #include "sidecar/io/uv_stream.h"
 
 namespace mesh::io {
@@ -28,44 +30,6 @@ struct Loop::Handles {
 };
 
 namespace {
-
-// A listening socket; it hands accepted streams to its observer.
-class UvListener final : public Listener {
- public:
-  UvListener(StreamShared& shared, UvHandle* handle, AcceptObserver& observer, std::string path)
-      : shared_(shared), handle_(handle), observer_(observer), path_(std::move(path)) {
-    handle_->any.data = this;
-  }
-  ~UvListener() override {
-    handle_->any.data = handle_;
-    handle_->close();
-    if (!path_.empty()) unlink(path_.c_str());
-  }
-
-  int begin() { return uv_listen(&handle_->stream, limits::listen_backlog, on_connection); }
-
- private:
-  static void on_connection(uv_stream_t* server, int status) {
-    auto* self = static_cast<UvListener*>(server->data);
-    if (status != 0) return;
-    UvHandle* accepted = UvHandle::open(self->shared_.loop, self->handle_->is_pipe);
-    if (uv_accept(server, &accepted->stream) != 0) {
-      accepted->close();
-      return;
-    }
-    auto stream = std::make_unique<UvStream>(self->shared_, accepted);
-    UvStream* raw = stream.get();
-    StreamObserver* observer = self->observer_.on_accepted(std::move(stream));
-    if (observer == nullptr) return;  // refused: the stream is gone
-    raw->set_observer(observer);
-    raw->begin_reading();
-  }
-
-  StreamShared& shared_;
-  UvHandle* handle_;
-  AcceptObserver& observer_;
-  std::string path_;
-};
 
 Error listen_error(const Endpoint& endpoint, int status) {
   Error error;
@@ -142,6 +106,9 @@ Instant Loop::now() {
 
 void Loop::end_turn() {
   StreamShared& shared = handles_->shared;
+  // First, so that what newcomers are told leaves with this turn.
+  for (const auto waiting = std::exchange(shared.to_accept, {}); UvListener * listener : waiting)
+    listener->resume_turn();
   if (observer_ != nullptr) observer_->on_turn_ending();
   for (size_t i = 0; i < shared.to_flush.size(); ++i) shared.to_flush[i]->flush_marked();
   shared.to_flush.clear();

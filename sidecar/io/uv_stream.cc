@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "common/base/check.h"
 #include "common/base/limits.h"
@@ -156,6 +157,12 @@ void UvStream::end_later(int status) {
 
 void UvStream::fail_turn() { end(failure_); }
 
+// libuv counts down what is left of its request, so progress within a large body is seen.
+size_t UvStream::unsent_bytes() const {
+  const size_t in_write = in_write_bytes_ > 0 ? uv_stream_get_write_queue_size(&handle_->stream) : 0;
+  return out_.bytes() + in_write;
+}
+
 void UvStream::pause_reading() {
   if (paused_) return;
   paused_ = true;
@@ -217,12 +224,15 @@ void UvStream::write_when_possible() {
   in_write_bytes_ = write->bytes;
   handed_bytes_ += write->bytes;
   out_.drop_front(write->bytes);
+  const bool first = !std::exchange(congested_, true);
   const int status =
       uv_write(&write->request, &handle_->stream, buffers.data(), static_cast<unsigned>(buffers.size()), on_written);
   if (status != 0) {
     delete write;
     end_later(status);
+    return;
   }
+  if (first) observer_->on_congested();
 }
 
 void UvStream::on_written(uv_write_t* request, int status) {
@@ -238,6 +248,7 @@ void UvStream::on_written(uv_write_t* request, int status) {
   }
   self->flush();
   if (self->unsent_bytes() == 0) {
+    self->congested_ = false;
     self->out_.shrink();
     self->observer_->on_drained();
   }

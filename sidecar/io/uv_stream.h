@@ -12,6 +12,7 @@
 
 namespace mesh::io {
 
+class UvListener;
 class UvStream;
 
 // What the streams of one loop share.
@@ -19,8 +20,9 @@ struct StreamShared {
   uv_loop_t* loop = nullptr;
   ReadPool reads;
   std::vector<UvStream*> to_flush;
-  std::vector<UvStream*> to_resume;  // stopped for this turn: they had their share
-  std::vector<UvStream*> to_fail;    // ended without a callback of libuv's that could say so
+  std::vector<UvStream*> to_resume;    // stopped for this turn: they had their share
+  std::vector<UvStream*> to_fail;      // ended without a callback of libuv's that could say so
+  std::vector<UvListener*> to_accept;  // had their share of this turn
 };
 
 // libuv wants the handle's memory until its close callback, the owner may go earlier: so the handle lives by itself.
@@ -57,7 +59,7 @@ class UvStream final : public Stream {
   Outbox& out() override { return out_; }
   void flush() override;
   void flush_later() override;
-  size_t unsent_bytes() const override { return out_.bytes() + in_write_bytes_; }
+  size_t unsent_bytes() const override;
   uint64_t handed_bytes() const override { return handed_bytes_; }
   void pause_reading() override;
   void resume_reading() override;
@@ -78,7 +80,8 @@ class UvStream final : public Stream {
   UvHandle* handle_;
   StreamObserver* observer_ = nullptr;
   Outbox out_;
-  size_t in_write_bytes_ = 0;
+  size_t in_write_bytes_ = 0;  // of the request that libuv has
+  bool congested_ = false;
   uint64_t handed_bytes_ = 0;
   size_t read_this_turn_ = 0;
   std::span<uint8_t> direct_;

@@ -21,7 +21,8 @@ class AdminSession final : public Session {
     const size_t end = line_.find('\n');
     if (end == std::string::npos && line_.size() <= kLineBytesMax) return;
     stream_->pause_reading();
-    std::string_view line = std::string_view(line_).substr(0, std::min(end, kLineBytesMax));
+    if (end > kLineBytesMax) return refuse(rule_broken(Code::kInvalid, "admin_line", "a line has at most 256 bytes"));
+    std::string_view line = std::string_view(line_).substr(0, end);
     if (line.ends_with('\r')) line.remove_suffix(1);
     stream_->out().put(as_bytes(answer_(line)));
     stream_->flush();
@@ -29,7 +30,14 @@ class AdminSession final : public Session {
   }
   void on_drained() override { host_.retire(*this); }
   void on_closed(std::string_view) override { host_.retire(*this); }
-  void on_time(Instant) override { host_.retire(*this); }
+  void on_time(Instant) override {
+    refuse(rule_broken(Code::kDeadline, "admin_timeout", "the line was not there, or its answer not read, in time"));
+  }
+  bool is_newcomer() const override { return true; }
+  void refuse(const Error& error) override {
+    host_.report("admin", error);
+    host_.retire(*this);
+  }
 
  private:
   static constexpr size_t kLineBytesMax = 256;

@@ -10,7 +10,7 @@ namespace mesh::proxy {
 
 AgentSession::AgentSession(SessionHost& host, AgentObserver& observer, const AgentConfig& config, AgentIndex index,
                            Prng& prng)
-    : host_(host), observer_(observer), config_(config), index_(index), prng_(prng) {}
+    : host_(host), observer_(observer), config_(config), label_("agent:" + config.name), index_(index), prng_(prng) {}
 
 void AgentSession::start() {
   closing_.reset();
@@ -57,7 +57,7 @@ void AgentSession::receive() {
   while (stream_) {
     auto message = connection_->next();
     if (!message) {
-      host_.report("agent", config_.name, message.error());
+      host_.report(label_, message.error());
       stream_->flush();
       return on_closed(message.error().text);
     }
@@ -78,11 +78,10 @@ void AgentSession::receive_message(const zmtp::Message& message) {
   AgentReplied reply{.agent = index_, .call_id = 0, .dropped_bytes = message.dropped_bytes, .payload = {}};
   if (config_.correlate) {
     if (frames.size() < 3 || frames[0].size() != sizeof(reply.call_id) || !frames[1].empty()) {
-      Error error;
-      error.code = Code::kInvalid;
-      error.rule = "reply_envelope";
-      error.text = "the agent did not echo the frames before the empty one; set \"correlate\": false for it";
-      host_.report("agent", config_.name, error);
+      host_.report(
+          label_,
+          rule_broken(Code::kInvalid, "reply_envelope",
+                      "the agent did not echo the frames before the empty one; set \"correlate\": false for it"));
       return;
     }
     std::memcpy(&reply.call_id, frames[0].data(), sizeof(reply.call_id));

@@ -55,6 +55,7 @@ class AgentSession final : public Session {
   SessionHost& host_;
   AgentObserver& observer_;
   const AgentConfig& config_;
+  std::string label_;
   AgentIndex index_;
   Prng& prng_;
   Backoff backoff_;

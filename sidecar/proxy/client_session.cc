@@ -50,17 +50,20 @@ void ClientSession::on_bytes(Slice bytes) {
 void ClientSession::receive() {
   while (!ended_) {
     auto message = connection_.next();
-    if (!message) return fail(message.error());
+    if (!message) return refuse(message.error());
     if (connection_.ready() && !was_ready_) {
       was_ready_ = true;
       host_.on_handshake_ended();
-      const bool watch = may_be_stuck_ && is_req() && port_.stuck_before > 0;
-      host_.set_deadline(*this, watch ? host_.now() + milliseconds(kStuckSilence_ms) : connection_.next_deadline());
+      if (may_be_stuck_ && is_req() && port_.stuck_before > 0) stuck_at_ = host_.now() + milliseconds(kStuckSilence_ms);
+      arm();
     }
     if (*message == nullptr) break;
     receive_message(**message);
   }
-  if (!stream_->out().empty()) stream_->flush_later();
+  if (ended_ || stream_->out().empty()) return;
+  stream_->flush_later();
+  // Also those who are only ever sent PONGs have to read them.
+  if (stream_->unsent_bytes() > limits::stream_high_water_bytes) adjust_reading();
 }
 
 void ClientSession::receive_message(const zmtp::Message& message) {
@@ -140,6 +143,7 @@ void ClientSession::reply(ReturnPath path, Outcome outcome) {
   if (is_req() && port_.open_req_calls != nullptr && *port_.open_req_calls > 0) --*port_.open_req_calls;
   put_reply(path, outcome);
   adjust_reading();
+  if (stream_->unsent_bytes() > limits::stream_high_water_bytes) host_.judge_unread_replies();
 }
 
 // Stop reading the source when the sink is full: a client that asks faster than it is answered, or does not read.
@@ -171,20 +175,44 @@ void ClientSession::free_stuck(Instant now) {
   put_reply(path, observer_.stuck_outcome(port_));
 }
 
-void ClientSession::on_time(Instant now) {
-  if (ended_) return;
-  if (was_ready_ && may_be_stuck_ && is_req() && port_.stuck_before > 0) {
-    may_be_stuck_ = false;
-    free_stuck(now);
-    host_.set_deadline(*this, connection_.next_deadline());
-    return;
-  }
-  if (auto judged = connection_.judge(now); !judged) return fail(judged.error());
-  host_.set_deadline(*this, connection_.next_deadline());
+void ClientSession::arm() {
+  host_.set_deadline(*this, std::min({stuck_at_, stall_.next_deadline(), connection_.next_deadline()}));
 }
 
-void ClientSession::fail(const Error& error) {
-  host_.report("client", port_.name, error);
+void ClientSession::on_congested() {
+  if (ended_) return;
+  stall_.begin(*stream_, host_.now());
+  arm();
+}
+
+void ClientSession::on_drained() {
+  if (ended_) return;
+  stall_.end();
+  arm();
+  adjust_reading();
+}
+
+size_t ClientSession::unread_bytes(Instant now, Duration& motionless) {
+  motionless = stall_.motionless(*stream_, now);
+  return stream_->unsent_bytes();
+}
+
+void ClientSession::on_time(Instant now) {
+  if (ended_) return;
+  if (now >= stuck_at_) {
+    stuck_at_ = kNever;
+    if (std::exchange(may_be_stuck_, false) && port_.stuck_before > 0) free_stuck(now);
+  }
+  if (stall_.is_stalled(*stream_, now)) {
+    return refuse(rule_broken(Code::kOverloaded, "reader_stalled", "the peer does not read what it asked for"));
+  }
+  if (auto judged = connection_.judge(now); !judged) return refuse(judged.error());
+  arm();
+}
+
+void ClientSession::refuse(const Error& error) {
+  if (ended_) return;
+  host_.report(port_.label, error);
   stream_->flush();  // the ERROR command
   on_closed(error.text);
 }

@@ -8,12 +8,13 @@
 #include "common/contract/contract.h"
 #include "common/zmtp/connection.h"
 #include "sidecar/proxy/session.h"
+#include "sidecar/proxy/stall_watch.h"
 
 namespace mesh::proxy {
 
 // What all sockets of one port share. It outlives them.
 struct ClientPort {
-  std::string name;
+  std::string label;            // as counters and the log name it, e.g. "drop_in:tts"
   std::string service;          // empty: the mesh socket, calls name their service
   contract::Declaration terms;  // of this port, before the contract's
   uint64_t keep_bytes = 0;      // larger messages are answered, not kept
@@ -48,23 +49,26 @@ class ClientSession final : public Session {
   void reply(ReturnPath path, Outcome outcome);
   ClientPort& port() { return port_; }
   uint32_t open_calls() const { return open_calls_; }
-  bool is_handshaking() const { return !connection_.ready(); }
 
   std::span<uint8_t> read_target() override { return connection_.read_target(); }
   void on_target_filled(size_t count) override;
   void on_bytes(Slice bytes) override;
-  void on_drained() override { adjust_reading(); }
+  void on_congested() override;
+  void on_drained() override;
   void on_closed(std::string_view reason) override;
   void on_time(Instant now) override;
   size_t unsent_bytes() const override { return stream_->unsent_bytes(); }
+  bool is_newcomer() const override { return !was_ready_; }
+  void refuse(const Error& error) override;
+  size_t unread_bytes(Instant now, Duration& motionless) override;
 
  private:
   void receive();
   void receive_message(const zmtp::Message& message);
   void put_reply(const ReturnPath& path, const Outcome& outcome);
   void free_stuck(Instant now);
-  void fail(const Error& error);
   void adjust_reading();
+  void arm();
   bool is_req() const { return connection_.peer().socket_type == zmtp::SocketType::kReq; }
 
   SessionHost& host_;
@@ -78,6 +82,8 @@ class ClientSession final : public Session {
   bool was_ready_ = false;
   bool ended_ = false;
   std::optional<Instant> freed_at_;
+  Instant stuck_at_ = kNever;
+  StallWatch stall_;
 };
 
 }  // namespace mesh::proxy

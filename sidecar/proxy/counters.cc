@@ -12,6 +12,15 @@ constexpr std::array<std::string_view, static_cast<size_t>(Counter::kCount)> kNa
 
 }  // namespace
 
+void Counters::refuse(std::string_view port, std::string_view rule) {
+  const auto key = std::pair(std::string(port), std::string(rule));
+  if (refused.size() < kRefusedMax || refused.contains(key)) {
+    ++refused[key];
+  } else {
+    ++refused[{"other", "other"}];
+  }
+}
+
 std::string_view to_string(Counter counter) { return kNames.at(static_cast<size_t>(counter)); }
 
 }  // namespace mesh::proxy

@@ -4,7 +4,10 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <map>
+#include <string>
 #include <string_view>
+#include <utility>
 
 #include "common/base/code.h"
 
@@ -37,6 +40,12 @@ enum class Counter : uint8_t {
 struct Counters {
   std::array<uint64_t, static_cast<size_t>(Counter::kCount)> values{};
   std::array<uint64_t, kCodeCount> results{};  // terminal results given to local callers, by code
+
+  // Connections closed because of what the other end did, by the port's name in the configuration and the rule it
+  // broke. Both come from closed sets; the bound is for mistakes of ours.
+  std::map<std::pair<std::string, std::string>, uint64_t> refused;
+  static constexpr size_t kRefusedMax = 512;
+  void refuse(std::string_view port, std::string_view rule);
 
   void add(Counter counter, uint64_t count = 1) { values[static_cast<size_t>(counter)] += count; }
   uint64_t operator[](Counter counter) const { return values[static_cast<size_t>(counter)]; }

@@ -3,27 +3,15 @@
 #include <algorithm>
 #include <utility>
 
+#include "sidecar/proxy/driver_door.h"
+
 namespace mesh::proxy {
 namespace {
 
-// REQ sockets of before reconnect soon after the start (libzmq: 100 ms by default); later ones are new.
-constexpr int64_t kStuckWindow_ms = 10'000;
 constexpr uint32_t kMeshSocketMode = 0660;
 constexpr uint32_t kAdminSocketMode = 0600;
 
 }  // namespace
-
-struct Driver::Door final : AcceptObserver {
-  Door(Driver& owner, Kind what, ClientPort* client_port) : driver(owner), kind(what), port(client_port) {}
-  StreamObserver* on_accepted(std::unique_ptr<Stream> stream) override {
-    return driver.accept(*this, std::move(stream));
-  }
-
-  Driver& driver;
-  Kind kind;
-  ClientPort* port;
-  std::unique_ptr<Listener> listener;
-};
 
 Driver::Driver(Transport& transport, const SidecarConfig& config, DriverSettings settings)
     : transport_(transport), config_(config), settings_(std::move(settings)), engine_(config), prng_(settings_.seed) {}
@@ -31,28 +19,6 @@ Driver::Driver(Transport& transport, const SidecarConfig& config, DriverSettings
 Driver::~Driver() = default;
 
 // --- start and end ---
-
-ClientPort* Driver::add_port(std::string name, std::string service, contract::Declaration terms, size_t index) {
-  auto port = std::make_unique<ClientPort>();
-  port->name = std::move(name);
-  port->service = std::move(service);
-  port->terms = terms;
-  port->keep_bytes =
-      port->service.empty() ? limits::message_bytes : terms.max_bytes.value_or(terms_for(port->service, {}).max_bytes);
-  if (index < settings_.open_req_calls.size()) port->open_req_calls = &settings_.open_req_calls[index];
-  if (index < settings_.stuck_before.size()) port->stuck_before = settings_.stuck_before[index];
-  ports_.push_back(std::move(port));
-  return ports_.back().get();
-}
-
-Result<void> Driver::open_door(Kind kind, const Endpoint& endpoint, uint32_t mode, ClientPort* port) {
-  auto door = std::make_unique<Door>(*this, kind, port);
-  auto listener = transport_.listen(endpoint, mode, *door);
-  if (!listener) return Unexpected(listener.error());
-  door->listener = std::move(*listener);
-  doors_.push_back(std::move(door));
-  return {};
-}
 
 Result<void> Driver::start() {
   started_ = now();
@@ -76,7 +42,7 @@ Result<void> Driver::start() {
   }
   for (size_t i = 0; i < config_.ports.size(); ++i) {
     const PortConfig& port = config_.ports[i];
-    ClientPort* added = add_port(port.name, port.service, port.terms, i);
+    ClientPort* added = add_port("drop_in:" + port.name, port.service, port.terms, i);
     if (auto opened = open_door(Kind::kClients, port.listen, kMeshSocketMode, added); !opened) return opened;
   }
   if (config_.mesh_socket) {
@@ -114,71 +80,6 @@ wire::Hello Driver::hello(wire::Lane lane) const {
   hello.sidecar = config_.sidecar;
   hello.lane = lane;
   return hello;
-}
-
-// --- sessions ---
-
-Session& Driver::admit(std::unique_ptr<Session> session) {
-  Session& admitted = *session;
-  admitted.set_id(sessions_.open(std::move(session), kNever));
-  return admitted;
-}
-
-void Driver::set_deadline(Session& session, Instant deadline) {
-  if (sessions_.find(session.id()) != nullptr) sessions_.set_deadline(session.id(), deadline);
-}
-
-void Driver::retire(Session& session) {
-  if (sessions_.find(session.id()) != nullptr) retired_.push_back(sessions_.close(session.id()));
-}
-
-void Driver::call_at_turn_end(Session& session) { at_turn_end_.push_back(session.id()); }
-
-void Driver::report(std::string_view what, std::string_view who, const Error& error) {
-  engine_.counters().add(error.rule == "handshake_timeout" ? Counter::kHandshakeTimeouts : Counter::kProtocolErrors);
-  if (settings_.log) settings_.log(std::string(what) + "_refused", who, error.rule + ": " + error.text);
-}
-
-StreamObserver* Driver::accept(Door& door, std::unique_ptr<Stream> stream) {
-  Counters& counters = engine_.counters();
-  const bool full = sessions_.size() >= limits::connections_max ||
-                    (door.kind != Kind::kAdmin && handshakes_ >= limits::handshakes_max) ||
-                    (door.port != nullptr && door.port->connections >= config_.limits.connections_per_port_max);
-  if (full) {
-    counters.add(Counter::kClientRefusals);
-    return nullptr;
-  }
-  switch (door.kind) {
-    case Kind::kClients: {
-      ++handshakes_;
-      counters.add(Counter::kClientConnects);
-      ++clients_;
-      const bool may_be_stuck = now() - started_ < milliseconds(kStuckWindow_ms);
-      Session& client =
-          admit(std::make_unique<ClientSession>(*this, *this, *door.port, std::move(stream), may_be_stuck));
-      set_deadline(client, now() + milliseconds(limits::handshake_ms));
-      return &client;
-    }
-    case Kind::kPeers: {
-      ++handshakes_;
-      LinkSettings settings{.own = hello(wire::Lane::kInteractive)};
-      auto made = std::make_unique<LinkSession>(*this, *this, counters, std::move(settings));
-      LinkSession& link = *made;
-      admit(std::move(made));
-      link.adopt(std::move(stream));
-      return &link;
-    }
-    case Kind::kAdmin: {
-      Session& admin = admit(std::make_unique<AdminSession>(*this, std::move(stream), [this](std::string_view line) {
-        return proxy::report(
-            line, engine_, config_,
-            {.clients = clients_, .draining = drain_until_ != kNever, .started = started_, .now = now()});
-      }));
-      set_deadline(admin, now() + milliseconds(limits::handshake_ms));
-      return &admin;
-    }
-  }
-  return nullptr;
 }
 
 // --- events ---
@@ -231,7 +132,10 @@ void Driver::on_agent_lost(AgentIndex agent, std::vector<uint64_t> not_sent, std
 
 void Driver::on_link_up(LinkSession& link, const wire::Hello& hello) {
   engine_.counters().add(Counter::kLinksOpened);
-  if (settings_.log) settings_.log("link_up", hello.host + "/" + hello.sidecar, link.lane() ? "dialed" : "accepted");
+  if (settings_.log) {
+    // What a stranger calls itself is no name to count lines by.
+    settings_.log("link_up", link.label(), "with " + hello.host + "/" + hello.sidecar);
+  }
   if (link.lane() != nullptr) {
     link.lane()->on_up();
     tell(PeerConnected{link.lane()->peer(), link.lane()->lane()});
@@ -244,7 +148,7 @@ void Driver::on_link_up(LinkSession& link, const wire::Hello& hello) {
 void Driver::on_link_closed(LinkSession& link, std::string_view reason) {
   if (link.up()) engine_.counters().add(Counter::kLinksLost);
   const std::string peer = link.peer().host + "/" + link.peer().sidecar;
-  if (settings_.log && link.up()) settings_.log("link_down", peer, reason);
+  if (settings_.log && link.up()) settings_.log("link_down", link.label(), peer + ": " + std::string(reason));
   if (link.lane() != nullptr) {
     PeerLane& lane = *link.lane();
     LostCalls lost = lane.drop_link();
@@ -265,7 +169,6 @@ void Driver::on_envelope(LinkSession& link, const wire::Envelope& envelope) {
   PeerLane* lane = link.lane();
   switch (envelope.kind) {
     case wire::Kind::kRequest:
-      if (lane != nullptr) return;  // requests come from those who dialed
       tell(PeerRequested{.link = link.id(),
                          .call_id = envelope.call_id,
                          .service = envelope.service,
@@ -276,10 +179,9 @@ void Driver::on_envelope(LinkSession& link, const wire::Envelope& envelope) {
                          .payload = {envelope.body, envelope.part_sizes}});
       return;
     case wire::Kind::kCancel:
-      if (lane == nullptr) tell(PeerCancelled{link.id(), envelope.call_id});
+      tell(PeerCancelled{link.id(), envelope.call_id});
       return;
     case wire::Kind::kReply: {
-      if (lane == nullptr) return;
       // It may come on another lane than the request went.
       if (const auto asked_on = engine_.outbound().lane_of(envelope.call_id)) {
         this->lane(lane->peer(), *asked_on).on_reply();

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -30,8 +31,10 @@ struct DriverSettings {
   // and where this one counts its own. Both may be empty.
   std::vector<uint32_t> stuck_before;
   std::span<uint32_t> open_req_calls;
+  // `who` is a name from the configuration, so that lines can be rate-limited by it.
   std::function<void(std::string_view event, std::string_view who, std::string_view text)> log;
-  std::function<void()> on_drained;  // everything accepted was answered, or the time for that is up
+  size_t connections_max = limits::connections_max;  // fewer where the process may not open as many files
+  std::function<void()> on_drained;                  // everything accepted was answered, or the time for that is up
 };
 
 class Driver final : public SessionHost,
@@ -58,13 +61,16 @@ class Driver final : public SessionHost,
   void set_deadline(Session& session, Instant deadline) override;
   void retire(Session& session) override;
   void call_at_turn_end(Session& session) override;
-  void report(std::string_view what, std::string_view who, const Error& error) override;
+  void report(std::string_view port, const Error& error) override;
+  void judge_unread_replies() override;
   void on_timer() override;
   void on_turn_ending() override;
 
  private:
   enum class Kind : uint8_t { kClients, kPeers, kAdmin };
-  struct Door;        // a listener and what to do with who comes in
+  struct Door;  // a listener and what to do with who comes in
+  // Accepted connections that have not shown yet what they want, oldest first; some entries are already done.
+  using Newcomers = std::deque<uint64_t>;
   struct PeerLinks {  // accepted connections of one process
     LinkId lane[2] = {0, 0};
   };
@@ -81,9 +87,10 @@ class Driver final : public SessionHost,
   void on_envelope(LinkSession& link, const wire::Envelope& envelope) override;
   void on_link_closed(LinkSession& link, std::string_view reason) override;
 
+  void make_room(Newcomers& newcomers, size_t count, size_t count_max);
   StreamObserver* accept(Door& door, std::unique_ptr<Stream> stream);
   Result<void> open_door(Kind kind, const Endpoint& endpoint, uint32_t mode, ClientPort* port);
-  ClientPort* add_port(std::string name, std::string service, contract::Declaration terms, size_t index);
+  ClientPort* add_port(std::string label, std::string service, contract::Declaration terms, size_t index);
   PeerLane& lane(PeerIndex peer, wire::Lane which) { return *lanes_[peer][static_cast<size_t>(which)]; }
   LinkSession* reply_link(LinkId link, size_t body_bytes);
   wire::Hello hello(wire::Lane lane) const;
@@ -119,6 +126,8 @@ class Driver final : public SessionHost,
   std::map<std::string, PeerLinks> peer_links_;
   size_t clients_ = 0;
   size_t handshakes_ = 0;
+  Newcomers strangers_;
+  Newcomers admins_;
 };
 
 }  // namespace mesh::proxy

@@ -54,7 +54,7 @@ void LinkSession::receive() {
   ping_open_ = false;
   while (!ended_) {
     auto message = connection_->next();
-    if (!message) return fail(message.error());
+    if (!message) return refuse(message.error());
     if (connection_->ready() && !hello_sent_) {
       hello_sent_ = true;
       put({.kind = wire::Kind::kHello, .hello = &settings_.own});
@@ -62,19 +62,21 @@ void LinkSession::receive() {
     if (*message == nullptr) break;
     if (!receive_batch((*message)->frames())) return;
   }
-  if (!stream_->out().empty()) stream_->flush_later();
+  if (ended_ || stream_->out().empty()) return;
+  stream_->flush_later();
+  if (stream_->unsent_bytes() > limits::stream_high_water_bytes) stream_->pause_reading();
 }
 
 bool LinkSession::receive_batch(std::span<const Slice> frames) {
   counters_.add(Counter::kBatchesReceived);
   if (auto begun = decoder_.begin(frames); !begun) {
-    fail(begun.error());
+    refuse(begun.error());
     return false;
   }
   while (!ended_) {
     auto envelope = decoder_.next();
     if (!envelope) {
-      fail(envelope.error());
+      refuse(envelope.error());
       return false;
     }
     if (*envelope == nullptr) return true;
@@ -86,11 +88,7 @@ bool LinkSession::receive_batch(std::span<const Slice> frames) {
 
 bool LinkSession::receive_envelope(const wire::Envelope& envelope) {
   const auto refuse = [this](std::string rule, std::string text) {
-    Error error;
-    error.code = Code::kInvalid;
-    error.rule = std::move(rule);
-    error.text = std::move(text);
-    fail(error);
+    this->refuse(rule_broken(Code::kInvalid, std::move(rule), std::move(text)));
     return false;
   };
   if (!up_) {
@@ -104,7 +102,7 @@ bool LinkSession::receive_envelope(const wire::Envelope& envelope) {
     peer_ = *envelope.hello;
     up_ = true;
     if (settings_.lane == nullptr) host_.on_handshake_ended();
-    host_.set_deadline(*this, next_heartbeat());
+    host_.set_deadline(*this, next_deadline());
     observer_.on_link_up(*this, peer_);
     return true;
   }
@@ -112,15 +110,33 @@ bool LinkSession::receive_envelope(const wire::Envelope& envelope) {
     case wire::Kind::kHello:
       return refuse("hello_twice", "the peer said hello twice");
     case wire::Kind::kPing:
+      if (!idle_talk_.take(host_.now())) return refuse("ping_flood", "the peer pings more than any heartbeat needs");
       put({.kind = wire::Kind::kPong, .call_id = envelope.call_id});
       return true;
     case wire::Kind::kPong:
       return true;
-    default:
-      used_at_ = host_.now();
-      observer_.on_envelope(*this, envelope);
-      return true;
+    case wire::Kind::kRequest:
+      if (settings_.lane != nullptr) return refuse("request_unexpected", "requests come from those who dialed");
+      ++requests_to_cancel_;
+      break;
+    case wire::Kind::kReply:
+      if (settings_.lane == nullptr) return refuse("reply_unexpected", "nothing was asked on this connection");
+      break;
+    case wire::Kind::kCancel:
+      if (settings_.lane != nullptr) return refuse("cancel_unexpected", "nothing was asked on this connection");
+      if (requests_to_cancel_ > 0) {
+        --requests_to_cancel_;
+      } else if (!idle_talk_.take(host_.now())) {
+        return refuse("cancel_flood", "the peer cancels more than it asked");
+      }
+      break;
+    case wire::Kind::kDraining:
+      if (!idle_talk_.take(host_.now())) return refuse("draining_flood", "the peer says the same again and again");
+      break;
   }
+  used_at_ = host_.now();
+  observer_.on_envelope(*this, envelope);
+  return true;
 }
 
 void LinkSession::put(const wire::Envelope& envelope) {
@@ -151,18 +167,29 @@ void LinkSession::on_turn_ending() {
   // The encoder keeps its last frames for reuse, which pays for small ones.
   if (std::exchange(holds_large_, false)) batch_.shrink();
   // The other end does not read its replies: take no more requests from it.
-  if (settings_.lane == nullptr && stream_->unsent_bytes() > limits::stream_high_water_bytes) stream_->pause_reading();
+  if (settings_.lane == nullptr && stream_->unsent_bytes() > limits::stream_high_water_bytes) {
+    stream_->pause_reading();
+    host_.judge_unread_replies();
+  }
+}
+
+void LinkSession::on_congested() {
+  if (ended_) return;
+  stall_.begin(*stream_, host_.now());
+  if (up_) host_.set_deadline(*this, next_deadline());
 }
 
 void LinkSession::on_drained() {
+  if (ended_) return;
+  stall_.end();
   stream_->resume_reading();
   host_.call_at_turn_end(*this);
   if (settings_.lane != nullptr) host_.call_at_turn_end(*settings_.lane);
 }
 
-void LinkSession::fail(const Error& error) {
+void LinkSession::refuse(const Error& error) {
   if (ended_) return;
-  host_.report("link", peer_.host.empty() ? "peer" : peer_.host, error);
+  host_.report(settings_.label, error);
   stream_->flush();  // the peer may still read why
   on_closed(error.text);
 }
@@ -179,11 +206,19 @@ void LinkSession::set_busy(bool busy) {
   if (busy == busy_) return;
   busy_ = busy;
   used_at_ = host_.now();
-  if (up_ && !ended_) host_.set_deadline(*this, next_heartbeat());
+  if (up_ && !ended_) host_.set_deadline(*this, next_deadline());
+}
+
+Instant LinkSession::next_deadline() const { return std::min(heartbeat_at(), stall_.next_deadline()); }
+
+size_t LinkSession::unread_bytes(Instant now, Duration& motionless) {
+  if (settings_.lane != nullptr || !stream_) return 0;
+  motionless = stall_.motionless(*stream_, now);
+  return stream_->unsent_bytes();
 }
 
 // The dialing side asks; the accepting side only waits long enough to know that nobody asks any more.
-Instant LinkSession::next_heartbeat() const {
+Instant LinkSession::heartbeat_at() const {
   if (settings_.lane == nullptr)
     return heard_at_ + 2 * milliseconds(limits::heartbeat_idle_ms) + milliseconds(limits::heartbeat_dead_ms);
   if (ping_open_) return pinged_at_ + milliseconds(limits::heartbeat_dead_ms - limits::heartbeat_busy_ms);
@@ -193,22 +228,20 @@ Instant LinkSession::next_heartbeat() const {
 void LinkSession::on_time(Instant now) {
   if (ended_) return;
   if (!up_) {
-    counters_.add(Counter::kHandshakeTimeouts);
-    Error error;
-    error.code = Code::kDeadline;
-    error.rule = "handshake_timeout";
-    error.text = "the peer did not finish the handshake in time";
-    return fail(error);
+    return refuse(rule_broken(Code::kDeadline, "handshake_timeout", "the peer did not finish the handshake in time"));
+  }
+  if (stall_.is_stalled(*stream_, now)) {
+    return refuse(rule_broken(Code::kOverloaded, "reader_stalled", "the peer does not read what it asked for"));
   }
   if (batch_.empty()) batch_.shrink();  // quiet for a while: what was sent last need not be held
-  if (now >= next_heartbeat()) {
+  if (now >= heartbeat_at()) {
     if (ping_open_ || settings_.lane == nullptr) return on_closed("the peer is silent");
     if (!busy_ && now - used_at_ >= milliseconds(limits::link_idle_close_ms)) return on_closed("idle");
     put({.kind = wire::Kind::kPing, .call_id = static_cast<uint64_t>(to_us(now.time_since_epoch()))});
     ping_open_ = true;
     pinged_at_ = now;
   }
-  host_.set_deadline(*this, next_heartbeat());
+  host_.set_deadline(*this, next_deadline());
 }
 
 }  // namespace mesh::proxy

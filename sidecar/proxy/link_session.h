@@ -6,11 +6,13 @@
 #include <string>
 #include <vector>
 
+#include "common/base/token_bucket.h"
 #include "common/wire/batch.h"
 #include "common/wire/compression.h"
 #include "common/zmtp/connection.h"
 #include "sidecar/proxy/counters.h"
 #include "sidecar/proxy/session.h"
+#include "sidecar/proxy/stall_watch.h"
 
 namespace mesh::proxy {
 
@@ -28,6 +30,7 @@ class LinkObserver {
 };
 
 struct LinkSettings {
+  std::string label;  // as counters and the log name it
   wire::Hello own;
   wire::CompressionMode compression = wire::CompressionMode::kNever;
   double link_ns_per_byte = 0;
@@ -45,6 +48,7 @@ class LinkSession final : public Session {
   void dial(const Endpoint& endpoint);
 
   bool up() const { return up_; }
+  const std::string& label() const { return settings_.label; }
   PeerLane* lane() const { return settings_.lane; }
   const wire::Hello& peer() const { return peer_; }
   // The kernel has refused bytes: what is put now only waits longer.
@@ -64,19 +68,23 @@ class LinkSession final : public Session {
   std::span<uint8_t> read_target() override;
   void on_target_filled(size_t count) override;
   void on_bytes(Slice bytes) override;
+  void on_congested() override;
   void on_drained() override;
   void on_closed(std::string_view reason) override;
   void on_time(Instant now) override;
   void on_turn_ending() override;
   size_t unsent_bytes() const override { return stream_ ? stream_->unsent_bytes() : 0; }
+  bool is_newcomer() const override { return settings_.lane == nullptr && !up_; }
+  void refuse(const Error& error) override;
+  size_t unread_bytes(Instant now, Duration& motionless) override;
 
  private:
   void begin();
   void receive();
   bool receive_batch(std::span<const Slice> frames);
   bool receive_envelope(const wire::Envelope& envelope);
-  void fail(const Error& error);
-  Instant next_heartbeat() const;
+  Instant next_deadline() const;
+  Instant heartbeat_at() const;
 
   SessionHost& host_;
   LinkObserver& observer_;
@@ -97,6 +105,10 @@ class LinkSession final : public Session {
   Instant pinged_at_{};
   Instant used_at_{};
   bool ping_open_ = false;
+  StallWatch stall_;
+  // What costs us work and is worth nothing: pings, and cancels beyond the requests there were.
+  TokenBucket idle_talk_{limits::commands_burst, limits::commands_per_second};
+  uint64_t requests_to_cancel_ = 0;
 };
 
 }  // namespace mesh::proxy

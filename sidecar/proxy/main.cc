@@ -1,9 +1,11 @@
 // mesh-sidecar: reads the configuration, builds the parts, runs until it is told to stop.
 #include <getopt.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <fstream>
@@ -85,6 +87,20 @@ std::optional<proxy::ConfigResult> load(const Options& options) {
   return result;
 }
 
+// As many files as the system lets this process have, less some for itself.
+size_t raise_connections_max() {
+  constexpr rlim_t kOwnFiles = 64;
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return limits::connections_max;
+  const rlim_t wanted = limits::connections_max + kOwnFiles;
+  if (files.rlim_cur < wanted) {
+    rlimit raised = files;
+    raised.rlim_cur = std::min(wanted, files.rlim_max);
+    if (setrlimit(RLIMIT_NOFILE, &raised) == 0) files = raised;
+  }
+  return std::min<rlim_t>(wanted, files.rlim_cur) - kOwnFiles;
+}
+
 uint64_t random_number() {
   uint64_t number = 0;
   if (getrandom(&number, sizeof(number), 0) != sizeof(number)) number = static_cast<uint64_t>(getpid());
@@ -116,6 +132,7 @@ int run(const proxy::SidecarConfig& config) {
            [&](std::string_view event, std::string_view who, std::string_view text) {
              log.write(io::LogLevel::kInfo, event, {{"who", std::string(who)}, {"text", std::string(text)}}, who);
            },
+       .connections_max = raise_connections_max(),
        .on_drained = [&] { loop.stop(); }});
   loop.set_turn_observer(&driver);
   if (auto started = driver.start(); !started) {

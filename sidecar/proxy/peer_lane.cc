@@ -26,7 +26,11 @@ void PeerLane::ensure_link() {
   if (link_ || waiting_to_dial_) return;
   // 1 Gbit/s are 8 ns per byte. A link inside one computer has no time per byte worth saving.
   const double ns_per_byte = config_.endpoint.is_loopback() ? 0 : 8000.0 / std::max(config_.bandwidth_mbps, 0.001);
-  LinkSettings settings{.own = own_, .compression = config_.compression, .link_ns_per_byte = ns_per_byte, .lane = this};
+  LinkSettings settings{.label = "peer:" + config_.host + "/" + config_.sidecar,
+                        .own = own_,
+                        .compression = config_.compression,
+                        .link_ns_per_byte = ns_per_byte,
+                        .lane = this};
   auto link = std::make_unique<LinkSession>(host_, observer_, counters_, std::move(settings));
   link_ = link.get();
   host_.admit(std::move(link));

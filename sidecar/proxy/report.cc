@@ -45,6 +45,10 @@ Json counters(Engine& engine) {
     results[std::string(to_string(static_cast<Code>(i)))] = engine.counters().results[static_cast<size_t>(i)];
   }
   json["results"] = results;
+  json["refused"] = Json::array();
+  for (const auto& [key, count] : engine.counters().refused) {
+    json["refused"].push_back({{"port", key.first}, {"rule", key.second}, {"count", count}});
+  }
   json["held_bytes"] = engine.outbound().held_bytes() + engine.inbound().queued_bytes();
   return json;
 }

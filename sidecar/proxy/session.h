@@ -23,14 +23,17 @@ class SessionHost {
   virtual Session& admit(std::unique_ptr<Session> session) = 0;
   // An accepted connection became ready, or ended before.
   virtual void on_handshake_ended() = 0;
+  // A client has many bytes waiting for it: somebody may have to go.
+  virtual void judge_unread_replies() = 0;
   // kNever for none.
   virtual void set_deadline(Session& session, Instant deadline) = 0;
   // Destroys the session at the end of this turn; its stream closes then.
   virtual void retire(Session& session) = 0;
   // Calls session.on_turn_ending() once at the end of this turn.
   virtual void call_at_turn_end(Session& session) = 0;
-  // A protocol error, counted and logged (rate-limited per kind of peer).
-  virtual void report(std::string_view what, std::string_view who, const Error& error) = 0;
+  // A connection is closed because of what the other end did: counted by port and rule, and logged (rate-limited per
+  // port). `port` is a name from the configuration, never one from the wire.
+  virtual void report(std::string_view port, const Error& error) = 0;
 };
 
 class Session : public StreamObserver {
@@ -40,6 +43,15 @@ class Session : public StreamObserver {
   // Its deadline passed.
   virtual void on_time(Instant now) { static_cast<void>(now); }
   virtual void on_turn_ending() {}
+  // An accepted connection that has not shown yet what it wants.
+  virtual bool is_newcomer() const { return false; }
+  // Closes it and tells the other end why, if it can still be told.
+  virtual void refuse(const Error& error) { static_cast<void>(error); }
+  // Bytes that the other end does not take, and for how long it took none.
+  virtual size_t unread_bytes(Instant now, Duration& motionless) {
+    static_cast<void>(now), static_cast<void>(motionless);
+    return 0;
+  }
   // Bytes that still have to leave.
   virtual size_t unsent_bytes() const { return 0; }
 

@@ -136,7 +136,8 @@ void VirtualStream::flush() {
   if (!open_ || ended_) return;
   const size_t room = host_.network_.window_bytes - std::min(out_->unread, host_.network_.window_bytes);
   size_t take = std::min(room, outbox_.bytes());
-  refused_ = take < outbox_.bytes();
+  const bool refused_before = std::exchange(refused_, take < outbox_.bytes());
+  if (refused_ && !refused_before) observer_->on_congested();
   if (take == 0) return;
   handed_bytes_ += take;
   size_t left = take;

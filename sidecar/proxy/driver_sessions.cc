@@ -1,0 +1,142 @@
+// Who is connected: taking in, making room, letting go.
+
+#include <algorithm>
+#include <utility>
+
+#include "sidecar/proxy/driver.h"
+#include "sidecar/proxy/driver_door.h"
+
+namespace mesh::proxy {
+namespace {
+
+// REQ sockets of before reconnect soon after the start (libzmq: 100 ms by default); later ones are new.
+constexpr int64_t kStuckWindow_ms = 10'000;
+
+}  // namespace
+
+ClientPort* Driver::add_port(std::string label, std::string service, contract::Declaration terms, size_t index) {
+  auto port = std::make_unique<ClientPort>();
+  port->label = std::move(label);
+  port->service = std::move(service);
+  port->terms = terms;
+  port->keep_bytes =
+      port->service.empty() ? limits::message_bytes : terms.max_bytes.value_or(terms_for(port->service, {}).max_bytes);
+  if (index < settings_.open_req_calls.size()) port->open_req_calls = &settings_.open_req_calls[index];
+  if (index < settings_.stuck_before.size()) port->stuck_before = settings_.stuck_before[index];
+  ports_.push_back(std::move(port));
+  return ports_.back().get();
+}
+
+Result<void> Driver::open_door(Kind kind, const Endpoint& endpoint, uint32_t mode, ClientPort* port) {
+  auto door = std::make_unique<Door>(*this, kind, port);
+  auto listener = transport_.listen(endpoint, mode, *door);
+  if (!listener) return Unexpected(listener.error());
+  door->listener = std::move(*listener);
+  doors_.push_back(std::move(door));
+  return {};
+}
+
+Session& Driver::admit(std::unique_ptr<Session> session) {
+  Session& admitted = *session;
+  admitted.set_id(sessions_.open(std::move(session), kNever));
+  return admitted;
+}
+
+void Driver::set_deadline(Session& session, Instant deadline) {
+  if (sessions_.find(session.id()) != nullptr) sessions_.set_deadline(session.id(), deadline);
+}
+
+void Driver::retire(Session& session) {
+  if (sessions_.find(session.id()) != nullptr) retired_.push_back(sessions_.close(session.id()));
+}
+
+void Driver::call_at_turn_end(Session& session) { at_turn_end_.push_back(session.id()); }
+
+void Driver::report(std::string_view port, const Error& error) {
+  engine_.counters().add(error.rule == "handshake_timeout" ? Counter::kHandshakeTimeouts : Counter::kProtocolErrors);
+  engine_.counters().refuse(port, error.rule);
+  if (settings_.log) settings_.log("refused", port, error.rule + ": " + error.text);
+}
+
+// Most bytes first, but only of those who took nothing for a while: a large reply under way to a peer that reads it is
+// no reason.
+void Driver::judge_unread_replies() {
+  constexpr Duration kMotionless = milliseconds(500);
+  size_t total = 0;
+  size_t most = 0;
+  Session* worst = nullptr;
+  sessions_.for_each([&](uint64_t, const std::unique_ptr<Session>& session) {
+    Duration motionless{0};
+    const size_t bytes = session->unread_bytes(now(), motionless);
+    total += bytes;
+    if (motionless >= kMotionless && bytes > most) most = bytes, worst = session.get();
+  });
+  if (total > limits::unread_replies_bytes && worst != nullptr) {
+    worst->refuse(rule_broken(Code::kOverloaded, "replies_unread", "the peer leaves too many replies unread"));
+  }
+}
+
+// Like drops of a full barrel the oldest go: whoever means it is done within a round trip.
+void Driver::make_room(Newcomers& newcomers, size_t count, size_t count_max) {
+  const auto is_done = [this, &newcomers] {
+    auto* session = sessions_.find(newcomers.front());
+    return session == nullptr || !(*session)->is_newcomer();
+  };
+  while (!newcomers.empty() && is_done()) newcomers.pop_front();
+  if (count < count_max || newcomers.empty()) return;
+  auto* oldest = sessions_.find(newcomers.front());
+  newcomers.pop_front();
+  (*oldest)->refuse(rule_broken(Code::kOverloaded, "newcomer_evicted", "many came at once and it was the slowest"));
+}
+
+StreamObserver* Driver::accept(Door& door, std::unique_ptr<Stream> stream) {
+  Counters& counters = engine_.counters();
+  const bool full = sessions_.size() >= settings_.connections_max ||
+                    (door.port != nullptr && door.port->connections >= config_.limits.connections_per_port_max);
+  if (full) {
+    counters.add(Counter::kClientRefusals);
+    counters.refuse(door.label(), "connections_max");
+    return nullptr;
+  }
+  if (door.kind == Kind::kAdmin) {
+    make_room(admins_, admins_.size(), limits::admin_connections_max);
+  } else {
+    make_room(strangers_, handshakes_, limits::handshakes_max);
+  }
+  switch (door.kind) {
+    case Kind::kClients: {
+      ++handshakes_;
+      counters.add(Counter::kClientConnects);
+      ++clients_;
+      const bool may_be_stuck = now() - started_ < milliseconds(kStuckWindow_ms);
+      Session& client =
+          admit(std::make_unique<ClientSession>(*this, *this, *door.port, std::move(stream), may_be_stuck));
+      set_deadline(client, now() + milliseconds(limits::handshake_ms));
+      strangers_.push_back(client.id());
+      return &client;
+    }
+    case Kind::kPeers: {
+      ++handshakes_;
+      LinkSettings settings{.label = "link", .own = hello(wire::Lane::kInteractive)};
+      auto made = std::make_unique<LinkSession>(*this, *this, counters, std::move(settings));
+      LinkSession& link = *made;
+      admit(std::move(made));
+      strangers_.push_back(link.id());
+      link.adopt(std::move(stream));
+      return &link;
+    }
+    case Kind::kAdmin: {
+      Session& admin = admit(std::make_unique<AdminSession>(*this, std::move(stream), [this](std::string_view line) {
+        return proxy::report(
+            line, engine_, config_,
+            {.clients = clients_, .draining = drain_until_ != kNever, .started = started_, .now = now()});
+      }));
+      set_deadline(admin, now() + milliseconds(limits::handshake_ms));
+      admins_.push_back(admin.id());
+      return &admin;
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace mesh::proxy
