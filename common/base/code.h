@@ -44,6 +44,8 @@ struct Error {
   std::string stage;    // e.g. "admission", "queue", "link", "agent"
   std::string rule;     // e.g. "queue_full", "deadline_passed"
   std::string hint;     // what to do about it
+  std::string
+      call;  // by which the caller's sidecar explains it, e.g. "mainpc/main-4711"; does not travel between sidecars
 };
 
 }  // namespace mesh

@@ -94,6 +94,8 @@ inline constexpr size_t process_queued_bytes = 64 * MiB;
 // Most agents give up after 5000 ms and a REQ socket that got no reply is stuck for good: answer before it.
 inline constexpr int64_t dropin_budget_ms = 4500;
 inline constexpr int64_t budget_ms_max = 300'000;
+// A request may be held back for company no longer than the slowest of the presets.
+inline constexpr int64_t linger_ms_max = 1000;
 // A call may wait this long for a connection to its target before it is NOT_SENT: callers learn of a dead process
 // within a second on the same host.
 inline constexpr int64_t connect_wait_ms = 800;

@@ -29,8 +29,7 @@ void Outbox::put(ByteView bytes) {
   uint8_t* to = tail_->data() + tail_used_;
   std::memcpy(to, bytes.data(), bytes.size());
   if (tail_is_last_ && !empty()) {
-    Slice& last = chunks_.back();
-    last = Slice(tail_, last.data(), last.size() + bytes.size());
+    chunks_.back().extend(bytes.size());
   } else {
     chunks_.emplace_back(tail_, to, bytes.size());
     tail_is_last_ = true;

@@ -98,6 +98,8 @@ class Slice {
     data_ += count;
     size_ -= count;
   }
+  // Makes it longer. The block must hold that many more bytes behind it, and they must be written.
+  void extend(size_t count) { size_ += count; }
   // Memory that this slice keeps from being freed.
   size_t held_bytes() const { return block_ ? block_->capacity() : 0; }
   // Itself, or a copy of its own size where it would hold more than twice what it needs.

@@ -87,6 +87,8 @@ class Transport {
   virtual ~Transport() = default;
   // The time of this turn.
   virtual Instant now() = 0;
+  // Reads the clock anew, within the turn: after work that took long enough to tell.
+  virtual Instant refresh() { return now(); }
   // Calls the turn observer's on_timer at `when` or a little later; at an earlier time if that was armed before. Arm
   // again each time it was called.
   virtual void arm_timer(Instant when) = 0;

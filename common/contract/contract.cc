@@ -12,6 +12,8 @@ void apply(const Declaration& terms, Terms& effective) {
   effective.budget_ms = terms.budget_ms.value_or(effective.budget_ms);
   effective.priority = terms.priority.value_or(effective.priority);
   effective.max_bytes = terms.max_bytes.value_or(effective.max_bytes);
+  effective.linger_ms = terms.linger_ms.value_or(effective.linger_ms);
+  effective.linger_count = terms.linger_count.value_or(effective.linger_count);
 }
 
 }  // namespace
@@ -23,7 +25,11 @@ void Table::declare_method(std::string service, std::string method, Declaration 
 }
 
 Terms Table::lookup(std::string_view service, std::string_view method) const {
-  Terms effective{limits::dropin_budget_ms, Priority::kNormal, limits::dropin_body_bytes};
+  Terms effective{.budget_ms = limits::dropin_budget_ms,
+                  .priority = Priority::kNormal,
+                  .max_bytes = limits::dropin_body_bytes,
+                  .linger_ms = 0,
+                  .linger_count = limits::batch_envelopes_max};
   const auto found = services_.find(service);
   if (found == services_.end()) return effective;
   apply(found->second.terms, effective);

@@ -16,13 +16,18 @@ struct Terms {
   int64_t budget_ms = 0;
   Priority priority = Priority::kNormal;
   uint64_t max_bytes = 0;  // of the request's body and of the reply's
+  // How long a request may wait for company on its way to another host, and for how much of it.
+  int64_t linger_ms = 0;
+  uint32_t linger_count = 1;
 };
 
 // What one entry says; what it leaves out comes from the service's entry, then from the defaults.
 struct Declaration {
-  std::optional<int64_t> budget_ms;
-  std::optional<Priority> priority;
-  std::optional<uint64_t> max_bytes;
+  std::optional<int64_t> budget_ms{};
+  std::optional<Priority> priority{};
+  std::optional<uint64_t> max_bytes{};
+  std::optional<int64_t> linger_ms{};
+  std::optional<uint32_t> linger_count{};
 };
 
 class Table {

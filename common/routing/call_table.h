@@ -46,16 +46,17 @@ class CallTable {
   Call close(uint64_t id) {
     MESH_CHECK(find(id) != nullptr);
     const auto slot = static_cast<uint32_t>(id & kSlotMask);
+    release(slot);
     Slot& at = slots_[slot];
-    at.open = false;
-    at.generation = (at.generation + 1) & kGenerationMask;
-    if (at.generation == 0) at.generation = 1;
-    wheel_.clear(slot);
-    free_.push_back(slot);
-    --size_;
     Call call = std::move(at.call);
     at.call = Call();
     return call;
+  }
+
+  // The same without taking it out. What it holds stays held until its place is used again: let go of what is large.
+  void erase(uint64_t id) {
+    MESH_CHECK(find(id) != nullptr);
+    release(static_cast<uint32_t>(id & kSlotMask));
   }
 
   // Moves the call's deadline; kNever takes it away.
@@ -95,6 +96,15 @@ class CallTable {
     uint64_t generation = 1;
     bool open = false;
   };
+  void release(uint32_t slot) {
+    Slot& at = slots_[slot];
+    at.open = false;
+    at.generation = (at.generation + 1) & kGenerationMask;
+    if (at.generation == 0) at.generation = 1;
+    wheel_.clear(slot);
+    free_.push_back(slot);
+    --size_;
+  }
   uint64_t id_of(uint32_t slot) const { return slots_[slot].generation << kSlotBits | slot; }
 
   std::vector<Slot> slots_;

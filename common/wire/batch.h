@@ -19,6 +19,15 @@
 
 namespace mesh::wire {
 
+// What a batch cost on its way.
+struct BatchShape {
+  uint32_t envelopes = 0;
+  uint64_t plain_bytes = 0;  // of all frames, before compression
+  uint64_t wire_bytes = 0;
+  bool is_zstd = false;     // some of it
+  uint32_t sealing_us = 0;  // time that compressing took
+};
+
 // Collects envelopes and gives the frames of one message.
 class BatchEncoder {
  public:
@@ -42,6 +51,12 @@ class BatchEncoder {
   // `compressor` may be null: then nothing is compressed. The result is valid until the next add().
   // Once no slice of them is kept elsewhere, the memory of frame 0 is used again for a later batch.
   std::span<const Slice> seal(Compressor* compressor);
+  // Of the batch sealed last.
+  const BatchShape& shape() const;
+  // True if the compressor had work with it: then the receiver is to be told how long it took, before the frames are
+  // sent.
+  bool wants_sealing_time() const;
+  void set_sealing_time(uint32_t us);
   // Lets go of the frames sealed last and of all memory; for a link that has become quiet. No effect unless empty.
   void shrink();
 
@@ -58,9 +73,13 @@ class BatchDecoder {
   BatchDecoder(BatchDecoder&&) noexcept;
   BatchDecoder& operator=(BatchDecoder&&) noexcept;
 
+  // Whether a look at the frames leaves it open that something is compressed.
+  static bool may_inflate(std::span<const Slice> frames);
   // Begins with the frames of a message, which are kept as slices. INVALID if the header lies; TOO_LARGE if the
   // declared size is over the limit. Errors name the rule that was broken; proto/README.md lists them.
   Result<void> begin(std::span<const Slice> frames);
+  // Of the batch begun last; a compressed body counts as such once its envelope was read.
+  const BatchShape& shape() const;
   // The next envelope, null at the end. Strings, `hello` and `error` are valid until the next call of next() or
   // begin(); the body keeps its block alive, which for a small one is that of the whole batch. INVALID or TOO_LARGE
   // ends the batch: the connection that sent it should be closed. After the end no frame is held any more.

@@ -10,7 +10,9 @@ const Fault* decode_header(ByteView frame, BatchHeader& header) {
   if (frame.size() < kBatchHeaderBytes || frame[0] != kBatchMagic) return &fault::kBatchHeader;
   if (frame[1] != kBatchVersion) return &fault::kBatchVersion;
   if (frame[2] > static_cast<uint8_t>(Codec::kZstd)) return &fault::kBatchCodec;
-  if (frame[3] != 0) return &fault::kBatchFlags;
+  if ((frame[3] & ~kFlagTimed) != 0) return &fault::kBatchFlags;
+  header.timed = (frame[3] & kFlagTimed) != 0;
+  if (header.timed && frame.size() < kBatchHeaderBytes + kTimedBytes) return &fault::kBatchHeader;
   header.codec = static_cast<Codec>(frame[2]);
   header.envelopes = static_cast<uint16_t>(frame[4] << 8 | frame[5]);
   header.body_frames = static_cast<uint16_t>(frame[6] << 8 | frame[7]);
@@ -28,6 +30,7 @@ struct BatchDecoder::State {
   size_t envelopes = 0;          // read so far
   size_t bodies = 0;             // body frames used so far
   uint64_t own_frame_bytes = 0;  // uncompressed, of the body frames used so far
+  BatchShape shape;
   bool is_open = false;
   DecodedEnvelope decoded;
 
@@ -77,6 +80,8 @@ Result<void> BatchDecoder::State::take_own_frame_body() {
   if (decoded.body_zstd) {
     Result<Slice> plain = decompress(frame.view(), static_cast<size_t>(decoded.body_size));
     if (!plain) return Unexpected(std::move(plain.error()));
+    shape.is_zstd = true;
+    shape.plain_bytes += plain->size() - frame.size();
     frame = std::move(*plain);
   }
   if (frame.size() != decoded.body_size) return fail(fault::kBodySize);
@@ -89,6 +94,12 @@ BatchDecoder::~BatchDecoder() = default;
 BatchDecoder::BatchDecoder(BatchDecoder&&) noexcept = default;
 BatchDecoder& BatchDecoder::operator=(BatchDecoder&&) noexcept = default;
 
+bool BatchDecoder::may_inflate(std::span<const Slice> frames) {
+  if (frames.size() > 1) return true;
+  return !frames.empty() && frames[0].size() > kCodecOffset &&
+         frames[0].view()[kCodecOffset] != static_cast<uint8_t>(Codec::kNone);
+}
+
 Result<void> BatchDecoder::begin(std::span<const Slice> frames) {
   State& state = *state_;
   state.close();
@@ -98,10 +109,20 @@ Result<void> BatchDecoder::begin(std::span<const Slice> frames) {
   if (frames.size() - 1 != state.header.body_frames) return fail(fault::kBatchFrames);
   if (frames.size() - 1 > limits::batch_body_frames_max) return fail(fault::kBatchFrames);
 
-  state.records = first.part(kBatchHeaderBytes, first.size() - kBatchHeaderBytes);
+  state.shape = {.envelopes = state.header.envelopes};
+  for (const Slice& frame : frames) state.shape.wire_bytes += frame.size();
+  state.shape.plain_bytes = state.shape.wire_bytes;
+  const size_t end = first.size() - (state.header.timed ? kTimedBytes : 0);
+  if (state.header.timed) {
+    for (size_t i = 0; i < kTimedBytes; ++i)
+      state.shape.sealing_us = state.shape.sealing_us << 8 | first.view()[end + i];
+  }
+  state.records = first.part(kBatchHeaderBytes, end - kBatchHeaderBytes);
   if (state.header.codec == Codec::kZstd) {
     Result<Slice> plain = decompress(state.records.view(), limits::batch_bytes);
     if (!plain) return Unexpected(std::move(plain.error()));
+    state.shape.is_zstd = true;
+    state.shape.plain_bytes += plain->size() - state.records.size();
     state.records = std::move(*plain);
   }
   if (state.records.size() > limits::batch_bytes) return fail(fault::kBatchTooLarge);
@@ -113,6 +134,8 @@ Result<void> BatchDecoder::begin(std::span<const Slice> frames) {
   state.is_open = true;
   return {};
 }
+
+const BatchShape& BatchDecoder::shape() const { return state_->shape; }
 
 Result<const Envelope*> BatchDecoder::next() {
   State& state = *state_;

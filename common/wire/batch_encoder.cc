@@ -29,12 +29,14 @@ struct BatchEncoder::State {
   size_t own_frame_bytes = 0;
   std::vector<OwnFrameBody> own_frame_bodies;
   std::vector<Slice> frames;  // of the batch sealed last
+  BatchShape shape;           // of the same
+  uint8_t* timed_at = nullptr;
 
   void start();
   void reserve(size_t bytes);
-  void put_header(uint8_t* to, Codec codec) const;
+  void put_header(uint8_t* to, Codec codec, bool timed) const;
   void seal_own_frame_bodies(Compressor* compressor);
-  Slice seal_records(Compressor* compressor) const;
+  Slice seal_records(Compressor* compressor, uint64_t tried_before);
 };
 
 // Takes the block of the last batch again if nobody holds it any more, which is the steady state: its bytes were
@@ -57,12 +59,12 @@ void BatchEncoder::State::reserve(size_t bytes) {
   block = std::move(larger);
 }
 
-void BatchEncoder::State::put_header(uint8_t* to, Codec codec) const {
+void BatchEncoder::State::put_header(uint8_t* to, Codec codec, bool timed) const {
   const uint8_t header[kBatchHeaderBytes] = {
       kBatchMagic,
       kBatchVersion,
       static_cast<uint8_t>(codec),
-      0,
+      timed ? kFlagTimed : uint8_t{0},
       static_cast<uint8_t>(envelopes >> 8),
       static_cast<uint8_t>(envelopes),
       static_cast<uint8_t>(own_frame_bodies.size() >> 8),
@@ -75,25 +77,38 @@ void BatchEncoder::State::seal_own_frame_bodies(Compressor* compressor) {
   for (OwnFrameBody& body : own_frame_bodies) {
     std::optional<Slice> compressed;
     if (compressor != nullptr) compressed = compressor->compress(body.bytes.view());
-    if (compressed) block->data()[body.zstd_flag_offset] = 1;
+    if (compressed) block->data()[body.zstd_flag_offset] = 1, shape.is_zstd = true;
     frames.push_back(compressed ? std::move(*compressed) : std::move(body.bytes));
   }
 }
 
-Slice BatchEncoder::State::seal_records(Compressor* compressor) const {
+Slice BatchEncoder::State::seal_records(Compressor* compressor, uint64_t tried_before) {
+  std::optional<Slice> compressed;
   if (compressor != nullptr) {
-    const ByteView records(block->data() + kBatchHeaderBytes, used - kBatchHeaderBytes);
-    if (const std::optional<Slice> compressed = compressor->compress(records)) {
-      const size_t size = kBatchHeaderBytes + compressed->size();
-      BlockRef sealed = Block::allocate(size);
-      uint8_t* const data = sealed->data();
-      put_header(data, Codec::kZstd);
-      std::memcpy(data + kBatchHeaderBytes, compressed->data(), compressed->size());
-      return Slice(std::move(sealed), data, size);
-    }
+    compressed = compressor->compress(ByteView(block->data() + kBatchHeaderBytes, used - kBatchHeaderBytes));
   }
-  put_header(block->data(), Codec::kNone);
-  return Slice(block, block->data(), used);
+  const bool timed = compressor != nullptr && compressor->tried() != tried_before;
+  timed_at = nullptr;
+  if (!timed) {
+    put_header(block->data(), Codec::kNone, false);
+    return Slice(block, block->data(), used);
+  }
+  size_t size = used;
+  BlockRef sealed;
+  if (compressed) {
+    shape.is_zstd = true;
+    size = kBatchHeaderBytes + compressed->size();
+    sealed = Block::allocate(size + kTimedBytes);
+    std::memcpy(sealed->data() + kBatchHeaderBytes, compressed->data(), compressed->size());
+  } else {
+    reserve(kTimedBytes);
+    sealed = block;
+  }
+  uint8_t* const data = sealed->data();
+  put_header(data, compressed ? Codec::kZstd : Codec::kNone, true);
+  timed_at = data + size;
+  std::memset(timed_at, 0, kTimedBytes);
+  return Slice(std::move(sealed), data, size + kTimedBytes);
 }
 
 BatchEncoder::BatchEncoder() : state_(std::make_unique<State>()) {}
@@ -141,9 +156,12 @@ void BatchEncoder::add(const Envelope& envelope) {
 std::span<const Slice> BatchEncoder::seal(Compressor* compressor) {
   State& state = *state_;
   MESH_CHECK(!empty());
+  const uint64_t tried_before = compressor != nullptr ? compressor->tried() : 0;
+  state.shape = {.envelopes = static_cast<uint32_t>(state.envelopes), .plain_bytes = bytes()};
   state.frames.emplace_back();  // frame 0 is written last, when the flags of the bodies are known
   state.seal_own_frame_bodies(compressor);
-  state.frames.front() = state.seal_records(compressor);
+  state.frames.front() = state.seal_records(compressor, tried_before);
+  for (const Slice& frame : state.frames) state.shape.wire_bytes += frame.size();
 
   state.typical = std::max(state.used, state.typical - (state.typical >> kForgetShift));
   state.used = 0;
@@ -151,6 +169,16 @@ std::span<const Slice> BatchEncoder::seal(Compressor* compressor) {
   state.own_frame_bytes = 0;
   state.own_frame_bodies.clear();
   return state.frames;
+}
+
+const BatchShape& BatchEncoder::shape() const { return state_->shape; }
+
+bool BatchEncoder::wants_sealing_time() const { return state_->timed_at != nullptr; }
+
+void BatchEncoder::set_sealing_time(uint32_t us) {
+  MESH_CHECK(wants_sealing_time());
+  state_->shape.sealing_us = us;
+  for (size_t i = 0; i < kTimedBytes; ++i) state_->timed_at[i] = static_cast<uint8_t>(us >> (24 - 8 * i));
 }
 
 void BatchEncoder::shrink() {

@@ -80,6 +80,7 @@ struct Compressor::State {
   double ratio = 0;  // compressed / plain, lately; the first one is tried
   bool has_ratio = false;
   uint32_t declined = 0;  // in a row
+  uint64_t tried = 0;
 
   bool pays(size_t bytes) const;
   bool shall_try(size_t bytes);
@@ -116,8 +117,11 @@ Compressor::~Compressor() = default;
 Compressor::Compressor(Compressor&&) noexcept = default;
 Compressor& Compressor::operator=(Compressor&&) noexcept = default;
 
+uint64_t Compressor::tried() const { return state_->tried; }
+
 std::optional<Slice> Compressor::compress(ByteView plain) {
   if (!state_->shall_try(plain.size())) return std::nullopt;
+  ++state_->tried;
   // With no more room than this, zstd itself finds out that it is not worth it.
   const size_t room = plain.size() - (plain.size() >> kMustSaveShift);
   BlockRef block = Block::allocate(room);

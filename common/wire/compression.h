@@ -7,10 +7,9 @@
 
 #include "common/base/result.h"
 #include "common/base/slice.h"
+#include "common/wire/envelope.h"
 
 namespace mesh::wire {
-
-enum class CompressionMode : uint8_t { kNever, kAuto, kAlways };
 
 // Decides and compresses for one link. `auto` weighs the bytes saved x the link's time per byte against the CPU time,
 // with the ratio seen lately; every so often it tries again although it would not, so that a change of traffic is
@@ -26,6 +25,8 @@ class Compressor {
   // The compressed bytes, a zstd frame with its content size declared, which decompress() accepts; nothing if plain is
   // better. Runs on the calling thread, for at most ~10 ms: larger inputs stay plain.
   std::optional<Slice> compress(ByteView plain);
+  // How often there was work to do, whether it paid or not.
+  uint64_t tried() const;
 
  private:
   struct State;

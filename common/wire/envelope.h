@@ -17,6 +17,8 @@ inline constexpr uint32_t kVersion = 1;
 
 enum class Kind : uint8_t { kHello = 1, kRequest = 2, kReply = 3, kCancel = 4, kPing = 5, kPong = 6, kDraining = 7 };
 
+enum class CompressionMode : uint8_t { kNever = 0, kAuto = 1, kAlways = 2 };
+
 enum class Lane : uint8_t { kInteractive = 0, kBulk = 1 };
 
 // First envelope of every connection, in both directions.
@@ -29,8 +31,21 @@ struct Hello {
   std::string host;
   std::string sidecar;
   Lane lane = Lane::kInteractive;
+  // How the sender would like what is sent to it compressed: it dialed and knows the link.
+  CompressionMode compression = CompressionMode::kNever;
+  uint32_t link_ns_per_kib = 0;
 };
 inline constexpr uint64_t kFeatureZstd = 1;
+
+// Where a call's time went beside its callee, as durations: the clocks of two hosts need not agree. Only `received_us`
+// is a reading of the callee's clock; differences between two of them mean something, itself it means nothing.
+struct CalleeSpans {
+  uint64_t received_us = 0;
+  uint32_t decompress_us = 0;
+  uint32_t queue_us = 0;  // until the agent was given the request, or the call ended
+  uint32_t agent_us = kAgentNotReached;
+  static constexpr uint32_t kAgentNotReached = UINT32_MAX;
+};
 
 // One envelope. Which fields count depends on `kind`; the rest stay at their defaults.
 struct Envelope {
@@ -45,7 +60,8 @@ struct Envelope {
   Slice body{};                           // request, reply
   // Sizes of the parts that `body` is made of, when it came as several frames; empty for one frame.
   std::vector<uint32_t> part_sizes{};
-  const Hello* hello = nullptr;  // hello
+  const Hello* hello = nullptr;        // hello
+  const CalleeSpans* spans = nullptr;  // reply
 };
 
 }  // namespace mesh::wire

@@ -4,6 +4,7 @@
 
 #include "common/base/check.h"
 #include "common/base/limits.h"
+#include "common/wire/envelope_parts.h"
 
 namespace mesh::wire {
 namespace {
@@ -13,15 +14,9 @@ constexpr uint32_t kCriticalKnown = 0;
 
 constexpr uint64_t kBudgetUsMax = static_cast<uint64_t>(limits::budget_ms_max) * 1000;
 
-// A few sentences; the rest of an error would not help anybody and must not fill a batch.
-constexpr size_t kErrorTextBytes = 2048;
-constexpr size_t kErrorHintBytes = 1024;
-
 // Tags, lengths and numbers of all flat fields, each at its longest.
-constexpr size_t kFlatBytesMax = 64;
+constexpr size_t kFlatBytesMax = 64 + 34;  // 34: the spans
 constexpr size_t kPartBytesMax = 5;
-constexpr size_t kHelloBytesMax = 64 + 2 * limits::name_bytes;
-constexpr size_t kErrorBytesMax = 32 + kErrorTextBytes + kErrorHintBytes + 4 * limits::name_bytes;
 static_assert(kFlatBytesMax + kPartBytesMax * limits::frames_per_message_max + kHelloBytesMax + kErrorBytesMax +
                       2 * limits::name_bytes <=
                   limits::envelope_bytes,
@@ -44,120 +39,9 @@ constexpr uint8_t kPartSizes = bytes_tag(12);
 constexpr uint8_t kPartSize = number_tag(12);  // not packed: parsers must take both
 constexpr uint8_t kHello = bytes_tag(13);
 constexpr uint8_t kCritical = number_tag(14);
+constexpr uint8_t kSpans = bytes_tag(15);
 
 }  // namespace tag
-
-// Its beginning, not cut within a character.
-std::string_view shortened(std::string_view text, size_t bytes_max) {
-  if (text.size() <= bytes_max) return text;
-  size_t size = bytes_max;
-  while (size > 0 && (static_cast<uint8_t>(text[size]) & 0xC0) == 0x80) --size;
-  return text.substr(0, size);
-}
-
-void encode_error(const Error& error, FieldWriter& writer) {
-  writer.bytes_unless_empty(bytes_tag(1), shortened(error.text, kErrorTextBytes));
-  writer.bytes_unless_empty(bytes_tag(2), shortened(error.service, limits::name_bytes));
-  writer.bytes_unless_empty(bytes_tag(3), shortened(error.hop, limits::name_bytes));
-  writer.bytes_unless_empty(bytes_tag(4), shortened(error.stage, limits::name_bytes));
-  writer.bytes_unless_empty(bytes_tag(5), shortened(error.rule, limits::name_bytes));
-  writer.bytes_unless_empty(bytes_tag(6), shortened(error.hint, kErrorHintBytes));
-}
-
-const Fault* decode_error(std::string_view bytes, Error& error) {
-  FieldReader reader(as_bytes(bytes));
-  while (!reader.done()) {
-    uint64_t tag = 0;
-    std::string_view text;
-    if (!reader.tag(tag)) return &fault::kEnvelopeBroken;
-    std::string* field = nullptr;
-    switch (tag) {
-      case bytes_tag(1):
-        field = &error.text;
-        break;
-      case bytes_tag(2):
-        field = &error.service;
-        break;
-      case bytes_tag(3):
-        field = &error.hop;
-        break;
-      case bytes_tag(4):
-        field = &error.stage;
-        break;
-      case bytes_tag(5):
-        field = &error.rule;
-        break;
-      case bytes_tag(6):
-        field = &error.hint;
-        break;
-      default:
-        break;
-    }
-    if (!(field != nullptr ? reader.bytes(text) : reader.skip(tag))) return &fault::kEnvelopeBroken;
-    if (field != nullptr) *field = text;
-  }
-  return nullptr;
-}
-
-void encode_hello(const Hello& hello, FieldWriter& writer) {
-  MESH_CHECK(hello.host.size() <= limits::name_bytes && hello.sidecar.size() <= limits::name_bytes);
-  writer.number_unless_zero(number_tag(1), hello.version);
-  writer.number_unless_zero(number_tag(2), hello.epoch);
-  writer.number_unless_zero(number_tag(3), hello.features);
-  writer.number_unless_zero(number_tag(4), hello.batch_bytes);
-  writer.number_unless_zero(number_tag(5), hello.message_bytes);
-  writer.bytes_unless_empty(bytes_tag(6), hello.host);
-  writer.bytes_unless_empty(bytes_tag(7), hello.sidecar);
-  writer.number_unless_zero(number_tag(8), static_cast<uint64_t>(hello.lane));
-}
-
-const Fault* decode_hello(std::string_view bytes, Hello& hello) {
-  FieldReader reader(as_bytes(bytes));
-  uint64_t lane = static_cast<uint64_t>(hello.lane);
-  while (!reader.done()) {
-    uint64_t tag = 0;
-    uint64_t number = 0;
-    std::string_view text;
-    if (!reader.tag(tag)) return &fault::kEnvelopeBroken;
-    bool is_read = false;
-    switch (tag) {
-      case number_tag(1):
-        is_read = reader.varint(number);
-        hello.version = static_cast<uint32_t>(number);
-        break;
-      case number_tag(2):
-        is_read = reader.varint(hello.epoch);
-        break;
-      case number_tag(3):
-        is_read = reader.varint(hello.features);
-        break;
-      case number_tag(4):
-        is_read = reader.varint(hello.batch_bytes);
-        break;
-      case number_tag(5):
-        is_read = reader.varint(hello.message_bytes);
-        break;
-      case bytes_tag(6):
-        is_read = reader.bytes(text);
-        hello.host = text;
-        break;
-      case bytes_tag(7):
-        is_read = reader.bytes(text);
-        hello.sidecar = text;
-        break;
-      case number_tag(8):
-        is_read = reader.varint(lane);
-        break;
-      default:
-        is_read = reader.skip(tag);
-    }
-    if (!is_read) return &fault::kEnvelopeBroken;
-    if (text.size() > limits::name_bytes) return &fault::kName;
-  }
-  if (static_cast<uint32_t>(lane) > static_cast<uint32_t>(Lane::kBulk)) return &fault::kHello;
-  hello.lane = static_cast<Lane>(lane);
-  return nullptr;
-}
 
 uint64_t sum_of(const std::vector<uint32_t>& sizes) {
   uint64_t sum = 0;
@@ -267,6 +151,12 @@ const Fault* read_fields(ByteView bytes, DecodedEnvelope& decoded, Numbers& numb
         envelope.hello = &decoded.hello;
         broken = decode_hello(nested, decoded.hello);
         break;
+      case tag::kSpans:
+        is_read = reader.bytes(nested);
+        if (envelope.spans == nullptr) decoded.spans = CalleeSpans();
+        envelope.spans = &decoded.spans;
+        broken = decode_spans(nested, decoded.spans);
+        break;
       default:
         is_read = reader.skip(tag);
     }
@@ -321,6 +211,10 @@ void encode_envelope(const Envelope& envelope, bool body_own_frame, FieldWriter&
   if (envelope.hello != nullptr) {
     writer.tag(tag::kHello);
     writer.with_length([&] { encode_hello(*envelope.hello, writer); });
+  }
+  if (envelope.spans != nullptr) {
+    writer.tag(tag::kSpans);
+    writer.with_length([&] { encode_spans(*envelope.spans, writer); });
   }
   if (body_own_frame) {
     writer.number(tag::kBodyOwnFrame, 1);

@@ -12,14 +12,16 @@
 
 namespace mesh::wire {
 
-// An envelope as it was read, and where its body is to be found. All but `error` and `hello` are views on the input.
+// An envelope as it was read, and where its body is to be found. All but `error`, `hello` and `spans` are views on the
+// input.
 struct DecodedEnvelope {
-  Envelope envelope;  // its body is empty; `error` and `hello` point to the members below
+  Envelope envelope;  // its body is empty; `error`, `hello` and `spans` point to the members below
   uint64_t body_size = 0;
   bool body_own_frame = false;
   bool body_zstd = false;
   Error error;
   Hello hello;
+  CalleeSpans spans;
 };
 
 // Bytes that encode_envelope() may need at most.

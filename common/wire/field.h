@@ -4,6 +4,7 @@
 // of its own; the tests hold both directions against the generated classes.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -13,9 +14,14 @@
 
 namespace mesh::wire {
 
+static_assert(std::endian::native == std::endian::little);
+
 // Tags of fields 1 to 15, which take one byte.
 consteval uint8_t number_tag(uint32_t field) { return field < 16 ? static_cast<uint8_t>(field << 3) : throw field; }
 consteval uint8_t bytes_tag(uint32_t field) { return static_cast<uint8_t>(number_tag(field) | 2); }
+
+consteval uint8_t fixed64_tag(uint32_t field) { return static_cast<uint8_t>(number_tag(field) | 1); }
+consteval uint8_t fixed32_tag(uint32_t field) { return static_cast<uint8_t>(number_tag(field) | 5); }
 
 inline constexpr size_t kVarintBytesMax = 10;
 
@@ -39,6 +45,13 @@ class FieldWriter {
   void number(uint8_t tag_value, uint64_t value) {
     tag(tag_value);
     varint(value);
+  }
+  // fixed32 or fixed64, by the type; little-endian, as we and protobuf are.
+  template <class Number>
+  void fixed(uint8_t tag_value, Number value) {
+    tag(tag_value);
+    std::memcpy(at_, &value, sizeof value);
+    at_ += sizeof value;
   }
   void bytes(uint8_t tag_value, std::string_view value) {
     tag(tag_value);
@@ -103,6 +116,14 @@ class FieldReader {
   }
   // The tag of the next field: its number << 3 | its wire type.
   bool tag(uint64_t& value) { return varint(value, 5) && value <= UINT32_MAX && value >> 3 != 0; }
+  // The value of a fixed32 or fixed64 field, by the type, if it is the next one; otherwise nothing is read.
+  template <class Number>
+  bool fixed(uint8_t tag_value, Number& value) {
+    if (remaining() < 1 + sizeof value || *at_ != tag_value) return false;
+    std::memcpy(&value, at_ + 1, sizeof value);
+    at_ += 1 + sizeof value;
+    return true;
+  }
   // A length and that many bytes; a view on the input.
   bool bytes(std::string_view& value) {
     uint64_t size = 0;

@@ -23,11 +23,13 @@ std::string_view text_of(const Error& error) {
 }
 
 Json detail_of(const Error& error) {
-  return {{"service", error.service},
-          {"hop", error.hop},
-          {"stage", error.stage},
-          {"rule", error.rule},
-          {"hint", error.hint}};
+  Json detail = {{"service", error.service},
+                 {"hop", error.hop},
+                 {"stage", error.stage},
+                 {"rule", error.rule},
+                 {"hint", error.hint}};
+  if (!error.call.empty()) detail["call"] = error.call;
+  return detail;
 }
 
 // A header as it is being read, and the first thing that was wrong with it.
@@ -176,11 +178,12 @@ std::string encode_json_reply(const MeshHeader& request, Code code, const Error*
 }
 
 std::string encode_protobuf_reply(const MeshHeader& request, Code code, const Error* error) {
-  std::string texts[6];
+  constexpr size_t kTexts = 7;
+  std::string texts[kTexts];
   if (error != nullptr) {
-    const std::string_view sources[6] = {text_of(*error), error->service, error->hop,
-                                         error->stage,    error->rule,    error->hint};
-    for (size_t i = 0; i < 6; ++i) texts[i] = valid_utf8(std::string(sources[i]));
+    const std::string_view sources[kTexts] = {text_of(*error), error->service, error->hop, error->stage,
+                                              error->rule,     error->hint,    error->call};
+    for (size_t i = 0; i < kTexts; ++i) texts[i] = valid_utf8(std::string(sources[i]));
   }
   size_t size_bound = 2 * kVarintBytesMax + request.id.size() + 2;
   for (const std::string& text : texts) size_bound += kVarintBytesMax + 1 + text.size();
@@ -190,8 +193,9 @@ std::string encode_protobuf_reply(const MeshHeader& request, Code code, const Er
   FieldWriter writer(begin);
   writer.bytes_unless_empty(bytes_tag(1), request.id);
   writer.number_unless_zero(number_tag(2), static_cast<uint64_t>(code));
-  constexpr uint8_t tags[6] = {bytes_tag(3), bytes_tag(4), bytes_tag(5), bytes_tag(6), bytes_tag(7), bytes_tag(8)};
-  for (size_t i = 0; i < 6; ++i) writer.bytes_unless_empty(tags[i], texts[i]);
+  constexpr uint8_t tags[kTexts] = {bytes_tag(3), bytes_tag(4), bytes_tag(5), bytes_tag(6),
+                                    bytes_tag(7), bytes_tag(8), bytes_tag(9)};
+  for (size_t i = 0; i < kTexts; ++i) writer.bytes_unless_empty(tags[i], texts[i]);
   encoded.resize(static_cast<size_t>(writer.position() - begin));
   return encoded;
 }

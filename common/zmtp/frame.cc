@@ -1,6 +1,8 @@
 #include "common/zmtp/frame.h"
 
 #include <algorithm>
+#include <bit>
+#include <cstring>
 #include <string>
 
 #include "common/base/limits.h"
@@ -13,6 +15,12 @@ struct Header {
   size_t size;
 };
 
+// To the order of the wire, and back.
+uint64_t big_endian(uint64_t number) {
+  static_assert(std::endian::native == std::endian::little);
+  return __builtin_bswap64(number);
+}
+
 Header header_of(uint8_t flags, size_t body_bytes) {
   Header header{};
   if (body_bytes <= kShortBodyMax) {
@@ -22,7 +30,8 @@ Header header_of(uint8_t flags, size_t body_bytes) {
     return header;
   }
   header.bytes[0] = flags | kFlagLong;
-  for (size_t i = 0; i < 8; ++i) header.bytes[1 + i] = static_cast<uint8_t>(uint64_t{body_bytes} >> (56 - 8 * i));
+  const uint64_t size = big_endian(body_bytes);
+  std::memcpy(header.bytes + 1, &size, sizeof size);
   header.size = kLongHeaderBytes;
   return header;
 }
@@ -52,6 +61,13 @@ void FrameDecoder::feed(Slice bytes) {
 
 // True once the whole header is in header_.
 bool FrameDecoder::read_header() {
+  // Nearly always it is there in one piece.
+  if (header_have_ == 0 && input_.size() >= kLongHeaderBytes) {
+    std::memcpy(header_, input_.data(), kLongHeaderBytes);
+    header_have_ = (header_[0] & kFlagLong) != 0 ? kLongHeaderBytes : 2;
+    input_.drop_front(header_have_);
+    return true;
+  }
   while (!input_.empty()) {
     const size_t need = header_have_ == 0 ? 2 : ((header_[0] & kFlagLong) != 0 ? kLongHeaderBytes : 2);
     if (header_have_ >= need) return true;
@@ -72,8 +88,8 @@ Result<void> FrameDecoder::judge_header(const Limits& limits) {
   }
   size_ = header_[1];
   if ((flags_ & kFlagLong) != 0) {
-    size_ = 0;
-    for (size_t i = 0; i < 8; ++i) size_ = size_ << 8 | header_[1 + i];
+    std::memcpy(&size_, header_ + 1, sizeof size_);
+    size_ = big_endian(size_);
   }
   const size_t limit = command ? limits.command_bytes : limits.data_bytes;
   if (size_ > limit) {

@@ -30,6 +30,10 @@ class Loop final : public Transport {
   void on_signal(int signum, std::function<void()> handler);
 
   Instant now() override;
+  Instant refresh() override {
+    now_known_ = false;
+    return now();
+  }
   void arm_timer(Instant when) override;
   Result<std::unique_ptr<Listener>> listen(const Endpoint& endpoint, uint32_t mode, AcceptObserver& observer) override;
   std::unique_ptr<Stream> connect(const Endpoint& endpoint, StreamObserver& observer) override;

@@ -158,10 +158,7 @@ void UvStream::end_later(int status) {
 void UvStream::fail_turn() { end(failure_); }
 
 // libuv counts down what is left of its request, so progress within a large body is seen.
-size_t UvStream::unsent_bytes() const {
-  const size_t in_write = in_write_bytes_ > 0 ? uv_stream_get_write_queue_size(&handle_->stream) : 0;
-  return out_.bytes() + in_write;
-}
+size_t UvStream::unwritten_bytes() const { return uv_stream_get_write_queue_size(&handle_->stream); }
 
 void UvStream::pause_reading() {
   if (paused_) return;

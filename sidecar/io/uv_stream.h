@@ -59,7 +59,9 @@ class UvStream final : public Stream {
   Outbox& out() override { return out_; }
   void flush() override;
   void flush_later() override;
-  size_t unsent_bytes() const override;
+  size_t unsent_bytes() const override {
+    return in_write_bytes_ == 0 ? out_.bytes() : out_.bytes() + unwritten_bytes();
+  }
   uint64_t handed_bytes() const override { return handed_bytes_; }
   void pause_reading() override;
   void resume_reading() override;
@@ -71,6 +73,7 @@ class UvStream final : public Stream {
   static void on_read(uv_stream_t* stream, ssize_t count, const uv_buf_t* buffer);
   static void on_written(uv_write_t* request, int status);
   static void on_connected(uv_connect_t* request, int status);
+  size_t unwritten_bytes() const;
   void write_when_possible();
   void end(int status);
   void end_later(int status);

@@ -77,7 +77,7 @@ void ClientSession::receive_message(const zmtp::Message& message) {
   const auto frames = message.frames();
   const auto delimiter =
       std::find_if(frames.begin(), frames.end() - 1, [](const Slice& frame) { return frame.empty(); });
-  ReturnPath path{.client = id(), .bytes = 0, .delimited = false, .route = {}, .header = nullptr};
+  ReturnPath path{.client = id(), .port = port_.index, .bytes = 0, .delimited = false, .route = {}, .header = nullptr};
   size_t body_at = 0;
   if (delimiter != frames.end() - 1) {
     path.delimited = true;
@@ -101,7 +101,11 @@ void ClientSession::receive_message(const zmtp::Message& message) {
     *path.header = std::move(*header);
     service = path.header->service;
     method = path.header->method;
-    own = {.budget_ms = path.header->budget_ms, .priority = path.header->priority, .max_bytes = {}};
+    own = {.budget_ms = path.header->budget_ms,
+           .priority = path.header->priority,
+           .max_bytes = {},
+           .linger_ms = {},
+           .linger_count = {}};
     body = body.subspan(1);
   }
   const contract::Terms terms = observer_.terms_for(service, method);
@@ -114,6 +118,8 @@ void ClientSession::receive_message(const zmtp::Message& message) {
                          .budget_ms = std::min(own.budget_ms.value_or(terms.budget_ms), limits::budget_ms_max),
                          .priority = own.priority.value_or(terms.priority),
                          .max_bytes = own.max_bytes.value_or(terms.max_bytes),
+                         .linger_ms = own.linger_ms.value_or(terms.linger_ms),
+                         .linger_count = own.linger_count.value_or(terms.linger_count),
                          .dropped_bytes = message.dropped_bytes,
                          .payload = std::move(payload)};
   observer_.on_client_request(*this, std::move(request));

@@ -14,6 +14,7 @@ namespace mesh::proxy {
 
 // What all sockets of one port share. It outlives them.
 struct ClientPort {
+  uint32_t index = 0;           // position in SidecarConfig::ports, behind them the mesh socket
   std::string label;            // as counters and the log name it, e.g. "drop_in:tts"
   std::string service;          // empty: the mesh socket, calls name their service
   contract::Declaration terms;  // of this port, before the contract's

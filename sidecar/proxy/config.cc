@@ -132,7 +132,9 @@ class HostReader {
     for (const auto& [name, entry] : ports.items()) {
       const std::string path = "/ports/" + name;
       if (!in_.is_object(entry, path)) continue;
-      in_.only(entry, path, {"listen", "service", "budget_ms", "priority", "max_bytes", "sidecar"});
+      in_.only(
+          entry, path,
+          {"listen", "service", "budget_ms", "priority", "max_bytes", "class", "linger_ms", "linger_count", "sidecar"});
       const auto listen = in_.endpoint_at(entry, path, "listen", host_.runtime_dir, true);
       PortConfig port{.name = name,
                       .listen = listen.value_or(Endpoint()),
@@ -193,12 +195,12 @@ class HostReader {
     for (const auto& [service, entry] : contracts.items()) {
       const std::string path = "/contracts/" + service;
       if (!in_.is_object(entry, path)) continue;
-      in_.only(entry, path, {"budget_ms", "priority", "max_bytes", "methods"});
+      in_.only(entry, path, {"budget_ms", "priority", "max_bytes", "class", "linger_ms", "linger_count", "methods"});
       host_.contracts.declare_service(service, in_.terms(entry, path));
       for (const auto& [method, terms] : in_.object(entry, path, "methods").items()) {
         const std::string at = path + "/methods/" + method;
         if (!in_.is_object(terms, at)) continue;
-        in_.only(terms, at, {"budget_ms", "priority", "max_bytes"});
+        in_.only(terms, at, {"budget_ms", "priority", "max_bytes", "class", "linger_ms", "linger_count"});
         host_.contracts.declare_method(service, method, in_.terms(terms, at));
       }
     }
@@ -232,6 +234,7 @@ class HostReader {
   }
 
   void judge_name(const std::string& name, const std::string& path) {
+    if (name.starts_with("mesh.")) in_.error(path, "names below 'mesh.' are the mesh's own", "choose another name");
     if (name.empty() || name.size() > limits::name_bytes) in_.error(path, "a name has 1 to 128 bytes", "");
   }
   void claim(const Endpoint& endpoint, const std::string& path) {

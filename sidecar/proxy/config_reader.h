@@ -150,7 +150,31 @@ class Reader {
       terms.priority = priority_from_name(*name);
       if (!terms.priority) error(path + "/priority", "unknown priority", "critical, interactive, normal or batch");
     }
+    read_linger(parent, path, terms);
     return terms;
+  }
+
+  // By class of messages, or in numbers, which then count.
+  void read_linger(const Json& parent, const std::string& path, contract::Declaration& terms) {
+    struct Class {
+      std::string_view name;
+      int64_t linger_ms;
+      uint32_t count;
+    };
+    constexpr Class classes[] = {{"model", 100, 10}, {"database", 50, 50}, {"file", 200, 20}, {"network", 150, 15}};
+    if (const auto name = text(parent, path, "class", false)) {
+      const auto known = std::find_if(std::begin(classes), std::end(classes), [&](auto& c) { return c.name == *name; });
+      if (known == std::end(classes)) {
+        error(path + "/class", "unknown class of messages", "model, database, file or network");
+      } else {
+        terms.linger_ms = known->linger_ms;
+        terms.linger_count = known->count;
+      }
+    }
+    if (const auto ms = number(parent, path, "linger_ms", 0, limits::linger_ms_max)) terms.linger_ms = *ms;
+    if (const auto count = number(parent, path, "linger_count", 1, limits::batch_envelopes_max)) {
+      terms.linger_count = static_cast<uint32_t>(*count);
+    }
   }
 
   static std::string absolute(const std::string& path, const std::string& directory) {

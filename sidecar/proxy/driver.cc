@@ -176,7 +176,8 @@ void Driver::on_envelope(LinkSession& link, const wire::Envelope& envelope) {
                          .budget = microseconds(static_cast<int64_t>(
                              std::min<uint64_t>(envelope.budget_us, limits::budget_ms_max * 1000))),
                          .priority = envelope.priority,
-                         .payload = {envelope.body, envelope.part_sizes}});
+                         .payload = {envelope.body, envelope.part_sizes},
+                         .decompress_us = link.decompress_us()});
       return;
     case wire::Kind::kCancel:
       tell(PeerCancelled{link.id(), envelope.call_id});
@@ -195,7 +196,8 @@ void Driver::on_envelope(LinkSession& link, const wire::Envelope& envelope) {
         outcome.error = std::make_unique<Error>(envelope.error != nullptr ? *envelope.error : Error{});
         outcome.error->code = envelope.code;
       }
-      tell(PeerReplied{lane->peer(), envelope.call_id, std::move(outcome)});
+      tell(PeerReplied{lane->peer(), envelope.call_id, std::move(outcome), envelope.spans, &link.received(),
+                       link.decompress_us()});
       return;
     }
     case wire::Kind::kDraining:
@@ -254,7 +256,8 @@ void Driver::act(SendReply& action) {
              .code = action.outcome.code,
              .error = action.outcome.error.get(),
              .body = std::move(action.outcome.payload.body),
-             .part_sizes = std::move(action.outcome.payload.part_sizes)});
+             .part_sizes = std::move(action.outcome.payload.part_sizes),
+             .spans = &action.spans});
 }
 
 void Driver::act(DeliverToAgent& action) { agents_[action.agent]->deliver(action); }

@@ -16,6 +16,7 @@ constexpr int64_t kStuckWindow_ms = 10'000;
 
 ClientPort* Driver::add_port(std::string label, std::string service, contract::Declaration terms, size_t index) {
   auto port = std::make_unique<ClientPort>();
+  port->index = static_cast<uint32_t>(index);
   port->label = std::move(label);
   port->service = std::move(service);
   port->terms = terms;

@@ -62,17 +62,17 @@ class Engine {
 
  private:
   template <class Event>
-  static constexpr bool kIsOutbound = std::is_same_v<Event, AgentRequested> || std::is_same_v<Event, ClientClosed> ||
-                                      std::is_same_v<Event, PeerReplied> || std::is_same_v<Event, PeerConnected> ||
-                                      std::is_same_v<Event, PeerLost> || std::is_same_v<Event, PeerDraining>;
+  static constexpr bool kIsOutbound =
+      std::is_same_v<Event, AgentRequested> || std::is_same_v<Event, ClientClosed> ||
+      std::is_same_v<Event, PeerReplied> || std::is_same_v<Event, CallsLeft> || std::is_same_v<Event, PeerConnected> ||
+      std::is_same_v<Event, PeerLost> || std::is_same_v<Event, PeerDraining>;
 
   // Outcomes of calls that stay in this sidecar. Giving one over may start another attempt here, so until none is left.
   void hand_over(Instant now, Actions& out) {
-    auto& outcomes = inbound_.local_outcomes();
-    while (!outcomes.empty()) {
-      auto [id, outcome] = std::move(outcomes.back());
-      outcomes.pop_back();
-      outbound_.on_local_outcome(id, std::move(outcome), now, out);
+    while (!inbound_.local_outcomes().empty()) {
+      Inbound::LocalOutcome local = std::move(inbound_.local_outcomes().back());
+      inbound_.local_outcomes().pop_back();
+      outbound_.on_local_outcome(std::move(local), now, out);
     }
   }
 

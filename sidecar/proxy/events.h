@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -13,6 +14,7 @@
 #include "common/base/instant.h"
 #include "common/base/priority.h"
 #include "common/base/slice.h"
+#include "common/wire/batch.h"
 #include "common/wire/envelope.h"
 #include "common/wire/message.h"
 
@@ -35,9 +37,10 @@ struct Payload {
 // How an answer finds its way back into the socket that asked.
 struct ReturnPath {
   ClientId client = 0;
-  uint64_t bytes = 0;                        // of the request, for the client's share of memory
-  bool delimited = false;                    // the request had an empty delimiter frame, as REQ sockets write it
-  std::vector<Slice> route;                  // frames before the delimiter
+  uint32_t port = 0;         // at which it asked: position in SidecarConfig::ports, behind them the mesh socket
+  uint64_t bytes = 0;        // of the request, for the client's share of memory
+  bool delimited = false;    // the request had an empty delimiter frame, as REQ sockets write it
+  std::vector<Slice> route;  // frames before the delimiter
   std::unique_ptr<wire::MeshHeader> header;  // only for calls over the mesh socket
 };
 
@@ -57,6 +60,8 @@ struct AgentRequested {  // a local agent asked for something
   int64_t budget_ms = 0;
   Priority priority = Priority::kNormal;
   uint64_t max_bytes = 0;
+  int64_t linger_ms = 0;
+  uint32_t linger_count = 1;
   uint64_t dropped_bytes = 0;  // of a body too large to keep
   Payload payload;
 };
@@ -73,6 +78,7 @@ struct PeerRequested {
   Duration budget;
   Priority priority;
   Payload payload;
+  uint32_t decompress_us = 0;  // before now
 };
 
 struct PeerCancelled {
@@ -84,6 +90,21 @@ struct PeerReplied {
   PeerIndex peer;
   uint64_t call_id;
   Outcome outcome;
+  // For the record; both live as long as the event. Null if the callee said nothing.
+  const wire::CalleeSpans* spans = nullptr;
+  const wire::BatchShape* batch = nullptr;  // with which it came
+  uint32_t decompress_us = 0;               // before now
+};
+
+// A batch of calls was given to the kernel, or queued where it will be.
+struct CallsLeft {
+  struct Call {
+    uint64_t call_id;
+    int64_t batch_wait_us;  // held back for company
+    int64_t budget_us;      // that travels
+  };
+  wire::BatchShape batch;
+  std::span<const Call> calls;
 };
 
 struct LinkClosed {  // an accepted connection of a peer ended
@@ -138,6 +159,9 @@ struct SendToPeer {
   std::string_view service;  // the configuration's own strings: they outlive every queue
   std::string method;
   Instant deadline;
+  Instant queued_at;
+  Instant leave_by;  // may wait for company until then
+  uint32_t linger_count;
   Priority priority;
   Payload payload;
 };
@@ -152,6 +176,7 @@ struct SendReply {
   LinkId link;
   uint64_t call_id;
   Outcome outcome;
+  wire::CalleeSpans spans;
 };
 
 struct DeliverToAgent {

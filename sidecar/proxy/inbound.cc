@@ -12,12 +12,12 @@ void Inbound::on(PeerRequested event, Instant now, Actions& out) {
   counters_.add(Counter::kPeerRequests);
   const Origin origin{event.link, event.call_id};
   const auto service = services_.find(event.service);
-  if (!service || services_[*service].agents.empty()) {
+  if (!service || !services_[*service].has_local()) {
     answer(origin,
            rejector_.reject(Code::kNoRoute, event.service, "admission", "service_not_here",
                             "no agent of this sidecar serves '" + std::string(event.service) + "'",
                             "the configurations of the two hosts disagree: compare their peers and agents"),
-           out);
+           arrived(now, event.decompress_us), out);
     return;
   }
   accept({.origin = origin,
@@ -25,6 +25,7 @@ void Inbound::on(PeerRequested event, Instant now, Actions& out) {
           .method = event.method,
           .deadline = now + event.budget,
           .priority = event.priority,
+          .decompress_us = event.decompress_us,
           .payload = std::move(event.payload)},
          now, out);
 }
@@ -40,8 +41,10 @@ AgentIndex Inbound::pick_agent(const Service& service) const {
 
 void Inbound::accept(InboundRequest request, Instant now, Actions& out) {
   const Service& service = services_[request.service];
+  const wire::CalleeSpans arrival = arrived(now, request.decompress_us);
   const auto reject = [&](Code code, std::string_view rule, std::string text, std::string_view hint) {
-    answer(request.origin, rejector_.reject(code, service.name, "admission", rule, std::move(text), hint), out);
+    answer(request.origin, rejector_.reject(code, service.name, "admission", rule, std::move(text), hint), arrival,
+           out);
   };
   if (draining_) {
     return reject(Code::kDraining, "draining", "this sidecar is shutting down",
@@ -58,6 +61,10 @@ void Inbound::accept(InboundRequest request, Instant now, Actions& out) {
         Code::kTooLarge, "request_bytes",
         "the body has " + std::to_string(bytes) + " bytes, the service takes " + std::to_string(terms.max_bytes),
         "raise max_bytes in the contract of the service on both hosts");
+  }
+  if (service.is_echo) {
+    return answer(request.origin, {.code = Code::kOk, .error = nullptr, .payload = std::move(request.payload)}, arrival,
+                  out);
   }
   const AgentIndex index = pick_agent(service);
   Agent& agent = agents_[index];
@@ -77,6 +84,8 @@ void Inbound::accept(InboundRequest request, Instant now, Actions& out) {
             .priority = request.priority,
             .deadline = request.deadline,
             .connect_by = std::min(request.deadline, now + milliseconds(limits::connect_wait_ms)),
+            .accepted_at = now,
+            .decompress_us = request.decompress_us,
             .max_bytes = terms.max_bytes,
             .bytes = bytes,
             .payload = std::move(request.payload)};
@@ -86,7 +95,7 @@ void Inbound::accept(InboundRequest request, Instant now, Actions& out) {
   const uint64_t id = calls_.open(std::move(call), wake_at);
   Call& opened = *calls_.find(id);
   if (agent.connected && agent.working < agent_config.in_flight && agent.queue.empty()) {
-    deliver(id, opened, out);
+    deliver(id, opened, now, out);
     return;
   }
   opened.payload.body = opened.payload.body.compact();
@@ -94,9 +103,10 @@ void Inbound::accept(InboundRequest request, Instant now, Actions& out) {
   agent.queued_bytes += bytes;
 }
 
-void Inbound::deliver(uint64_t id, Call& call, Actions& out) {
+void Inbound::deliver(uint64_t id, Call& call, Instant now, Actions& out) {
   Agent& agent = agents_[call.agent];
   call.state = State::kDelivered;
+  call.delivered_at = now;
   ++agent.working;
   if (!config_.agents[call.agent].correlate) agent.sole = id;
   queued_bytes_ -= call.bytes;
@@ -120,24 +130,41 @@ void Inbound::pump(AgentIndex index, Instant now, Actions& out) {
       continue;
     }
     unqueue(id, call);
-    deliver(id, call, out);
+    deliver(id, call, now, out);
   }
 }
 
-void Inbound::answer(const Origin& origin, Outcome outcome, Actions& out) {
+void Inbound::answer(const Origin& origin, Outcome outcome, const wire::CalleeSpans& spans, Actions& out) {
   if (origin.link == 0) {
-    local_outcomes_.emplace_back(origin.call_id, std::move(outcome));
+    local_outcomes_.push_back({origin.call_id, std::move(outcome), spans});
   } else {
-    out.push_back(SendReply{.link = origin.link, .call_id = origin.call_id, .outcome = std::move(outcome)});
+    out.push_back(
+        SendReply{.link = origin.link, .call_id = origin.call_id, .outcome = std::move(outcome), .spans = spans});
   }
+}
+
+wire::CalleeSpans Inbound::arrived(Instant now, uint32_t decompress_us) {
+  return {.received_us = static_cast<uint64_t>(to_us(now.time_since_epoch())) - decompress_us,
+          .decompress_us = decompress_us};
+}
+
+wire::CalleeSpans Inbound::spans_of(const Call& call, Instant now) {
+  const auto spent_us = [](Instant from, Instant to) {
+    return static_cast<uint32_t>(std::clamp<int64_t>(to_us(to - from), 0, UINT32_MAX - 1));
+  };
+  const bool delivered = call.delivered_at != kNever;
+  wire::CalleeSpans spans = arrived(call.accepted_at, call.decompress_us);
+  spans.queue_us = spent_us(call.accepted_at, delivered ? call.delivered_at : now);
+  if (delivered) spans.agent_us = spent_us(call.delivered_at, now);
+  return spans;
 }
 
 // Ends a queued or delivered call; the agent's slot is the caller's affair.
-void Inbound::finish(uint64_t id, Outcome outcome, Actions& out) {
+void Inbound::finish(uint64_t id, Outcome outcome, Instant now, Actions& out) {
   const Call call = calls_.close(id);
   --live_;
   if (call.state == State::kQueued) queued_bytes_ -= call.bytes;
-  answer(call.origin, std::move(outcome), out);
+  answer(call.origin, std::move(outcome), spans_of(call, now), out);
 }
 
 void Inbound::on(AgentReplied event, Instant now, Actions& out) {
@@ -161,9 +188,9 @@ void Inbound::on(AgentReplied event, Instant now, Actions& out) {
                             "the agent's reply has " + std::to_string(bytes) + " bytes, the service may give " +
                                 std::to_string(call->max_bytes),
                             "raise max_bytes in the contract of the service; the agent has done the work"),
-           out);
+           now, out);
   } else {
-    finish(id, Outcome{.code = Code::kOk, .error = nullptr, .payload = std::move(event.payload)}, out);
+    finish(id, Outcome{.code = Code::kOk, .error = nullptr, .payload = std::move(event.payload)}, now, out);
   }
   pump(event.agent, now, out);
 }
@@ -202,7 +229,7 @@ void Inbound::on(const AgentLost& event, Instant now, Actions& out) {
                      : rejector_.reject(Code::kOutcomeUnknown, service, "agent", "agent_lost",
                                         "agent '" + name + "' went away while it had the request",
                                         "it may have been executed: check before you ask again"),
-           out);
+           now, out);
   }
   const Instant connect_by = now + milliseconds(limits::connect_wait_ms);
   for (const auto& [priority, deadline, id] : agent.queue) {
@@ -293,8 +320,9 @@ void Inbound::expire(uint64_t id, Instant now, Actions& out) {
                                "the agent never saw it: raise budget_ms, ask less often, or run another instance");
   }
   const Origin origin = call.origin;
+  const wire::CalleeSpans spans = spans_of(call, now);
   abandon(id, now, out);
-  answer(origin, std::move(outcome), out);
+  answer(origin, std::move(outcome), spans, out);
 }
 
 void Inbound::on_time(Instant now, Actions& out) {

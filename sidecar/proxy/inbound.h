@@ -31,6 +31,7 @@ struct InboundRequest {
   std::string_view method;
   Instant deadline;
   Priority priority = Priority::kNormal;
+  uint32_t decompress_us = 0;  // before now
   Payload payload;
 };
 
@@ -58,7 +59,12 @@ class Inbound {
   void on_time(Instant now, Actions& out);
 
   // Outcomes for calls of this sidecar's own outbound side, to be collected after each event.
-  std::vector<std::pair<uint64_t, Outcome>>& local_outcomes() { return local_outcomes_; }
+  struct LocalOutcome {
+    uint64_t call_id;
+    Outcome outcome;
+    wire::CalleeSpans spans;
+  };
+  std::vector<LocalOutcome>& local_outcomes() { return local_outcomes_; }
 
   struct OpenCall {
     uint64_t id;
@@ -89,6 +95,9 @@ class Inbound {
     Priority priority = Priority::kNormal;
     Instant deadline{};
     Instant connect_by{};
+    Instant accepted_at{};
+    Instant delivered_at = kNever;
+    uint32_t decompress_us = 0;
     uint64_t max_bytes = 0;
     uint64_t bytes = 0;
     Payload payload;
@@ -104,12 +113,14 @@ class Inbound {
   };
 
   AgentIndex pick_agent(const Service& service) const;
-  void finish(uint64_t id, Outcome outcome, Actions& out);
-  void answer(const Origin& origin, Outcome outcome, Actions& out);
+  static wire::CalleeSpans arrived(Instant now, uint32_t decompress_us);
+  static wire::CalleeSpans spans_of(const Call& call, Instant now);
+  void finish(uint64_t id, Outcome outcome, Instant now, Actions& out);
+  void answer(const Origin& origin, Outcome outcome, const wire::CalleeSpans& spans, Actions& out);
   void abandon(uint64_t id, Instant now, Actions& out);
   void replace_connection(AgentIndex index, Actions& out);
   void unqueue(uint64_t id, Call& call);
-  void deliver(uint64_t id, Call& call, Actions& out);
+  void deliver(uint64_t id, Call& call, Instant now, Actions& out);
   void pump(AgentIndex index, Instant now, Actions& out);
   void expire(uint64_t id, Instant now, Actions& out);
   bool frees_slot_at_deadline(AgentIndex index) const;
@@ -121,7 +132,7 @@ class Inbound {
   std::vector<Agent> agents_;
   routing::CallTable<Call> calls_;
   std::vector<uint64_t> due_;
-  std::vector<std::pair<uint64_t, Outcome>> local_outcomes_;
+  std::vector<LocalOutcome> local_outcomes_;
   size_t live_ = 0;
   uint64_t queued_bytes_ = 0;
   bool draining_ = false;

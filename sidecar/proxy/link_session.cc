@@ -69,17 +69,30 @@ void LinkSession::receive() {
 
 bool LinkSession::receive_batch(std::span<const Slice> frames) {
   counters_.add(Counter::kBatchesReceived);
+  decompress_us_ = 0;
+  // Only where something may be inflated the clock is read more than once a turn.
+  const bool timed = wire::BatchDecoder::may_inflate(frames);
+  Instant before = timed ? host_.transport().refresh() : Instant();
+  const auto spend = [&] {
+    if (!timed) return;
+    const Instant after = host_.transport().refresh();
+    if (decoder_.shape().is_zstd) decompress_us_ += static_cast<uint32_t>(to_us(after - before));
+    before = after;
+  };
   if (auto begun = decoder_.begin(frames); !begun) {
     refuse(begun.error());
     return false;
   }
+  spend();
   while (!ended_) {
+    if (timed) before = host_.now();
     auto envelope = decoder_.next();
     if (!envelope) {
       refuse(envelope.error());
       return false;
     }
     if (*envelope == nullptr) return true;
+    if (!(*envelope)->body.empty()) spend();
     counters_.add(Counter::kEnvelopesReceived);
     if (!receive_envelope(**envelope)) return false;
   }
@@ -101,7 +114,13 @@ bool LinkSession::receive_envelope(const wire::Envelope& envelope) {
     }
     peer_ = *envelope.hello;
     up_ = true;
-    if (settings_.lane == nullptr) host_.on_handshake_ended();
+    if (settings_.lane == nullptr) {
+      host_.on_handshake_ended();
+      if (peer_.compression != wire::CompressionMode::kNever) {
+        compressor_.emplace(peer_.compression, peer_.link_ns_per_kib / 1024.0);
+      }
+    }
+    if ((peer_.features & wire::kFeatureZstd) == 0) compressor_.reset();
     host_.set_deadline(*this, next_deadline());
     observer_.on_link_up(*this, peer_);
     return true;
@@ -155,7 +174,13 @@ uint64_t LinkSession::seal() {
   if (!batch_.empty() && !ended_) {
     counters_.add(Counter::kBatchesSent);
     holds_large_ = batch_.bytes() > limits::batch_bytes / 2;
-    connection_->send(batch_.seal(compressor_ ? &*compressor_ : nullptr));
+    const bool timed = compressor_ && batch_.bytes() >= limits::compress_bytes_min;
+    const Instant before = timed ? host_.transport().refresh() : Instant();
+    const auto frames = batch_.seal(compressor_ ? &*compressor_ : nullptr);
+    if (batch_.wants_sealing_time()) {
+      batch_.set_sealing_time(static_cast<uint32_t>(to_us(host_.transport().refresh() - before)));
+    }
+    connection_->send(frames);
   }
   return stream_->handed_bytes() + stream_->out().bytes();
 }

@@ -26,6 +26,8 @@ class LinkObserver {
   virtual void on_link_up(LinkSession& link, const wire::Hello& hello) = 0;
   // Anything but hello, ping and pong.
   virtual void on_envelope(LinkSession& link, const wire::Envelope& envelope) = 0;
+  // A lane's calls left in one batch.
+  virtual void on_calls_left(const CallsLeft& left) = 0;
   virtual void on_link_closed(LinkSession& link, std::string_view reason) = 0;
 };
 
@@ -59,6 +61,10 @@ class LinkSession final : public Session {
   void put(const wire::Envelope& envelope);
   // Sends the batch; gives the position in the stream of its last byte.
   uint64_t seal();
+  // Of the batch sealed last, and of the one that is being received.
+  const wire::BatchShape& sealed() const { return batch_.shape(); }
+  const wire::BatchShape& received() const { return decoder_.shape(); }
+  uint32_t decompress_us() const { return decompress_us_; }
   uint64_t handed_bytes() const { return stream_->handed_bytes(); }
   // Whether calls are outstanding: then a dead peer is found out sooner.
   void set_busy(bool busy);
@@ -96,6 +102,7 @@ class LinkSession final : public Session {
   wire::BatchDecoder decoder_;
   std::optional<wire::Compressor> compressor_;
   wire::Hello peer_;
+  uint32_t decompress_us_ = 0;  // of the batch being received, so far
   bool hello_sent_ = false;
   bool up_ = false;
   bool ended_ = false;

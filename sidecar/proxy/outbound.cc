@@ -8,6 +8,13 @@ namespace {
 
 constexpr size_t kInstancesMax = 32;  // the bits of Call::tried
 
+telemetry::Choice choice_of(uint32_t index, const Instance& instance, telemetry::Choice::State state) {
+  return {.instance = static_cast<uint8_t>(index),
+          .state = state,
+          .own_host = instance.own_host,
+          .in_flight = static_cast<uint16_t>(std::min<uint32_t>(instance.in_flight, UINT16_MAX))};
+}
+
 // The callee's own outcome for a passed deadline knows more than ours: leave it time to arrive.
 Instant backstop(Instant deadline) { return deadline + milliseconds(limits::hop_margin_ms); }
 
@@ -20,26 +27,35 @@ Outbound::Outbound(const SidecarConfig& config, Services& services, Inbound& inb
       inbound_(inbound),
       counters_(counters),
       rejector_(rejector),
+      recorder_(rejector.hop(), config.peers.size(), services.size()),
       peers_(config.peers.size()) {}
 
 void Outbound::on(AgentRequested event, Instant now, Actions& out) {
   counters_.add(Counter::kRequests);
+  const uint64_t bytes = event.payload.body.size();
+  Call call{.path = std::move(event.path),
+            .priority = event.priority,
+            .lane = bytes > limits::bulk_body_bytes ? wire::Lane::kBulk : wire::Lane::kInteractive,
+            .deadline = now + milliseconds(event.budget_ms),
+            .linger = milliseconds(event.linger_ms),
+            .linger_count = event.linger_count,
+            .trace = {.number = recorder_.next_number(), .started = now, .budget_us = 1000 * event.budget_ms},
+            .bytes = bytes,
+            .method = std::string(event.method),
+            .payload = {}};
   const auto reject = [&](Code code, std::string_view rule, std::string text, std::string_view hint) {
-    counters_.results[static_cast<size_t>(code)]++;
-    out.push_back(
-        ReplyToAgent{.path = std::move(event.path),
-                     .outcome = rejector_.reject(code, event.service, "admission", rule, std::move(text), hint)});
+    finish(call, rejector_.reject(code, event.service, "admission", rule, std::move(text), hint), {}, now, out);
   };
+  const auto service = services_.find(event.service);
+  call.service = service.value_or(telemetry::Decision::kNoService);
   if (draining_) {
     return reject(Code::kDraining, "draining", "this sidecar is shutting down", "ask again in a second");
   }
-  const auto service = services_.find(event.service);
   if (!service || services_[*service].instances.empty()) {
     return reject(Code::kNoRoute, "unknown_service",
                   "no instance of service '" + std::string(event.service) + "' is known",
                   "add it to this host's agents, or to the services of a peer");
   }
-  const uint64_t bytes = event.payload.body.size();
   if (event.dropped_bytes > 0 || bytes > event.max_bytes) {
     counters_.add(Counter::kOversizeBodies);
     return reject(Code::kTooLarge, "request_bytes",
@@ -55,27 +71,12 @@ void Outbound::on(AgentRequested event, Instant now, Actions& out) {
     return reject(Code::kOverloaded, "memory", "this sidecar holds as many bytes of open calls as it may",
                   "ask again after some 100 ms, or raise limits.process_queued_bytes");
   }
-  Call call{.path = std::move(event.path),
-            .service = *service,
-            .priority = event.priority,
-            .lane = bytes > limits::bulk_body_bytes ? wire::Lane::kBulk : wire::Lane::kInteractive,
-            .started = now,
-            .deadline = now + milliseconds(event.budget_ms),
-            .bytes = bytes,
-            .method = std::string(event.method),
-            .payload = {}};
-  const auto chosen = choose(call);
-  if (!chosen) {
-    Outcome outcome = no_instance(call);
-    counters_.results[static_cast<size_t>(outcome.code)]++;
-    out.push_back(ReplyToAgent{.path = std::move(call.path), .outcome = std::move(outcome)});
-    return;
-  }
+  const auto chosen = choose(call, call.trace.choices);
+  if (!chosen) return finish(call, no_instance(call), {}, now, out);
   call.instance = *chosen;
   const Instance& instance = instance_of(call);
   if (!instance.local && (instance.in_flight >= config_.limits.calls_per_target_max ||
                           instance.bytes_in_flight + bytes > config_.limits.queued_bytes_per_target)) {
-    event.path = std::move(call.path);
     return reject(Code::kOverloaded, "target_full", "too many calls of this sidecar to the service are unanswered",
                   "ask again after some 100 ms, or raise limits.calls_per_target_max");
   }
@@ -85,27 +86,51 @@ void Outbound::on(AgentRequested event, Instant now, Actions& out) {
   send(id, std::move(event.payload), now, out);
 }
 
+telemetry::Choice::State Outbound::state_of(const Instance& instance, bool was_tried) const {
+  using State = telemetry::Choice::State;
+  if (was_tried) return State::kTried;
+  if (instance.local) return State::kAvailable;
+  const Peer& peer = peers_[instance.peer];
+  return peer.draining ? State::kDraining : peer.failing ? State::kFailing : State::kAvailable;
+}
+
 // Not one that drains or was tried; one whose last connection failed only where there is no other.
-std::optional<uint32_t> Outbound::choose(const Call& call) const {
+std::optional<uint32_t> Outbound::choose(const Call& call, telemetry::Choices& choices) const {
+  using telemetry::Choice;
+  using telemetry::Why;
   const Service& service = services_[call.service];
   const size_t count = std::min(service.instances.size(), kInstancesMax);
-  if (count == 1 && call.tried == 0 && (service.instances[0].local || !peers_[service.instances[0].peer].draining)) {
+  choices.count = static_cast<uint8_t>(std::min(count, telemetry::Choices::kMax));
+  choices.why = Why::kNobody;
+  if (count == 1) {
+    const Instance& only = service.instances[0];
+    const Choice::State state = state_of(only, call.tried != 0);
+    choices.seen[0] = choice_of(0, only, state);
+    if (state == Choice::State::kTried || state == Choice::State::kDraining) return std::nullopt;
+    choices.chosen_instance = 0;
+    choices.why = Why::kOnlyOne;
     return 0;
   }
-  for (const bool admit_failing : {false, true}) {
-    candidates_.clear();
-    for (uint32_t i = 0; i < count; ++i) {
-      const Instance& instance = service.instances[i];
-      bool available = (call.tried >> i & 1) == 0;
-      if (!instance.local) {
-        const Peer& peer = peers_[instance.peer];
-        available = available && !peer.draining && (admit_failing || !peer.failing);
-      }
-      candidates_.push_back({i, instance.own_host, available, instance.in_flight});
-    }
-    if (const auto best = routing::pick(candidates_)) return static_cast<uint32_t>(*best);
+  candidates_.clear();
+  for (uint32_t i = 0; i < count; ++i) {
+    const Instance& instance = service.instances[i];
+    const Choice::State state = state_of(instance, (call.tried >> i & 1) != 0);
+    if (i < choices.count) choices.seen[i] = choice_of(i, instance, state);
+    candidates_.push_back({i, instance.own_host, state == Choice::State::kAvailable, instance.in_flight});
   }
-  return std::nullopt;
+  auto best = routing::pick(candidates_);
+  if (!best) {
+    for (uint32_t i = 0; i < count; ++i) {
+      candidates_[i].available = state_of(service.instances[i], (call.tried >> i & 1) != 0) == Choice::State::kFailing;
+    }
+    best = routing::pick(candidates_);
+  }
+  if (!best) return std::nullopt;
+  choices.chosen_instance = static_cast<uint8_t>(*best);
+  choices.why = call.tried != 0                     ? Why::kNextAfterNotSent
+                : service.instances[*best].own_host ? Why::kOwnHost
+                                                    : Why::kFewestInFlight;
+  return static_cast<uint32_t>(*best);
 }
 
 Outcome Outbound::no_instance(const Call& call) const {
@@ -119,6 +144,11 @@ void Outbound::send(uint64_t id, Payload payload, Instant now, Actions& out) {
   Service& service = services_[call.service];
   Instance& instance = service.instances[call.instance];
   call.tried |= uint32_t{1} << call.instance;
+  ++call.trace.attempts;
+  call.trace.attempt_at = now;
+  call.trace.left_at = kNever;
+  call.trace.request_batch = {};
+  call.trace.batch_wait_us = 0;
   ++instance.in_flight;
   instance.bytes_in_flight += call.bytes;
   if (service.instances.size() > 1) {
@@ -148,6 +178,10 @@ void Outbound::send(uint64_t id, Payload payload, Instant now, Actions& out) {
                            .service = service.name,
                            .method = call.method,
                            .deadline = call.deadline,
+                           .queued_at = now,
+                           // Never more than half of what is left.
+                           .leave_by = now + std::min(call.linger, (call.deadline - now) / 2),
+                           .linger_count = call.linger_count,
                            .priority = call.priority,
                            .payload = std::move(payload)});
 }
@@ -159,22 +193,57 @@ void Outbound::leave_instance(const Call& call) {
 }
 
 // Another instance after NOT_SENT, else the one terminal result.
-void Outbound::conclude(uint64_t id, Outcome outcome, Instant now, Actions& out) {
+void Outbound::conclude(uint64_t id, Outcome&& outcome, ReplyCost cost, Instant now, Actions& out) {
   Call& call = *calls_.find(id);
   leave_instance(call);
   const bool untouched = outcome.code == Code::kNotSent || outcome.code == Code::kDraining;
   if (untouched && call.deadline > now && services_[call.service].instances.size() > 1) {
-    if (const auto next = choose(call)) {
+    telemetry::Choices choices;
+    if (const auto next = choose(call, choices)) {
       counters_.add(Counter::kRetriesAfterNotSent);
       call.instance = *next;
+      call.trace.choices = choices;
       send(id, std::move(call.payload), now, out);
       return;
     }
   }
-  Call closed = calls_.close(id);
-  held_bytes_ -= closed.bytes;
+  held_bytes_ -= call.bytes;
+  finish(call, std::move(outcome), cost, now, out);
+  call.payload = Payload();
+  calls_.erase(id);
+}
+
+// The one terminal result of a call, written down and given.
+void Outbound::finish(Call& call, Outcome&& outcome, ReplyCost cost, Instant now, Actions& out) {
   counters_.results[static_cast<size_t>(outcome.code)]++;
-  out.push_back(ReplyToAgent{.path = std::move(closed.path), .outcome = std::move(outcome)});
+  std::optional<PeerIndex> peer;
+  if (call.trace.attempts > 0 && !instance_of(call).local) peer = instance_of(call).peer;
+  recorder_.record({.trace = call.trace,
+                    .path = call.path,
+                    .service = call.service,
+                    .method = call.method,
+                    .priority = call.priority,
+                    .lane = call.lane,
+                    .request_bytes = call.bytes,
+                    .outcome = outcome,
+                    .peer = peer,
+                    .spans = cost.spans,
+                    .decompress_us = cost.decompress_us,
+                    .batch = cost.batch},
+                   now);
+  out.push_back(ReplyToAgent{.path = std::move(call.path), .outcome = std::move(outcome)});
+}
+
+void Outbound::on(const CallsLeft& event, Instant now, Actions& /*out*/) {
+  for (const CallsLeft::Call& left : event.calls) {
+    Call* call = calls_.find(left.call_id);
+    if (call == nullptr) continue;
+    Trace& trace = call->trace;
+    trace.left_at = now;
+    trace.batch_wait_us = left.batch_wait_us;
+    trace.sent_budget_us = left.budget_us;
+    trace.request_batch = event.batch;
+  }
 }
 
 void Outbound::on(PeerReplied event, Instant now, Actions& out) {
@@ -184,7 +253,7 @@ void Outbound::on(PeerReplied event, Instant now, Actions& out) {
     counters_.add(Counter::kLateReplies);
     return;
   }
-  conclude(event.call_id, std::move(event.outcome), now, out);
+  conclude(event.call_id, std::move(event.outcome), {event.spans, event.decompress_us, event.batch}, now, out);
 }
 
 std::optional<wire::Lane> Outbound::lane_of(uint64_t call_id) {
@@ -193,13 +262,13 @@ std::optional<wire::Lane> Outbound::lane_of(uint64_t call_id) {
   return call->lane;
 }
 
-void Outbound::on_local_outcome(uint64_t call_id, Outcome outcome, Instant now, Actions& out) {
-  const Call* call = calls_.find(call_id);
+void Outbound::on_local_outcome(Inbound::LocalOutcome local, Instant now, Actions& out) {
+  const Call* call = calls_.find(local.call_id);
   if (call == nullptr || !instance_of(*call).local) {
     counters_.add(Counter::kLateReplies);
     return;
   }
-  conclude(call_id, std::move(outcome), now, out);
+  conclude(local.call_id, std::move(local.outcome), {&local.spans, 0, nullptr}, now, out);
 }
 
 void Outbound::on(const ClientClosed& event, Instant now, Actions& out) {
@@ -233,6 +302,7 @@ std::vector<uint64_t> Outbound::calls_at(PeerIndex peer, wire::Lane lane) {
 void Outbound::on(const PeerConnected& event, Instant /*now*/, Actions& /*out*/) {
   Peer& peer = peers_[event.peer];
   peer.up[static_cast<size_t>(event.lane)] = true;
+  recorder_.forget_clock(event.peer);
   peer.failing = false;
   peer.draining = false;
   for (const uint64_t id : calls_at(event.peer, event.lane)) calls_.set_deadline(id, calls_.find(id)->deadline);
@@ -252,7 +322,8 @@ void Outbound::on(const PeerLost& event, Instant now, Actions& out) {
     const std::string& service = services_[call.service].name;
     if (contains(event.waiting, id)) {
       // Another instance takes it now; alone it waits for the peer a little longer.
-      if (choose(call)) {
+      telemetry::Choices choices;
+      if (choose(call, choices)) {
         out.push_back(CancelAtPeer{.peer = event.peer, .lane = event.lane, .call_id = id});
         conclude(id,
                  rejector_.reject(Code::kNotSent, service, "link", "peer_unreachable",
@@ -314,31 +385,6 @@ void Outbound::on_time(Instant now, Actions& out) {
   for (const uint64_t id : due_) {
     if (calls_.find(id) != nullptr) expire(id, now, out);
   }
-}
-
-std::vector<Outbound::OpenCall> Outbound::open(Instant now) {
-  std::vector<OpenCall> open;
-  calls_.for_each([&](uint64_t id, const Call& call) {
-    const Instance& instance = instance_of(call);
-    open.push_back({.id = id,
-                    .service = services_[call.service].name,
-                    .target = instance.local ? std::string_view("local") : config_.peers[instance.peer].host,
-                    .priority = to_string(call.priority),
-                    .age_ms = to_us(now - call.started) / 1000,
-                    .left_ms = to_us(call.deadline - now) / 1000});
-  });
-  return open;
-}
-
-Outbound::PeerView Outbound::view(PeerIndex index) const {
-  const Peer& peer = peers_[index];
-  uint32_t in_flight = 0;
-  for (ServiceIndex s = 0; s < services_.size(); ++s) {
-    for (const Instance& instance : services_[s].instances) {
-      if (!instance.local && instance.peer == index) in_flight += instance.in_flight;
-    }
-  }
-  return {.connected = peer.up[0] || peer.up[1], .draining = peer.draining, .in_flight = in_flight};
 }
 
 }  // namespace mesh::proxy

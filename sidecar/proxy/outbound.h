@@ -15,6 +15,7 @@
 #include "sidecar/proxy/errors.h"
 #include "sidecar/proxy/events.h"
 #include "sidecar/proxy/inbound.h"
+#include "sidecar/proxy/recorder.h"
 #include "sidecar/proxy/services.h"
 
 namespace mesh::proxy {
@@ -28,16 +29,18 @@ class Outbound {
   void on(AgentRequested event, Instant now, Actions& out);
   void on(const ClientClosed& event, Instant now, Actions& out);
   void on(PeerReplied event, Instant now, Actions& out);
+  void on(const CallsLeft& event, Instant now, Actions& out);
   void on(const PeerConnected& event, Instant now, Actions& out);
   void on(const PeerLost& event, Instant now, Actions& out);
   void on(const PeerDraining& event, Instant now, Actions& out);
   // How a call ended that this sidecar's own agents served.
-  void on_local_outcome(uint64_t call_id, Outcome outcome, Instant now, Actions& out);
+  void on_local_outcome(Inbound::LocalOutcome local, Instant now, Actions& out);
 
   // The lane on which an open call went to its peer; nothing if it is not open or stays in this sidecar.
   std::optional<wire::Lane> lane_of(uint64_t call_id);
 
   void begin_drain() { draining_ = true; }
+  const Recorder& recorder() const { return recorder_; }
   size_t open_calls() const { return calls_.size(); }
   uint64_t held_bytes() const { return held_bytes_; }
 
@@ -68,8 +71,10 @@ class Outbound {
     uint32_t tried = 0;  // bit per instance
     Priority priority = Priority::kNormal;
     wire::Lane lane = wire::Lane::kInteractive;
-    Instant started{};
     Instant deadline{};
+    Duration linger{0};
+    uint32_t linger_count = 1;
+    Trace trace;
     uint64_t bytes = 0;
     std::string method;
     Payload payload;  // kept only where another instance could be tried
@@ -80,11 +85,22 @@ class Outbound {
     bool draining = false;
   };
 
-  std::optional<uint32_t> choose(const Call& call) const;
+  // What came with the reply, for the record.
+  struct ReplyCost {
+    const wire::CalleeSpans* spans = nullptr;
+    uint32_t decompress_us = 0;
+    const wire::BatchShape* batch = nullptr;
+  };
+  std::optional<uint32_t> choose(const Call& call, telemetry::Choices& choices) const;
+  telemetry::Choice::State state_of(const Instance& instance, bool was_tried) const;
   Outcome no_instance(const Call& call) const;
   void send(uint64_t id, Payload payload, Instant now, Actions& out);
   void leave_instance(const Call& call);
-  void conclude(uint64_t id, Outcome outcome, Instant now, Actions& out);
+  void conclude(uint64_t id, Outcome&& outcome, Instant now, Actions& out) {
+    conclude(id, std::move(outcome), {}, now, out);
+  }
+  void conclude(uint64_t id, Outcome&& outcome, ReplyCost cost, Instant now, Actions& out);
+  void finish(Call& call, Outcome&& outcome, ReplyCost cost, Instant now, Actions& out);
   void expire(uint64_t id, Instant now, Actions& out);
   std::vector<uint64_t> calls_at(PeerIndex peer, wire::Lane lane);
   Instance& instance_of(const Call& call) { return services_[call.service].instances[call.instance]; }
@@ -94,6 +110,7 @@ class Outbound {
   Inbound& inbound_;
   Counters& counters_;
   const Rejector& rejector_;
+  Recorder recorder_;
   std::vector<Peer> peers_;
   routing::CallTable<Call> calls_;
   std::vector<uint64_t> due_;

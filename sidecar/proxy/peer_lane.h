@@ -51,6 +51,7 @@ class PeerLane final : public Session {
     std::vector<uint64_t> calls;
   };
   void settle();
+  bool lingers(Instant now) const;
 
   SessionHost& host_;
   LinkObserver& observer_;
@@ -63,9 +64,12 @@ class PeerLane final : public Session {
   bool waiting_to_dial_ = false;
   LinkSession* link_ = nullptr;  // the host owns it
   std::deque<SendToPeer> queue_;
-  size_t queued_this_turn_ = 0;  // bytes
+  size_t queued_bytes_ = 0;    // since the last batch
+  Instant leave_at_ = kNever;  // when the first of the queue has waited long enough for company
+  size_t company_ = SIZE_MAX;  // how many it waits for
   std::deque<Leaving> leaving_;
   std::vector<uint64_t> batch_calls_;
+  std::vector<CallsLeft::Call> left_;
   std::vector<uint64_t> expired_;  // taken out of the queue unsent; the engine is about to cancel them
   uint64_t outstanding_ = 0;
 };

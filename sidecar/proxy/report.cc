@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "sidecar/proxy/explain.h"
+
 namespace mesh::proxy {
 namespace {
 
@@ -35,6 +37,14 @@ Json health(Engine& engine, const SidecarConfig& config, const Surroundings& aro
           {"agents", agents},          {"peers", peers}};
 }
 
+Json refused(const Counters& counters) {
+  Json list = Json::array();
+  for (const auto& [key, count] : counters.refused) {
+    list.push_back({{"port", key.first}, {"rule", key.second}, {"count", count}});
+  }
+  return list;
+}
+
 Json counters(Engine& engine) {
   Json json = Json::object();
   for (size_t i = 0; i < static_cast<size_t>(Counter::kCount); ++i) {
@@ -45,10 +55,7 @@ Json counters(Engine& engine) {
     results[std::string(to_string(static_cast<Code>(i)))] = engine.counters().results[static_cast<size_t>(i)];
   }
   json["results"] = results;
-  json["refused"] = Json::array();
-  for (const auto& [key, count] : engine.counters().refused) {
-    json["refused"].push_back({{"port", key.first}, {"rule", key.second}, {"count", count}});
-  }
+  json["refused"] = refused(engine.counters());
   json["held_bytes"] = engine.outbound().held_bytes() + engine.inbound().queued_bytes();
   return json;
 }
@@ -72,6 +79,47 @@ Json calls(Engine& engine, Instant now) {
                        {"left_ms", call.left_ms}});
   }
   return {{"outbound", outbound}, {"inbound", inbound}};
+}
+
+// Everything counts from the start of the process: whoever wants rates takes differences.
+Json stats(Engine& engine, const SidecarConfig& config, const Surroundings& around) {
+  Json services = Json::array();
+  for (ServiceIndex s = 0; s < engine.services().size(); ++s) {
+    const Recorder::Tally& tally = engine.outbound().recorder().tally(s);
+    if (tally.latency_us.count() == 0 && engine.services()[s].name.starts_with(kOwnNames)) continue;
+    Json results = Json::object();
+    for (int i = 0; i < kCodeCount; ++i) {
+      if (const uint64_t count = tally.results[static_cast<size_t>(i)]; count > 0) {
+        results[std::string(to_string(static_cast<Code>(i)))] = count;
+      }
+    }
+    Json buckets = Json::array();
+    tally.latency_us.for_each([&](size_t mark, uint64_t count) { buckets.push_back({mark, count}); });
+    uint32_t in_flight = 0;
+    for (const Instance& instance : engine.services()[s].instances) in_flight += instance.in_flight;
+    services.push_back({{"service", engine.services()[s].name},
+                        {"requests", tally.latency_us.count()},
+                        {"results", results},
+                        {"in_flight", in_flight},
+                        {"latency_us",
+                         {{"count", tally.latency_us.count()},
+                          {"sum", tally.latency_us.sum()},
+                          {"max", tally.latency_us.max()},
+                          {"p50", tally.latency_us.quantile(0.5)},
+                          {"p99", tally.latency_us.quantile(0.99)},
+                          {"buckets", buckets}}}});
+  }
+  const Counters& counted = engine.counters();
+  return {{"host", config.host},
+          {"sidecar", config.sidecar},
+          {"uptime_ms", to_us(around.now - around.started) / 1000},
+          {"services", services},
+          {"batches",
+           {{"sent", counted[Counter::kBatchesSent]},
+            {"envelopes_sent", counted[Counter::kEnvelopesSent]},
+            {"received", counted[Counter::kBatchesReceived]},
+            {"envelopes_received", counted[Counter::kEnvelopesReceived]}}},
+          {"refused", refused(counted)}};
 }
 
 // One line per object of an array, "key=value" pairs in a row.
@@ -102,8 +150,14 @@ std::string report(std::string_view line, Engine& engine, const SidecarConfig& c
     json = counters(engine);
   } else if (line == "calls") {
     json = calls(engine, around.now);
-  } else {
-    return "error: ask for health, counters or calls, with \" json\" behind it for JSON\n";
+  } else if (line == "stats") {
+    json = stats(engine, config, around);
+  } else if (line.starts_with("explain ")) {
+    json = explain(line.substr(line.find(' ') + 1), engine, config, around.now);
+  }
+  if (json.is_null()) {
+    return "error: ask for health, counters, stats, calls, or explain and one of newest, slowest, failed, or a call's "
+           "number; with \" json\" behind it for JSON\n";
   }
   if (as_json) return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
   std::string text;

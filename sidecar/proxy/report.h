@@ -15,8 +15,8 @@ struct Surroundings {
   Instant now{};
 };
 
-// The answer to one line: "health", "counters" or "calls", with " json" behind it for JSON. Anything else gets a line
-// that says what may be asked. Ends with a newline.
+// The answer to one line: "health", "counters", "stats", "calls", or "explain" and which (see explain.h), with " json"
+// behind it for JSON. Anything else gets a line that says what may be asked. Ends with a newline.
 std::string report(std::string_view line, Engine& engine, const SidecarConfig& config, const Surroundings& around);
 
 }  // namespace mesh::proxy

@@ -2,6 +2,10 @@
 
 namespace mesh::proxy {
 
+std::string echo_service(std::string_view host, std::string_view sidecar) {
+  return "mesh.echo@" + std::string(host) + "/" + std::string(sidecar);
+}
+
 Services::Services(const SidecarConfig& config) : config_(&config) {
   for (AgentIndex i = 0; i < config.agents.size(); ++i) {
     Service& service = services_[intern(config.agents[i].service)];
@@ -14,6 +18,14 @@ Services::Services(const SidecarConfig& config) : config_(&config) {
     }
   }
   for (const PortConfig& port : config.ports) intern(port.service);
+  Service& own = services_[intern(echo_service(config.host, config.sidecar))];
+  own.is_echo = true;
+  own.instances.push_back({.local = true, .own_host = true});
+  for (PeerIndex i = 0; i < config.peers.size(); ++i) {
+    const PeerConfig& peer = config.peers[i];
+    services_[intern(echo_service(peer.host, peer.sidecar))].instances.push_back(
+        {.peer = i, .own_host = peer.is_own_host});
+  }
 }
 
 ServiceIndex Services::intern(const std::string& name) {

@@ -27,7 +27,14 @@ struct Service {
   contract::Terms terms;  // of calls whose method is not known
   std::vector<Instance> instances;
   std::vector<AgentIndex> agents;  // of this sidecar
+  bool is_echo = false;            // this sidecar's own, for probes
+  bool has_local() const { return is_echo || !agents.empty(); }
 };
+
+// The service that gives back what it gets, one per sidecar: probes measure the way there. Names below "mesh." are
+// ours.
+inline constexpr std::string_view kOwnNames = "mesh.";
+std::string echo_service(std::string_view host, std::string_view sidecar);
 
 class Services {
  public:

@@ -78,7 +78,7 @@ class Spine(unittest.TestCase):
         took_ms = (time.monotonic() - began) * 1000
         self.assertEqual(error["code"], "DEADLINE")
         self.assertLess(took_ms, 250 + 50)
-        self.assertEqual(set(error["mesh"]), {"service", "hop", "stage", "rule", "hint"})
+        self.assertEqual(set(error["mesh"]), {"service", "hop", "stage", "rule", "hint", "call"})
         wait_for(lambda: self.mesh.admin("b", "counters")["late_replies"] == 1, "the late reply")
         reply = ask(client, b"second")
         self.assertNotEqual(reply, b"first")

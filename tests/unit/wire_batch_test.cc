@@ -249,5 +249,44 @@ TEST_CASE("whatever fits, in any mixture, is accepted at the other end") {
   }
 }
 
+TEST_CASE("the time that compressing took arrives with the batch, also where it did not pay") {
+  Prng prng(5);
+  std::string noise(100'000, '\0');
+  for (char& c : noise) c = static_cast<char>(prng.below(256));
+  std::string words;
+  while (words.size() < 100'000) words += std::to_string(words.size() * words.size()) + " and so on; ";
+  for (const std::string& body : {words, text_of(2000), noise}) {
+    Compressor always(CompressionMode::kAlways, kSlowLink);
+    BatchEncoder encoder;
+    encoder.add(request(1, body));
+    const std::vector<Slice> frames = sealed(encoder, &always);
+    REQUIRE(encoder.wants_sealing_time());
+    encoder.set_sealing_time(0x01020304);
+    BatchDecoder decoder;
+    REQUIRE(decoder.begin(frames));
+    const auto envelope = decoder.next();
+    REQUIRE(envelope);
+    CHECK((*envelope)->body.text() == body);
+    CHECK(decoder.shape().sealing_us == 0x01020304);
+    CHECK(decoder.shape().wire_bytes == encoder.shape().wire_bytes);
+    CHECK(decoder.shape().is_zstd == encoder.shape().is_zstd);
+    CHECK(decoder.shape().is_zstd == (body != noise));
+    CHECK(decoder.next().value() == nullptr);
+    if (body == noise) CHECK(decoder.shape().wire_bytes == decoder.shape().plain_bytes);
+    if (body != noise) CHECK(decoder.shape().wire_bytes * 3 / 2 < decoder.shape().plain_bytes);
+  }
+}
+
+TEST_CASE("a batch that nothing was compressed of carries no time") {
+  Compressor never(CompressionMode::kNever, 0);
+  for (Compressor* compressor : {static_cast<Compressor*>(nullptr), &never}) {
+    BatchEncoder encoder;
+    encoder.add(request(1, text_of(2000)));
+    const std::vector<Slice> frames = sealed(encoder, compressor);
+    CHECK_FALSE(encoder.wants_sealing_time());
+    CHECK(frames[0].text()[3] == 0);
+  }
+}
+
 }  // namespace
 }  // namespace mesh::wire

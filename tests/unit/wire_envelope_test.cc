@@ -19,6 +19,7 @@ static_assert(static_cast<int>(v1::Kind_MAX) == static_cast<int>(Kind::kDraining
 static_assert(static_cast<int>(v1::PRIORITY_BATCH) == static_cast<int>(Priority::kBatch));
 static_assert(static_cast<int>(v1::Priority_MAX) == static_cast<int>(Priority::kBatch));
 static_assert(static_cast<int>(v1::Code_MAX) == kCodeCount - 1);
+static_assert(static_cast<int>(v1::COMPRESSION_ALWAYS) == static_cast<int>(CompressionMode::kAlways));
 static_assert(static_cast<int>(v1::LANE_BULK) == static_cast<int>(Lane::kBulk));
 
 std::string encoded(const Envelope& envelope, bool own_frame = false) {
@@ -97,6 +98,15 @@ v1::Envelope random_message(Draw& draw) {
     hello->set_host(draw.text(limits::name_bytes));
     hello->set_sidecar(draw.text(limits::name_bytes));
     hello->set_lane(static_cast<v1::Lane>(draw.below(2)));
+    hello->set_compression(static_cast<v1::Compression>(draw.below(3)));
+    hello->set_link_ns_per_kib(static_cast<uint32_t>(draw.number()));
+  }
+  if (message.kind() == v1::KIND_REPLY && draw.coin()) {
+    v1::CalleeSpans* spans = message.mutable_spans();
+    spans->set_received_us(draw.number());
+    spans->set_decompress_us(static_cast<uint32_t>(draw.number()));
+    spans->set_queue_us(static_cast<uint32_t>(draw.number()));
+    if (draw.coin()) spans->set_agent_us(static_cast<uint32_t>(draw.number()));
   }
   if (message.kind() == v1::KIND_REQUEST || message.kind() == v1::KIND_REPLY) {
     uint64_t body_size = draw.below(100'000);
@@ -148,6 +158,18 @@ void check_same(const DecodedEnvelope& decoded, const v1::Envelope& message) {
     CHECK(envelope.hello->host == message.hello().host());
     CHECK(envelope.hello->sidecar == message.hello().sidecar());
     CHECK(static_cast<int>(envelope.hello->lane) == static_cast<int>(message.hello().lane()));
+    const bool is_known = v1::Compression_IsValid(message.hello().compression());
+    const v1::Compression wished = is_known ? message.hello().compression() : v1::COMPRESSION_NEVER;
+    CHECK(static_cast<int>(envelope.hello->compression) == static_cast<int>(wished));
+    CHECK(envelope.hello->link_ns_per_kib == message.hello().link_ns_per_kib());
+  }
+  REQUIRE((envelope.spans != nullptr) == message.has_spans());
+  if (envelope.spans != nullptr) {
+    const v1::CalleeSpans& spans = message.spans();
+    CHECK(envelope.spans->received_us == spans.received_us());
+    CHECK(envelope.spans->decompress_us == spans.decompress_us());
+    CHECK(envelope.spans->queue_us == spans.queue_us());
+    CHECK(envelope.spans->agent_us == (spans.has_agent_us() ? spans.agent_us() : CalleeSpans::kAgentNotReached));
   }
 }
 
@@ -180,6 +202,9 @@ TEST_CASE("what is written here, protoc's class reads as the same values, and wo
     REQUIRE(decode_envelope(as_bytes(written), again) == nullptr);
     check_same(again, reread);
     message.clear_body_zstd();
+    if (message.has_spans() && !message.spans().has_agent_us()) {
+      message.mutable_spans()->set_agent_us(CalleeSpans::kAgentNotReached);  // here always written
+    }
     if (message.priority() == v1::PRIORITY_NORMAL) message.clear_priority();  // its default here
     CHECK(reread.SerializeAsString() == message.SerializeAsString());
     if (!message.body_own_frame()) CHECK(written == message.SerializeAsString());

@@ -1,0 +1,161 @@
+#include "common/wire/envelope_parts.h"
+
+#include "common/base/check.h"
+
+namespace mesh::wire {
+namespace {
+
+constexpr uint8_t kReceivedTag = fixed64_tag(1);
+constexpr uint8_t kDecompressTag = fixed32_tag(2);
+constexpr uint8_t kQueueTag = fixed32_tag(3);
+constexpr uint8_t kAgentTag = fixed32_tag(4);
+
+// Its beginning, not cut within a character.
+std::string_view shortened(std::string_view text, size_t bytes_max) {
+  if (text.size() <= bytes_max) return text;
+  size_t size = bytes_max;
+  while (size > 0 && (static_cast<uint8_t>(text[size]) & 0xC0) == 0x80) --size;
+  return text.substr(0, size);
+}
+
+}  // namespace
+
+void encode_error(const Error& error, FieldWriter& writer) {
+  writer.bytes_unless_empty(bytes_tag(1), shortened(error.text, kErrorTextBytes));
+  writer.bytes_unless_empty(bytes_tag(2), shortened(error.service, limits::name_bytes));
+  writer.bytes_unless_empty(bytes_tag(3), shortened(error.hop, limits::name_bytes));
+  writer.bytes_unless_empty(bytes_tag(4), shortened(error.stage, limits::name_bytes));
+  writer.bytes_unless_empty(bytes_tag(5), shortened(error.rule, limits::name_bytes));
+  writer.bytes_unless_empty(bytes_tag(6), shortened(error.hint, kErrorHintBytes));
+}
+
+const Fault* decode_error(std::string_view bytes, Error& error) {
+  FieldReader reader(as_bytes(bytes));
+  while (!reader.done()) {
+    uint64_t tag = 0;
+    std::string_view text;
+    if (!reader.tag(tag)) return &fault::kEnvelopeBroken;
+    std::string* field = nullptr;
+    switch (tag) {
+      case bytes_tag(1):
+        field = &error.text;
+        break;
+      case bytes_tag(2):
+        field = &error.service;
+        break;
+      case bytes_tag(3):
+        field = &error.hop;
+        break;
+      case bytes_tag(4):
+        field = &error.stage;
+        break;
+      case bytes_tag(5):
+        field = &error.rule;
+        break;
+      case bytes_tag(6):
+        field = &error.hint;
+        break;
+      default:
+        break;
+    }
+    if (!(field != nullptr ? reader.bytes(text) : reader.skip(tag))) return &fault::kEnvelopeBroken;
+    if (field != nullptr) *field = text;
+  }
+  return nullptr;
+}
+
+void encode_hello(const Hello& hello, FieldWriter& writer) {
+  MESH_CHECK(hello.host.size() <= limits::name_bytes && hello.sidecar.size() <= limits::name_bytes);
+  writer.number_unless_zero(number_tag(1), hello.version);
+  writer.number_unless_zero(number_tag(2), hello.epoch);
+  writer.number_unless_zero(number_tag(3), hello.features);
+  writer.number_unless_zero(number_tag(4), hello.batch_bytes);
+  writer.number_unless_zero(number_tag(5), hello.message_bytes);
+  writer.bytes_unless_empty(bytes_tag(6), hello.host);
+  writer.bytes_unless_empty(bytes_tag(7), hello.sidecar);
+  writer.number_unless_zero(number_tag(8), static_cast<uint64_t>(hello.lane));
+  writer.number_unless_zero(number_tag(9), static_cast<uint64_t>(hello.compression));
+  writer.number_unless_zero(number_tag(10), hello.link_ns_per_kib);
+}
+
+const Fault* decode_hello(std::string_view bytes, Hello& hello) {
+  FieldReader reader(as_bytes(bytes));
+  uint64_t lane = static_cast<uint64_t>(hello.lane);
+  uint64_t compression = static_cast<uint64_t>(hello.compression);
+  while (!reader.done()) {
+    uint64_t tag = 0;
+    uint64_t number = 0;
+    std::string_view text;
+    if (!reader.tag(tag)) return &fault::kEnvelopeBroken;
+    bool is_read = false;
+    switch (tag) {
+      case number_tag(1):
+        is_read = reader.varint(number);
+        hello.version = static_cast<uint32_t>(number);
+        break;
+      case number_tag(2):
+        is_read = reader.varint(hello.epoch);
+        break;
+      case number_tag(3):
+        is_read = reader.varint(hello.features);
+        break;
+      case number_tag(4):
+        is_read = reader.varint(hello.batch_bytes);
+        break;
+      case number_tag(5):
+        is_read = reader.varint(hello.message_bytes);
+        break;
+      case bytes_tag(6):
+        is_read = reader.bytes(text);
+        hello.host = text;
+        break;
+      case bytes_tag(7):
+        is_read = reader.bytes(text);
+        hello.sidecar = text;
+        break;
+      case number_tag(8):
+        is_read = reader.varint(lane);
+        break;
+      case number_tag(9):
+        is_read = reader.varint(compression);
+        break;
+      case number_tag(10):
+        is_read = reader.varint(number);
+        hello.link_ns_per_kib = static_cast<uint32_t>(number);
+        break;
+      default:
+        is_read = reader.skip(tag);
+    }
+    if (!is_read) return &fault::kEnvelopeBroken;
+    if (text.size() > limits::name_bytes) return &fault::kName;
+  }
+  if (static_cast<uint32_t>(lane) > static_cast<uint32_t>(Lane::kBulk)) return &fault::kHello;
+  hello.lane = static_cast<Lane>(lane);
+  // A wish of a later version: plain is always right.
+  const bool is_known = static_cast<uint32_t>(compression) <= static_cast<uint32_t>(CompressionMode::kAlways);
+  hello.compression = is_known ? static_cast<CompressionMode>(compression) : CompressionMode::kNever;
+  return nullptr;
+}
+
+void encode_spans(const CalleeSpans& spans, FieldWriter& writer) {
+  writer.fixed(kReceivedTag, spans.received_us);
+  writer.fixed(kDecompressTag, spans.decompress_us);
+  writer.fixed(kQueueTag, spans.queue_us);
+  writer.fixed(kAgentTag, spans.agent_us);
+}
+
+const Fault* decode_spans(std::string_view bytes, CalleeSpans& spans) {
+  FieldReader reader(as_bytes(bytes));
+  while (!reader.done()) {
+    // In this order, as encode_spans writes it, one round reads all.
+    bool is_read = reader.fixed(kReceivedTag, spans.received_us);
+    is_read |= reader.fixed(kDecompressTag, spans.decompress_us);
+    is_read |= reader.fixed(kQueueTag, spans.queue_us);
+    is_read |= reader.fixed(kAgentTag, spans.agent_us);
+    uint64_t tag = 0;
+    if (!is_read && !(reader.tag(tag) && reader.skip(tag))) return &fault::kEnvelopeBroken;
+  }
+  return nullptr;
+}
+
+}  // namespace mesh::wire

@@ -1,0 +1,157 @@
+#include "sidecar/proxy/explain.h"
+
+#include <charconv>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+namespace mesh::proxy {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using telemetry::Decision;
+using telemetry::Stage;
+
+std::optional<uint64_t> number_in(std::string_view text) {
+  uint64_t number = 0;
+  const auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (status != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+
+class Explainer {
+ public:
+  Explainer(Engine& engine, const SidecarConfig& config, Instant now)
+      : engine_(engine), config_(config), own_(config.host + "/" + config.sidecar), now_(now) {}
+
+  Json record(const Decision& decision) const {
+    const Service* service = decision.service == Decision::kNoService ? nullptr : &engine_.services()[decision.service];
+    Json json = {{"call", own_ + "-" + std::to_string(decision.number)},
+                 {"number", decision.number},
+                 {"age_ms", (to_us(now_ - decision.started) - static_cast<int64_t>(decision.total_us)) / 1000},
+                 {"caller", {{"port", port_name(decision.port)}, {"client", decision.client}}},
+                 {"service", service != nullptr ? service->name : ""},
+                 {"method", decision.method.view()},
+                 {"priority", to_string(decision.priority)},
+                 {"lane", decision.lane == wire::Lane::kBulk ? "bulk" : "interactive"}};
+    json["candidates"] = Json::array();
+    std::string chosen;
+    if (service != nullptr) {
+      for (size_t i = 0; i < decision.choices.count; ++i) {
+        const telemetry::Choice& choice = decision.choices.seen[i];
+        json["candidates"].push_back({{"instance", instance_name(service->instances[choice.instance])},
+                                      {"state", to_string(choice.state)},
+                                      {"in_flight", choice.in_flight},
+                                      {"own_host", choice.own_host}});
+      }
+      if (decision.attempts > 0) chosen = instance_name(service->instances[decision.choices.chosen_instance]);
+    }
+    json["chosen"] = chosen;
+    json["why"] = decision.attempts > 0 ? to_string(decision.choices.why) : "";
+    json["attempts"] = decision.attempts;
+    json["bytes"] = {{"request", decision.request_bytes}, {"reply", decision.reply_bytes}};
+    json["request_batch"] = batch(decision.request_batch);
+    json["reply_batch"] = batch(decision.reply_batch);
+    json["budget_ms"] = budgets(decision);
+    json["result"] = {{"code", to_string(decision.code)},
+                      {"hop", decision.hop.view()},
+                      {"stage", decision.stage.view()},
+                      {"rule", decision.rule.view()}};
+    json["total_us"] = decision.total_us;
+    json["stages"] = stages(decision, chosen);
+    json["clock"] = nullptr;
+    if (decision.has_clock) {
+      json["clock"] = {{"offset_us", decision.clock_offset_us}, {"bound_us", decision.clock_bound_us}};
+    }
+    return json;
+  }
+
+ private:
+  std::string port_name(uint32_t port) const { return port < config_.ports.size() ? config_.ports[port].name : "mesh"; }
+
+  std::string instance_name(const Instance& instance) const {
+    if (instance.local) return own_;
+    return config_.peers[instance.peer].host + "/" + config_.peers[instance.peer].sidecar;
+  }
+
+  static Json batch(const wire::BatchShape& shape) {
+    if (shape.envelopes == 0) return nullptr;
+    return {{"envelopes", shape.envelopes},
+            {"plain_bytes", shape.plain_bytes},
+            {"wire_bytes", shape.wire_bytes},
+            {"codec", shape.is_zstd ? "zstd" : "none"}};
+  }
+
+  // What was left at each hop: the caller's when the request came, what travelled, and what the callee had left of
+  // that.
+  static Json budgets(const Decision& decision) {
+    const auto ms = [](int64_t us) -> Json { return static_cast<double>(us) / 1000; };
+    Json json = {{"caller", ms(decision.budget_us)}, {"sent", nullptr}, {"callee", nullptr}, {"agent", nullptr}};
+    const bool remote = decision.sent_budget_us > 0;
+    int64_t left = remote ? decision.sent_budget_us : decision.budget_us;
+    if (remote) json["sent"] = ms(left);
+    const auto spent = [&](Stage stage) { return static_cast<int64_t>(decision.stage_us[static_cast<size_t>(stage)]); };
+    if (decision.came_to(Stage::kCalleeQueue)) {
+      left -= spent(Stage::kCalleeDecompress);
+      json["callee"] = ms(left);
+      if (decision.came_to(Stage::kAgent)) json["agent"] = ms(left - spent(Stage::kCalleeQueue));
+    }
+    return json;
+  }
+
+  Json stages(const Decision& decision, const std::string& callee) const {
+    Json list = Json::array();
+    for (size_t i = 0; i < telemetry::kStageCount; ++i) {
+      const auto stage = static_cast<Stage>(i);
+      if (!decision.came_to(stage)) continue;
+      std::string host = own_;
+      if (stage == Stage::kCalleeDecompress || stage == Stage::kCalleeQueue || stage == Stage::kAgent ||
+          stage == Stage::kCalleeCompress) {
+        host = callee;
+      } else if (stage == Stage::kLinkOut || stage == Stage::kLinkBack || stage == Stage::kUnanswered) {
+        host = "";
+      }
+      list.push_back({{"stage", to_string(stage)}, {"host", host}, {"us", decision.stage_us[i]}});
+    }
+    return list;
+  }
+
+  Engine& engine_;
+  const SidecarConfig& config_;
+  std::string own_;
+  Instant now_;
+};
+
+}  // namespace
+
+Json explain(std::string_view which, Engine& engine, const SidecarConfig& config, Instant now) {
+  constexpr size_t kCountDefault = 20;
+  const telemetry::DecisionLog& log = engine.outbound().recorder().log();
+  std::vector<const Decision*> found;
+  if (const auto number = number_in(which)) {
+    if (const Decision* decision = log.find(*number)) found.push_back(decision);
+  } else {
+    const size_t space = std::min(which.find(' '), which.size());
+    const std::string_view kind = which.substr(0, space);
+    size_t count = kCountDefault;
+    if (space < which.size()) {
+      const auto given = number_in(which.substr(space + 1));
+      if (!given) return nullptr;
+      count = static_cast<size_t>(*given);
+    }
+    if (kind == "newest") {
+      found = log.newest(count);
+    } else if (kind == "slowest") {
+      found = log.slowest(count);
+    } else if (kind == "failed") {
+      found = log.failed(count);
+    } else {
+      return nullptr;
+    }
+  }
+  const Explainer explainer(engine, config, now);
+  Json records = Json::array();
+  for (const Decision* decision : found) records.push_back(explainer.record(*decision));
+  return {{"host", config.host}, {"sidecar", config.sidecar}, {"records", records}};
+}
+
+}  // namespace mesh::proxy
