@@ -25,10 +25,18 @@ inline constexpr size_t accepts_per_turn = 32;
 // --- messages ---
 // Delimiters, ids, header and a few payload parts; a never-ending multipart message stops here.
 inline constexpr size_t frames_per_message_max = 8;
+// An agent puts its id frame and the delimiter before as many.
+inline constexpr size_t frames_per_reply_max = frames_per_message_max + 2;
+// What a drop-in port reads over without keeping it, so that a REQ socket that asked too much is told so and lives on.
+inline constexpr size_t surplus_frames_max = 256;
+// The frames before the delimiter, which are kept for the way back.
+inline constexpr size_t route_bytes = 1 * KiB;
 // What a drop-in port takes unless its service says more: twice the largest body seen (1.5 MiB of audio as JSON).
 inline constexpr size_t dropin_body_bytes = 4 * MiB;
 // The hard ceiling for any message.
 inline constexpr size_t message_bytes = 64 * MiB;
+// What is above it is read over up to here; a frame that claims more ends its connection.
+inline constexpr size_t read_over_bytes = 4 * message_bytes;
 // Commands after the handshake, of which PING makes us speak: libzmq's shortest heartbeat is 1 ms for a moment, not for
 // long.
 inline constexpr double commands_burst = 1000;
@@ -85,8 +93,9 @@ inline constexpr size_t stream_low_water_bytes = 256 * KiB;
 // KiB/s is below any network that two PCs have between them.
 inline constexpr int64_t stall_ms = 4000;
 inline constexpr size_t stall_progress_bytes = 64 * KiB;
-// Replies that wait for clients who do not take them, in one process: beyond it the one with most is closed at once.
-inline constexpr size_t unread_replies_bytes = 32 * MiB;
+// Bytes in one process that wait for peers who do not take them, or for the rest of a message that does not come:
+// beyond it the one with most is closed at once.
+inline constexpr size_t idle_bytes = 32 * MiB;
 // Everything queued in one process.
 inline constexpr size_t process_queued_bytes = 64 * MiB;
 

@@ -52,7 +52,6 @@ class Stream {
   virtual ~Stream() = default;
   // Bytes put here leave at the next flush.
   virtual Outbox& out() = 0;
-  size_t out_bytes() const { return const_cast<Stream*>(this)->out().bytes(); }
   // Writes as much as the kernel takes now; the rest goes as it becomes writable.
   virtual void flush() = 0;
   // Flushes at the end of this turn, once, however often it is asked; at once from limits::flush_at_once_bytes on.
@@ -61,6 +60,12 @@ class Stream {
   virtual size_t unsent_bytes() const = 0;
   // Bytes that may have left: all ever put into out(), less those that certainly did not. Never falls.
   virtual uint64_t handed_bytes() const = 0;
+  // Bytes that the kernel has taken, ever.
+  virtual uint64_t accepted_bytes() const = 0;
+  // Bytes that the other end's kernel has acknowledged, ever; as far as that can be known. A system call.
+  virtual uint64_t acknowledged_bytes() const { return accepted_bytes(); }
+  // Gives up: what is in out() never leaves, nothing is read and nobody is called any more.
+  virtual void abandon() = 0;
   virtual void pause_reading() = 0;
   virtual void resume_reading() = 0;
   virtual bool is_reading() const = 0;

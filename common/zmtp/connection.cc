@@ -129,6 +129,7 @@ Result<const Message*> Connection::next() {
     message_.count = 0;
     message_.bytes = 0;
     message_.dropped_bytes = 0;
+    message_.dropped_frames = 0;
     message_done_ = false;
   }
   if (state_ == State::kGreeting) {
@@ -138,9 +139,10 @@ Result<const Message*> Connection::next() {
   while (true) {
     const bool handshake = state_ == State::kHandshake;
     const size_t seen = message_.bytes + message_.dropped_bytes;
-    auto frame = decoder_.next({.keep_bytes = settings_.message_bytes - message_.bytes,
-                                .data_bytes = handshake ? 0 : limits::message_bytes - seen,
-                                .command_bytes = limits::handshake_command_bytes});
+    auto frame = decoder_.next(
+        {.keep_bytes = settings_.message_bytes - message_.bytes,
+         .data_bytes = handshake ? 0 : settings_.read_over_bytes - std::min(seen, settings_.read_over_bytes),
+         .command_bytes = limits::handshake_command_bytes});
     if (!frame) return refuse(frame.error());
     if (!frame->has_value()) {
       // The rest may be long in coming: do not hold the loop's read block for it.
@@ -154,6 +156,13 @@ Result<const Message*> Connection::next() {
     }
     if (handshake) {
       return refuse(rule_broken(Code::kInvalid, "message_before_ready", "a message came before READY"));
+    }
+    if (message_.count == settings_.frames_max && message_.dropped_frames < settings_.surplus_frames_max) {
+      ++message_.dropped_frames;
+      message_.dropped_bytes += got.body.size() + got.dropped_bytes;
+      if (got.more()) continue;
+      message_done_ = true;
+      return &message_;
     }
     if (message_.count == settings_.frames_max) {
       return refuse(rule_broken(Code::kTooLarge, "message_frames",

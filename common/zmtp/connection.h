@@ -26,18 +26,21 @@ struct Settings {
   SocketType own_type = SocketType::kRouter;
   std::vector<SocketType> accepted_peers;  // any other gets an ERROR that names these
   std::string identity;
-  // A message that grows beyond this is given without the bodies that were too much, and marked; one beyond
-  // limits::message_bytes ends the connection.
+  // A message that grows beyond this is given without the bodies that were too much, and marked.
   size_t message_bytes = limits::message_bytes;
   size_t frames_max = limits::frames_per_message_max;
+  // What is beyond these two is read over and the message marked, up to here; beyond that the connection ends.
+  size_t surplus_frames_max = 0;
+  size_t read_over_bytes = limits::message_bytes;
 };
 
 // A whole message. The frames keep their own blocks.
 struct Message {
-  std::array<Slice, limits::frames_per_message_max> slots;
+  std::array<Slice, limits::frames_per_reply_max> slots;
   size_t count = 0;
-  size_t bytes = 0;          // kept
-  size_t dropped_bytes = 0;  // of bodies too large to keep: their frames are empty
+  size_t bytes = 0;           // kept
+  size_t dropped_bytes = 0;   // of bodies too large to keep: their frames are empty
+  size_t dropped_frames = 0;  // that came behind the last one that could be kept
 
   std::span<const Slice> frames() const { return {slots.data(), count}; }
 };
@@ -66,6 +69,8 @@ class Connection {
   void send(std::span<const Slice> frames);
   // Asks the peer for a PONG with this context. False, and nothing is sent, if it speaks 3.0, which has no PING.
   bool ping(uint16_t ttl_deciseconds, ByteView context);
+  // Held of a message that is not whole yet.
+  size_t unfinished_bytes() const { return message_done_ ? 0 : message_.bytes + decoder_.gathered_bytes(); }
   uint64_t pongs_received() const { return pongs_received_; }
   const std::string& last_pong_context() const { return last_pong_context_; }
 

@@ -61,6 +61,8 @@ class FrameDecoder {
   void commit(size_t count);
   // Memory held for a frame that is not whole yet.
   size_t gathering_bytes() const { return body_ ? body_->capacity() : 0; }
+  // And how much of it is there.
+  size_t gathered_bytes() const { return body_ ? body_have_ : 0; }
 
  private:
   bool read_header();

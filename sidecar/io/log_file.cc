@@ -1,5 +1,6 @@
 #include "sidecar/io/log_file.h"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <array>
@@ -58,6 +59,8 @@ void Log::write(LogLevel level, std::string_view event, std::initializer_list<Lo
   line += kLevels[static_cast<size_t>(level)];
   line += " event=";
   line += event;
+  const uint64_t lost = std::exchange(lost_lines_, 0);
+  if (lost > 0) line += " lost_lines=" + std::to_string(lost);
   if (!rate_key.empty()) {
     if (rates_.size() >= kRateKeysMax) rates_.clear();
     Rate& rate = rates_[std::string(event) + '\n' + std::string(rate_key)];
@@ -78,8 +81,11 @@ void Log::write(LogLevel level, std::string_view event, std::initializer_list<Lo
     append_value(line, value);
   }
   line += '\n';
-  // A log that cannot be written must not stop the traffic.
-  if (::write(fd_, line.data(), line.size()) < 0) return;
+  // A log that nobody takes must not stop the traffic.
+  pollfd ready{.fd = fd_, .events = POLLOUT, .revents = 0};
+  if (poll(&ready, 1, 0) != 1 || (ready.revents & POLLOUT) == 0 || ::write(fd_, line.data(), line.size()) < 0) {
+    lost_lines_ = lost + 1;
+  }
 }
 
 }  // namespace mesh::io

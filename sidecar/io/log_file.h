@@ -35,6 +35,7 @@ class Log {
   static constexpr size_t kRateKeysMax = 1024;
 
   int fd_;
+  uint64_t lost_lines_ = 0;  // that the descriptor did not take
   std::map<std::string, Rate, std::less<>> rates_;
 };
 

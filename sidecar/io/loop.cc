@@ -109,17 +109,19 @@ void Loop::end_turn() {
   // First, so that what newcomers are told leaves with this turn.
   for (const auto waiting = std::exchange(shared.to_accept, {}); UvListener * listener : waiting)
     listener->resume_turn();
-  if (observer_ != nullptr) observer_->on_turn_ending();
-  for (size_t i = 0; i < shared.to_flush.size(); ++i) shared.to_flush[i]->flush_marked();
-  shared.to_flush.clear();
+  // Whoever is told of an end may say something to others, and saying it may fail at once: until all is quiet.
+  do {
+    while (!shared.to_fail.empty()) {
+      UvStream* failed = shared.to_fail.back();
+      shared.to_fail.pop_back();
+      failed->fail_turn();
+    }
+    if (observer_ != nullptr) observer_->on_turn_ending();
+    for (size_t i = 0; i < shared.to_flush.size(); ++i) shared.to_flush[i]->flush_marked();
+    shared.to_flush.clear();
+  } while (!shared.to_fail.empty());
   for (size_t i = 0; i < shared.to_resume.size(); ++i) shared.to_resume[i]->resume_turn();
   shared.to_resume.clear();
-  // An observer told of its end may close others, which take themselves off the list.
-  while (!shared.to_fail.empty()) {
-    UvStream* failed = shared.to_fail.back();
-    shared.to_fail.pop_back();
-    failed->fail_turn();
-  }
   now_known_ = false;
 }
 

@@ -1,6 +1,7 @@
 #include "sidecar/io/state_file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -47,30 +48,34 @@ Saved read_saved(int fd) {
 
 }  // namespace
 
-StateFile::StateFile(const std::string& path, const std::vector<std::string>& keys)
-    : fallback_(keys.size(), 0), previous_(keys.size(), 0) {
+StateFile::StateFile(const std::string& path, const std::vector<std::string>& keys) : fallback_(keys.size(), 0) {
   numbers_ = fallback_;
   if (keys.empty()) return;
-  const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (fd < 0) {
+  fd_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd_ < 0) {
     problem_ = "cannot open " + path + ": " + std::strerror(errno);
     return;
   }
-  const Saved saved = read_saved(fd);
+  // A second process, started by mistake, must not cut the file under the first one.
+  if (flock(fd_, LOCK_EX | LOCK_NB) != 0) {
+    problem_ = "another process uses " + path;
+    return;
+  }
+  const Saved saved = read_saved(fd_);
+  std::vector<uint32_t> previous(keys.size(), 0);
   for (size_t i = 0; i < keys.size(); ++i) {
     for (size_t k = 0; k < saved.keys.size(); ++k) {
-      if (saved.keys[k] == hash_of(keys[i])) previous_[i] = saved.numbers[k];
+      if (saved.keys[k] == hash_of(keys[i])) previous[i] = saved.numbers[k];
     }
   }
   const size_t bytes = sizeof(FileHeader) + keys.size() * (sizeof(uint64_t) + sizeof(uint32_t));
   // Allocated, not sparse: writing to a mapped hole on a full disk would be a SIGBUS.
-  int status = ftruncate(fd, 0) != 0 ? errno : posix_fallocate(fd, 0, static_cast<off_t>(bytes));
+  int status = ftruncate(fd_, 0) != 0 ? errno : posix_fallocate(fd_, 0, static_cast<off_t>(bytes));
   void* mapping = MAP_FAILED;
   if (status == 0) {
-    mapping = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    mapping = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd_, 0);
     if (mapping == MAP_FAILED) status = errno;
   }
-  close(fd);
   if (status != 0) {
     problem_ = "cannot use " + path + ": " + std::strerror(status);
     return;
@@ -81,13 +86,14 @@ StateFile::StateFile(const std::string& path, const std::vector<std::string>& ke
   auto* saved_keys = reinterpret_cast<uint64_t*>(header + 1);
   auto* numbers = reinterpret_cast<uint32_t*>(saved_keys + keys.size());
   for (size_t i = 0; i < keys.size(); ++i) saved_keys[i] = hash_of(keys[i]);
-  std::memset(numbers, 0, keys.size() * sizeof(uint32_t));
+  for (size_t i = 0; i < keys.size(); ++i) numbers[i] = previous[i];
   *header = {kMagic, keys.size()};
   numbers_ = {numbers, keys.size()};
 }
 
 StateFile::~StateFile() {
   if (mapping_ != nullptr) munmap(mapping_, mapped_bytes_);
+  if (fd_ >= 0) close(fd_);
 }
 
 }  // namespace mesh::io

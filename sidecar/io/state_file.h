@@ -16,8 +16,8 @@ namespace mesh::io {
 
 class StateFile {
  public:
-  // Opens or makes the file at `path` with one number per key, each at 0. What an earlier process left is in
-  // previous(). Without a usable file (unwritable directory) it works on plain memory and says why in problem().
+  // Opens or makes the file at `path` with one number per key, each as an earlier process left it. Without a usable
+  // file (unwritable directory, another process has it) it works on plain memory, all at 0, and says why in problem().
   StateFile(const std::string& path, const std::vector<std::string>& keys);
   ~StateFile();
   StateFile(const StateFile&) = delete;
@@ -25,8 +25,6 @@ class StateFile {
 
   // One per key, in the order given. Valid while this lives.
   std::span<uint32_t> numbers() { return numbers_; }
-  // What stood there before, 0 for a key that did not.
-  const std::vector<uint32_t>& previous() const { return previous_; }
   const std::string& problem() const { return problem_; }
 
  private:
@@ -34,7 +32,7 @@ class StateFile {
   size_t mapped_bytes_ = 0;
   std::vector<uint32_t> fallback_;
   std::span<uint32_t> numbers_;
-  std::vector<uint32_t> previous_;
+  int fd_ = -1;  // holds the lock
   std::string problem_;
 };
 

@@ -1,5 +1,7 @@
 #include "sidecar/io/uv_stream.h"
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -72,7 +74,7 @@ void UvStream::begin_connect(const Endpoint& endpoint) {
   }
   MESH_CHECK(status == 0);  // the config admits numeric addresses only
   status = uv_tcp_connect(&request->request, &handle_->tcp, reinterpret_cast<const sockaddr*>(&address), on_connected);
-  // Only a lack of fds or buffers fails at once; libuv reports everything else through the callback.
+  // A lack of fds or buffers, or of a network to send to.
   if (status != 0) {
     delete request;
     end_later(status);
@@ -159,6 +161,21 @@ void UvStream::fail_turn() { end(failure_); }
 
 // libuv counts down what is left of its request, so progress within a large body is seen.
 size_t UvStream::unwritten_bytes() const { return uv_stream_get_write_queue_size(&handle_->stream); }
+
+// tcp(7): SIOCOUTQ is what was sent and not yet acknowledged, and for AF_UNIX what was not yet read.
+uint64_t UvStream::acknowledged_bytes() const {
+  uv_os_fd_t fd = -1;
+  int under_way = 0;
+  if (uv_fileno(&handle_->any, &fd) != 0 || ioctl(fd, SIOCOUTQ, &under_way) != 0) return accepted_bytes();
+  return accepted_bytes() - std::min(accepted_bytes(), static_cast<uint64_t>(under_way));
+}
+
+void UvStream::abandon() {
+  if (std::exchange(ended_, true)) return;
+  uv_read_stop(&handle_->stream);
+  std::erase(shared_.to_fail, this);
+  out_.drop_front(out_.bytes());
+}
 
 void UvStream::pause_reading() {
   if (paused_) return;

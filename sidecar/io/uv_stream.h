@@ -63,6 +63,11 @@ class UvStream final : public Stream {
     return in_write_bytes_ == 0 ? out_.bytes() : out_.bytes() + unwritten_bytes();
   }
   uint64_t handed_bytes() const override { return handed_bytes_; }
+  uint64_t accepted_bytes() const override {
+    return in_write_bytes_ == 0 ? handed_bytes_ : handed_bytes_ - unwritten_bytes();
+  }
+  uint64_t acknowledged_bytes() const override;
+  void abandon() override;
   void pause_reading() override;
   void resume_reading() override;
   bool is_reading() const override { return !paused_; }

@@ -18,7 +18,10 @@ void AgentSession::start() {
   const zmtp::SocketType agent = config_.socket == AgentSocket::kRep      ? zmtp::SocketType::kRep
                                  : config_.socket == AgentSocket::kRouter ? zmtp::SocketType::kRouter
                                                                           : zmtp::SocketType::kDealer;
-  connection_.emplace(zmtp::Settings{.own_type = zmtp::SocketType::kDealer, .accepted_peers = {agent}, .identity = {}},
+  connection_.emplace(zmtp::Settings{.own_type = zmtp::SocketType::kDealer,
+                                     .accepted_peers = {agent},
+                                     .identity = {},
+                                     .frames_max = limits::frames_per_reply_max},
                       stream_->out(), host_.now());
   was_ready_ = false;
   host_.set_deadline(*this, connection_->next_deadline());
@@ -44,11 +47,13 @@ void AgentSession::deliver(const DeliverToAgent& request) {
 }
 
 void AgentSession::on_target_filled(size_t count) {
+  if (!stream_) return;
   connection_->commit(count, host_.now());
   receive();
 }
 
 void AgentSession::on_bytes(Slice bytes) {
+  if (!stream_) return;
   connection_->feed(std::move(bytes), host_.now());
   receive();
 }
@@ -97,6 +102,15 @@ void AgentSession::replace() {
   if (stream_) on_closed("it owed an answer for too long");
 }
 
+void AgentSession::on_congested() {
+  if (stream_) observer_.on_agent_congested(index_);
+}
+
+void AgentSession::on_drained() {
+  leaving_.clear();
+  if (stream_) observer_.on_agent_drained(index_);
+}
+
 void AgentSession::on_closed(std::string_view reason) {
   if (!stream_) return;
   std::vector<uint64_t> not_sent;
@@ -104,8 +118,9 @@ void AgentSession::on_closed(std::string_view reason) {
     if (call.end > stream_->handed_bytes()) not_sent.push_back(call.call_id);
   }
   leaving_.clear();
+  // What was just called not sent must not be sent now.
+  stream_->abandon();
   closing_ = std::move(stream_);
-  closing_->pause_reading();
   connection_.reset();
   host_.set_deadline(*this, host_.now() + backoff_.next(prng_));
   observer_.on_agent_lost(index_, std::move(not_sent), reason);

@@ -20,6 +20,9 @@ class AgentObserver {
  public:
   virtual ~AgentObserver() = default;
   virtual void on_agent_connected(AgentIndex agent) = 0;
+  // It takes no more for now, and takes again.
+  virtual void on_agent_congested(AgentIndex agent) = 0;
+  virtual void on_agent_drained(AgentIndex agent) = 0;
   virtual void on_agent_replied(AgentReplied reply) = 0;
   virtual void on_agent_lost(AgentIndex agent, std::vector<uint64_t> not_sent, std::string_view reason) = 0;
 };
@@ -36,10 +39,11 @@ class AgentSession final : public Session {
   void replace();
 
   void on_connected() override {}
-  std::span<uint8_t> read_target() override { return connection_->read_target(); }
+  std::span<uint8_t> read_target() override { return stream_ ? connection_->read_target() : std::span<uint8_t>(); }
   void on_target_filled(size_t count) override;
   void on_bytes(Slice bytes) override;
-  void on_drained() override { leaving_.clear(); }
+  void on_congested() override;
+  void on_drained() override;
   void on_closed(std::string_view reason) override;
   void on_time(Instant now) override;
   size_t unsent_bytes() const override { return stream_ ? stream_->unsent_bytes() : 0; }

@@ -15,12 +15,17 @@ constexpr int64_t kStuckSilence_ms = 2000;
 // A request that comes this soon after may have crossed the error on its way: which of the two the socket took for its
 // answer cannot be known.
 constexpr int64_t kCrossing_ms = 100;
+// One client's share of a turn; more wait for the next tick of the timer, so that a flood of tiny messages holds up
+// nobody.
+constexpr int kMessagesPerTurn = 256;
 
 zmtp::Settings settings_for(const ClientPort& port) {
   return {.own_type = zmtp::SocketType::kRouter,
           .accepted_peers = {zmtp::SocketType::kReq, zmtp::SocketType::kDealer},
           .identity = {},
-          .message_bytes = static_cast<size_t>(port.keep_bytes)};
+          .message_bytes = static_cast<size_t>(port.keep_bytes),
+          .surplus_frames_max = limits::surplus_frames_max,
+          .read_over_bytes = limits::read_over_bytes};
 }
 
 }  // namespace
@@ -37,20 +42,37 @@ ClientSession::ClientSession(SessionHost& host, ClientObserver& observer, Client
   stream_->flush_later();
 }
 
+std::span<uint8_t> ClientSession::read_target() { return ended_ ? std::span<uint8_t>() : connection_.read_target(); }
+
 void ClientSession::on_target_filled(size_t count) {
+  if (ended_) return;
+  received_bytes_ += count;
   connection_.commit(count, host_.now());
   receive();
 }
 
 void ClientSession::on_bytes(Slice bytes) {
+  if (ended_) return;
+  received_bytes_ += bytes.size();
   connection_.feed(std::move(bytes), host_.now());
   receive();
 }
 
 void ClientSession::receive() {
-  while (!ended_) {
+  receiving_ = true;
+  has_rest_ = false;
+  for (int messages = 0; !ended_; ++messages) {
+    // What is read already waits as well: it may be many calls more.
+    if (full_ || messages == kMessagesPerTurn) {
+      has_rest_ = true;
+      if (!full_) read_on_at_ = host_.now();
+      break;
+    }
     auto message = connection_.next();
-    if (!message) return refuse(message.error());
+    if (!message) {
+      receiving_ = false;
+      return refuse(message.error());
+    }
     if (connection_.ready() && !was_ready_) {
       was_ready_ = true;
       host_.on_handshake_ended();
@@ -60,10 +82,33 @@ void ClientSession::receive() {
     if (*message == nullptr) break;
     receive_message(**message);
   }
-  if (ended_ || stream_->out().empty()) return;
+  receiving_ = false;
+  if (ended_) return;
+  if (has_rest_) {
+    stream_->pause_reading();
+    if (!full_) arm();
+  }
+  watch_message();
+  if (was_ready_ && !has_ttl_ && connection_.next_deadline() != kNever) {
+    has_ttl_ = true;
+    arm();
+  }
+  if (stream_->out().empty()) return;
   stream_->flush_later();
   // Also those who are only ever sent PONGs have to read them.
   if (stream_->unsent_bytes() > limits::stream_high_water_bytes) adjust_reading();
+}
+
+// A message that was begun must go on.
+void ClientSession::watch_message() {
+  const size_t held = connection_.unfinished_bytes();
+  if (held == 0) {
+    unfinished_.end();
+  } else if (!unfinished_.active()) {
+    unfinished_.begin(received_bytes_, host_.now());
+    arm();
+  }
+  if (held > limits::stream_high_water_bytes) host_.judge_idle_bytes();
 }
 
 void ClientSession::receive_message(const zmtp::Message& message) {
@@ -71,6 +116,7 @@ void ClientSession::receive_message(const zmtp::Message& message) {
   if (freed_at_ && host_.now() - *freed_at_ < milliseconds(kCrossing_ms)) {
     // Closing is the one answer that cannot be taken for another's; the request is not executed.
     ++port_.stuck_before;
+    port_.add_unanswered(1);
     return on_closed("a request crossed the error that freed the socket");
   }
   freed_at_.reset();
@@ -81,12 +127,19 @@ void ClientSession::receive_message(const zmtp::Message& message) {
   size_t body_at = 0;
   if (delimiter != frames.end() - 1) {
     path.delimited = true;
-    for (auto frame = frames.begin(); frame != delimiter; ++frame) path.route.push_back(frame->compact());
+    size_t route_bytes = 0;
+    for (auto frame = frames.begin(); frame != delimiter; ++frame) {
+      route_bytes += frame->size();
+      path.route.push_back(frame->compact());
+    }
+    if (route_bytes > limits::route_bytes) {
+      return refuse(rule_broken(Code::kTooLarge, "route_bytes", "the frames before the delimiter are too large"));
+    }
     body_at = static_cast<size_t>(delimiter - frames.begin()) + 1;
   }
   auto body = frames.subspan(body_at);
   ++open_calls_;
-  if (is_req() && port_.open_req_calls != nullptr) ++*port_.open_req_calls;
+  if (is_req()) port_.add_unanswered(1);
 
   contract::Declaration own = port_.terms;
   std::string_view service = port_.service;
@@ -121,6 +174,7 @@ void ClientSession::receive_message(const zmtp::Message& message) {
                          .linger_ms = own.linger_ms.value_or(terms.linger_ms),
                          .linger_count = own.linger_count.value_or(terms.linger_count),
                          .dropped_bytes = message.dropped_bytes,
+                         .dropped_frames = message.dropped_frames,
                          .payload = std::move(payload)};
   observer_.on_client_request(*this, std::move(request));
   adjust_reading();
@@ -146,32 +200,52 @@ void ClientSession::reply(ReturnPath path, Outcome outcome) {
   if (ended_) return;
   if (open_calls_ > 0) --open_calls_;
   open_bytes_ -= std::min(open_bytes_, path.bytes);
-  if (is_req() && port_.open_req_calls != nullptr && *port_.open_req_calls > 0) --*port_.open_req_calls;
+  if (is_req()) port_.drop_unanswered(1);
+  // Beyond a message of the largest size there is no use in hoping.
+  if (stall_.active() && stream_->unsent_bytes() > limits::message_bytes) {
+    return refuse(rule_broken(Code::kOverloaded, "replies_unread", "the peer leaves too many replies unread"));
+  }
   put_reply(path, outcome);
   adjust_reading();
-  if (stream_->unsent_bytes() > limits::stream_high_water_bytes) host_.judge_unread_replies();
+  if (stream_->unsent_bytes() > limits::stream_high_water_bytes) host_.judge_idle_bytes();
 }
 
 // Stop reading the source when the sink is full: a client that asks faster than it is answered, or does not read.
 void ClientSession::adjust_reading() {
   if (ended_) return;
   // on_drained() comes only after the kernel refused bytes: so offer them before judging by what is left.
-  if (stream_->unsent_bytes() > limits::stream_high_water_bytes) stream_->flush();
+  if (stream_->unsent_bytes() > (full_ ? limits::stream_low_water_bytes : limits::stream_high_water_bytes)) {
+    stream_->flush();
+  }
   const bool full = open_calls_ >= limits::client_open_calls_max || open_bytes_ >= limits::client_open_bytes ||
                     stream_->unsent_bytes() > limits::stream_high_water_bytes;
   const bool low = open_calls_ < limits::client_open_calls_max / 2 && open_bytes_ < limits::client_open_bytes / 2 &&
                    stream_->unsent_bytes() <= limits::stream_low_water_bytes;
-  if (full) {
+  if (full && !full_) {
+    full_ = true;
     stream_->pause_reading();
-  } else if (low) {
-    stream_->resume_reading();
+  } else if (low && full_) {
+    full_ = false;
+    // What is read already comes first; and not in the midst of something.
+    host_.call_at_turn_end(*this);
   }
+}
+
+void ClientSession::on_turn_ending() {
+  if (!full_) read_on();
+}
+
+void ClientSession::read_on() {
+  if (ended_ || receiving_) return;
+  if (has_rest_) receive();
+  if (!ended_ && !has_rest_ && !full_) stream_->resume_reading();
 }
 
 // A REQ socket whose sidecar died in the middle of its call waits for good. This one reconnected and says nothing, and
 // the process before this one left as many unanswered: it gets the answer nobody else will give.
 void ClientSession::free_stuck(Instant now) {
   --port_.stuck_before;
+  port_.drop_unanswered(1);
   freed_at_ = now;
   ReturnPath path{.client = id(), .bytes = 0, .delimited = true, .route = {}, .header = nullptr};
   if (port_.service.empty()) {
@@ -182,12 +256,13 @@ void ClientSession::free_stuck(Instant now) {
 }
 
 void ClientSession::arm() {
-  host_.set_deadline(*this, std::min({stuck_at_, stall_.next_deadline(), connection_.next_deadline()}));
+  host_.set_deadline(*this, std::min({stuck_at_, read_on_at_, stall_.next_deadline(), unfinished_.next_deadline(),
+                                      connection_.next_deadline()}));
 }
 
 void ClientSession::on_congested() {
   if (ended_) return;
-  stall_.begin(*stream_, host_.now());
+  stall_.begin(stream_->accepted_bytes(), host_.now());
   arm();
 }
 
@@ -198,9 +273,12 @@ void ClientSession::on_drained() {
   adjust_reading();
 }
 
-size_t ClientSession::unread_bytes(Instant now, Duration& motionless) {
-  motionless = stall_.motionless(*stream_, now);
-  return stream_->unsent_bytes();
+size_t ClientSession::idle_bytes(Instant now, Duration& motionless) {
+  const size_t unfinished = connection_.unfinished_bytes();
+  const size_t unsent = stream_->unsent_bytes();
+  motionless = unfinished > unsent ? (full_ ? Duration{0} : unfinished_.motionless(received_bytes_, now))
+                                   : stall_.motionless(stream_->accepted_bytes(), now);
+  return unfinished + unsent;
 }
 
 void ClientSession::on_time(Instant now) {
@@ -209,8 +287,17 @@ void ClientSession::on_time(Instant now) {
     stuck_at_ = kNever;
     if (std::exchange(may_be_stuck_, false) && port_.stuck_before > 0) free_stuck(now);
   }
-  if (stall_.is_stalled(*stream_, now)) {
+  if (now >= read_on_at_) {
+    read_on_at_ = kNever;
+    read_on();
+    if (ended_) return;
+  }
+  if (stall_.is_stalled(stream_->accepted_bytes(), now)) {
     return refuse(rule_broken(Code::kOverloaded, "reader_stalled", "the peer does not read what it asked for"));
+  }
+  if (full_ && unfinished_.active()) unfinished_.begin(received_bytes_, now);  // it is we who do not read
+  if (unfinished_.is_stalled(received_bytes_, now)) {
+    return refuse(rule_broken(Code::kDeadline, "message_stalled", "the peer began a message and does not go on"));
   }
   if (auto judged = connection_.judge(now); !judged) return refuse(judged.error());
   arm();
@@ -226,11 +313,10 @@ void ClientSession::refuse(const Error& error) {
 void ClientSession::on_closed(std::string_view /*reason*/) {
   if (ended_) return;
   ended_ = true;
+  stream_->abandon();
   --port_.connections;
   if (!was_ready_) host_.on_handshake_ended();
-  if (was_ready_ && is_req() && port_.open_req_calls != nullptr) {
-    *port_.open_req_calls -= std::min(*port_.open_req_calls, open_calls_);
-  }
+  if (was_ready_ && is_req()) port_.drop_unanswered(open_calls_);
   observer_.on_client_closed(*this);
   host_.retire(*this);
 }

@@ -1,6 +1,7 @@
 // A socket of a local agent at a drop-in port or at the mesh socket.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,8 +21,17 @@ struct ClientPort {
   contract::Declaration terms;  // of this port, before the contract's
   uint64_t keep_bytes = 0;      // larger messages are answered, not kept
   uint32_t connections = 0;
-  uint32_t* open_req_calls = nullptr;  // survives this process; see io::StateFile
-  uint32_t stuck_before = 0;           // REQ sockets that the process before this one owed an answer
+  // REQ sockets that were asked for and not answered: by this process, or by one before it. Survives it; see
+  // io::StateFile. May be null.
+  uint32_t* unanswered = nullptr;
+  uint32_t stuck_before = 0;  // those of a process before
+
+  void add_unanswered(uint32_t count) const {
+    if (unanswered != nullptr) *unanswered += count;
+  }
+  void drop_unanswered(uint32_t count) const {
+    if (unanswered != nullptr) *unanswered -= std::min(*unanswered, count);
+  }
 };
 
 class ClientSession;
@@ -51,7 +61,7 @@ class ClientSession final : public Session {
   ClientPort& port() { return port_; }
   uint32_t open_calls() const { return open_calls_; }
 
-  std::span<uint8_t> read_target() override { return connection_.read_target(); }
+  std::span<uint8_t> read_target() override;
   void on_target_filled(size_t count) override;
   void on_bytes(Slice bytes) override;
   void on_congested() override;
@@ -61,7 +71,8 @@ class ClientSession final : public Session {
   size_t unsent_bytes() const override { return stream_->unsent_bytes(); }
   bool is_newcomer() const override { return !was_ready_; }
   void refuse(const Error& error) override;
-  size_t unread_bytes(Instant now, Duration& motionless) override;
+  size_t idle_bytes(Instant now, Duration& motionless) override;
+  void on_turn_ending() override;
 
  private:
   void receive();
@@ -69,7 +80,9 @@ class ClientSession final : public Session {
   void put_reply(const ReturnPath& path, const Outcome& outcome);
   void free_stuck(Instant now);
   void adjust_reading();
+  void watch_message();
   void arm();
+  void read_on();
   bool is_req() const { return connection_.peer().socket_type == zmtp::SocketType::kReq; }
 
   SessionHost& host_;
@@ -84,7 +97,14 @@ class ClientSession final : public Session {
   bool ended_ = false;
   std::optional<Instant> freed_at_;
   Instant stuck_at_ = kNever;
-  StallWatch stall_;
+  StallWatch stall_;       // of what it is to read
+  StallWatch unfinished_;  // of a message that it began
+  uint64_t received_bytes_ = 0;
+  bool full_ = false;      // reads nothing until some of its calls are answered
+  bool has_rest_ = false;  // of what was read already
+  bool receiving_ = false;
+  Instant read_on_at_ = kNever;  // had its share of this turn
+  bool has_ttl_ = false;
 };
 
 }  // namespace mesh::proxy

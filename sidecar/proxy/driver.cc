@@ -8,6 +8,8 @@
 namespace mesh::proxy {
 namespace {
 
+// REQ sockets of before reconnect soon after the start (libzmq: 100 ms by default); later ones are new.
+constexpr int64_t kStuckWindow_ms = 10'000;
 constexpr uint32_t kMeshSocketMode = 0660;
 constexpr uint32_t kAdminSocketMode = 0600;
 
@@ -51,6 +53,9 @@ Result<void> Driver::start() {
   }
   const Endpoint admin{.is_ipc = true, .address = config_.admin_path, .port = 0, .text = "ipc://" + config_.admin_path};
   if (auto opened = open_door(Kind::kAdmin, admin, kAdminSocketMode, nullptr); !opened) return opened;
+  for (const auto& port : ports_) {
+    if (port->stuck_before > 0) stuck_until_ = started_ + milliseconds(kStuckWindow_ms);
+  }
   for (AgentSession* agent : agents_) agent->start();
   return {};
 }
@@ -60,6 +65,14 @@ void Driver::begin_drain() {
   drain_until_ = now() + milliseconds(limits::drain_ms);
   std::erase_if(doors_, [](const auto& door) { return door->kind != Kind::kAdmin; });
   tell(DrainRequested{});
+}
+
+// Whoever waited for a process before has come back by now, or is gone.
+void Driver::forget_stuck() {
+  stuck_until_ = kNever;
+  for (const auto& port : ports_) {
+    port->drop_unanswered(std::exchange(port->stuck_before, 0));
+  }
 }
 
 // All answered and all bytes out, or the time for it is up.
@@ -276,6 +289,7 @@ void Driver::act(TellPeersDraining& /*action*/) {
 
 void Driver::on_timer() {
   const Instant at = now();
+  if (at >= stuck_until_) forget_stuck();
   engine_.on_time(at, actions_);
   perform();
   due_.clear();
@@ -291,7 +305,7 @@ void Driver::on_turn_ending() {
   }
   at_turn_end_.clear();
   retired_.clear();
-  Instant next = std::min(engine_.next_deadline(), sessions_.next_deadline());
+  Instant next = std::min({engine_.next_deadline(), sessions_.next_deadline(), stuck_until_});
   if (drain_until_ != kNever) {
     judge_drain();
     next = std::min(next, now() + milliseconds(20));

@@ -27,10 +27,9 @@ namespace mesh::proxy {
 struct DriverSettings {
   uint64_t seed = 0;   // for jitter
   uint64_t epoch = 0;  // another process, another number
-  // Unanswered requests of REQ sockets, one number per port (the mesh socket last): as the process before left them,
-  // and where this one counts its own. Both may be empty.
-  std::vector<uint32_t> stuck_before;
-  std::span<uint32_t> open_req_calls;
+  // Unanswered requests of REQ sockets, one number per port (the mesh socket last), as processes before left them; this
+  // one goes on counting there. May be empty.
+  std::span<uint32_t> unanswered;
   // `who` is a name from the configuration, so that lines can be rate-limited by it.
   std::function<void(std::string_view event, std::string_view who, std::string_view text)> log;
   size_t connections_max = limits::connections_max;  // fewer where the process may not open as many files
@@ -62,7 +61,7 @@ class Driver final : public SessionHost,
   void retire(Session& session) override;
   void call_at_turn_end(Session& session) override;
   void report(std::string_view port, const Error& error) override;
-  void judge_unread_replies() override;
+  void judge_idle_bytes() override;
   void on_timer() override;
   void on_turn_ending() override;
 
@@ -81,6 +80,8 @@ class Driver final : public SessionHost,
   Outcome header_outcome(Error error) override;
   contract::Terms terms_for(std::string_view service, std::string_view method) override;
   void on_agent_connected(AgentIndex agent) override;
+  void on_agent_congested(AgentIndex agent) override { tell(AgentCongested{agent}); }
+  void on_agent_drained(AgentIndex agent) override { tell(AgentDrained{agent}); }
   void on_agent_replied(AgentReplied reply) override;
   void on_agent_lost(AgentIndex agent, std::vector<uint64_t> not_sent, std::string_view reason) override;
   void on_link_up(LinkSession& link, const wire::Hello& hello) override;
@@ -106,6 +107,7 @@ class Driver final : public SessionHost,
   void act(ReplaceAgentConnection& action);
   void act(TellPeersDraining& action);
   void judge_drain();
+  void forget_stuck();
 
   Transport& transport_;
   const SidecarConfig& config_;
@@ -114,6 +116,7 @@ class Driver final : public SessionHost,
   Prng prng_;
   Instant started_{};
   Instant drain_until_ = kNever;
+  Instant stuck_until_ = kNever;  // until then a REQ socket may be one that waits for a process before
   Actions actions_;
   bool performing_ = false;
   std::vector<std::unique_ptr<ClientPort>> ports_;

@@ -7,13 +7,6 @@
 #include "sidecar/proxy/driver_door.h"
 
 namespace mesh::proxy {
-namespace {
-
-// REQ sockets of before reconnect soon after the start (libzmq: 100 ms by default); later ones are new.
-constexpr int64_t kStuckWindow_ms = 10'000;
-
-}  // namespace
-
 ClientPort* Driver::add_port(std::string label, std::string service, contract::Declaration terms, size_t index) {
   auto port = std::make_unique<ClientPort>();
   port->index = static_cast<uint32_t>(index);
@@ -22,8 +15,8 @@ ClientPort* Driver::add_port(std::string label, std::string service, contract::D
   port->terms = terms;
   port->keep_bytes =
       port->service.empty() ? limits::message_bytes : terms.max_bytes.value_or(terms_for(port->service, {}).max_bytes);
-  if (index < settings_.open_req_calls.size()) port->open_req_calls = &settings_.open_req_calls[index];
-  if (index < settings_.stuck_before.size()) port->stuck_before = settings_.stuck_before[index];
+  if (index < settings_.unanswered.size()) port->unanswered = &settings_.unanswered[index];
+  if (port->unanswered != nullptr) port->stuck_before = *port->unanswered;
   ports_.push_back(std::move(port));
   return ports_.back().get();
 }
@@ -61,19 +54,19 @@ void Driver::report(std::string_view port, const Error& error) {
 
 // Most bytes first, but only of those who took nothing for a while: a large reply under way to a peer that reads it is
 // no reason.
-void Driver::judge_unread_replies() {
+void Driver::judge_idle_bytes() {
   constexpr Duration kMotionless = milliseconds(500);
   size_t total = 0;
   size_t most = 0;
   Session* worst = nullptr;
   sessions_.for_each([&](uint64_t, const std::unique_ptr<Session>& session) {
     Duration motionless{0};
-    const size_t bytes = session->unread_bytes(now(), motionless);
+    const size_t bytes = session->idle_bytes(now(), motionless);
     total += bytes;
     if (motionless >= kMotionless && bytes > most) most = bytes, worst = session.get();
   });
-  if (total > limits::unread_replies_bytes && worst != nullptr) {
-    worst->refuse(rule_broken(Code::kOverloaded, "replies_unread", "the peer leaves too many replies unread"));
+  if (total > limits::idle_bytes && worst != nullptr) {
+    worst->refuse(rule_broken(Code::kOverloaded, "idle_bytes", "the peer leaves too many bytes lying about"));
   }
 }
 
@@ -109,7 +102,7 @@ StreamObserver* Driver::accept(Door& door, std::unique_ptr<Stream> stream) {
       ++handshakes_;
       counters.add(Counter::kClientConnects);
       ++clients_;
-      const bool may_be_stuck = now() - started_ < milliseconds(kStuckWindow_ms);
+      const bool may_be_stuck = stuck_until_ != kNever;
       Session& client =
           admit(std::make_unique<ClientSession>(*this, *this, *door.port, std::move(stream), may_be_stuck));
       set_deadline(client, now() + milliseconds(limits::handshake_ms));
@@ -119,6 +112,8 @@ StreamObserver* Driver::accept(Door& door, std::unique_ptr<Stream> stream) {
     case Kind::kPeers: {
       ++handshakes_;
       LinkSettings settings{.label = "link", .own = hello(wire::Lane::kInteractive)};
+      // Who knows a process's epoch can pass for its second lane: it is only told to those whom this one dials.
+      settings.own.epoch = 0;
       auto made = std::make_unique<LinkSession>(*this, *this, counters, std::move(settings));
       LinkSession& link = *made;
       admit(std::move(made));

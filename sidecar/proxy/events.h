@@ -63,6 +63,7 @@ struct AgentRequested {  // a local agent asked for something
   int64_t linger_ms = 0;
   uint32_t linger_count = 1;
   uint64_t dropped_bytes = 0;  // of a body too large to keep
+  uint64_t dropped_frames = 0;
   Payload payload;
 };
 
@@ -128,6 +129,14 @@ struct PeerDraining {
 };
 
 struct AgentConnected {
+  AgentIndex agent;
+};
+
+struct AgentCongested {  // it does not read what it was given
+  AgentIndex agent;
+};
+
+struct AgentDrained {
   AgentIndex agent;
 };
 

@@ -94,7 +94,7 @@ void Inbound::accept(InboundRequest request, Instant now, Actions& out) {
   const Instant wake_at = agent.connected ? call.deadline : call.connect_by;
   const uint64_t id = calls_.open(std::move(call), wake_at);
   Call& opened = *calls_.find(id);
-  if (agent.connected && agent.working < agent_config.in_flight && agent.queue.empty()) {
+  if (takes_more(index) && agent.queue.empty()) {
     deliver(id, opened, now, out);
     return;
   }
@@ -120,9 +120,14 @@ void Inbound::unqueue(uint64_t id, Call& call) {
   agent.queued_bytes -= call.bytes;
 }
 
+bool Inbound::takes_more(AgentIndex index) const {
+  const Agent& agent = agents_[index];
+  return agent.connected && !agent.congested && agent.working < config_.agents[index].in_flight;
+}
+
 void Inbound::pump(AgentIndex index, Instant now, Actions& out) {
   Agent& agent = agents_[index];
-  while (agent.connected && agent.working < config_.agents[index].in_flight && !agent.queue.empty()) {
+  while (takes_more(index) && !agent.queue.empty()) {
     const uint64_t id = std::get<2>(*agent.queue.begin());
     Call& call = *calls_.find(id);
     if (call.deadline <= now) {
@@ -204,10 +209,20 @@ void Inbound::on(const AgentConnected& event, Instant now, Actions& out) {
   pump(event.agent, now, out);
 }
 
+void Inbound::on(const AgentCongested& event, Instant /*now*/, Actions& /*out*/) {
+  agents_[event.agent].congested = true;
+}
+
+void Inbound::on(const AgentDrained& event, Instant now, Actions& out) {
+  agents_[event.agent].congested = false;
+  pump(event.agent, now, out);
+}
+
 void Inbound::on(const AgentLost& event, Instant now, Actions& out) {
   Agent& agent = agents_[event.agent];
   if (agent.connected) counters_.add(Counter::kAgentLosses);
   agent.connected = false;
+  agent.congested = false;
   agent.working = 0;
   agent.sole = 0;
   const std::string& name = config_.agents[event.agent].name;

@@ -44,6 +44,8 @@ class Inbound {
   void on(const PeerCancelled& event, Instant now, Actions& out);
   void on(const LinkClosed& event, Instant now, Actions& out);
   void on(const AgentConnected& event, Instant now, Actions& out);
+  void on(const AgentCongested& event, Instant now, Actions& out);
+  void on(const AgentDrained& event, Instant now, Actions& out);
   void on(AgentReplied event, Instant now, Actions& out);
   void on(const AgentLost& event, Instant now, Actions& out);
   // A call from this sidecar's own outbound side.
@@ -106,12 +108,14 @@ class Inbound {
   struct Agent {
     bool connected = false;
     bool was_connected = false;
-    uint32_t working = 0;  // delivered or abandoned
-    uint64_t sole = 0;     // the delivered call, where replies carry no id
+    bool congested = false;  // what it is given now would only wait outside, where it cannot be taken back
+    uint32_t working = 0;    // delivered or abandoned
+    uint64_t sole = 0;       // the delivered call, where replies carry no id
     uint64_t queued_bytes = 0;
     std::set<QueueKey> queue;
   };
 
+  bool takes_more(AgentIndex index) const;
   AgentIndex pick_agent(const Service& service) const;
   static wire::CalleeSpans arrived(Instant now, uint32_t decompress_us);
   static wire::CalleeSpans spans_of(const Call& call, Instant now);

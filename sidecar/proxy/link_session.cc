@@ -37,14 +37,18 @@ void LinkSession::begin() {
 
 void LinkSession::on_connected() { begin(); }
 
-std::span<uint8_t> LinkSession::read_target() { return connection_->read_target(); }
+std::span<uint8_t> LinkSession::read_target() { return ended_ ? std::span<uint8_t>() : connection_->read_target(); }
 
 void LinkSession::on_target_filled(size_t count) {
+  if (ended_) return;
+  received_bytes_ += count;
   connection_->commit(count, host_.now());
   receive();
 }
 
 void LinkSession::on_bytes(Slice bytes) {
+  if (ended_) return;
+  received_bytes_ += bytes.size();
   connection_->feed(std::move(bytes), host_.now());
   receive();
 }
@@ -62,9 +66,25 @@ void LinkSession::receive() {
     if (*message == nullptr) break;
     if (!receive_batch((*message)->frames())) return;
   }
-  if (ended_ || stream_->out().empty()) return;
+  if (ended_) return;
+  watch_message();
+  if (stream_->out().empty()) return;
   stream_->flush_later();
+  // on_drained() comes only if the kernel refused some of it: so offer it first.
+  if (stream_->unsent_bytes() > limits::stream_high_water_bytes) stream_->flush();
   if (stream_->unsent_bytes() > limits::stream_high_water_bytes) stream_->pause_reading();
+}
+
+// A message that was begun must go on.
+void LinkSession::watch_message() {
+  const size_t held = connection_->unfinished_bytes();
+  if (held == 0) {
+    unfinished_.end();
+  } else if (!unfinished_.active()) {
+    unfinished_.begin(received_bytes_, host_.now());
+    if (up_) host_.set_deadline(*this, next_deadline());
+  }
+  if (held > limits::stream_high_water_bytes) host_.judge_idle_bytes();
 }
 
 bool LinkSession::receive_batch(std::span<const Slice> frames) {
@@ -194,18 +214,20 @@ void LinkSession::on_turn_ending() {
   // The other end does not read its replies: take no more requests from it.
   if (settings_.lane == nullptr && stream_->unsent_bytes() > limits::stream_high_water_bytes) {
     stream_->pause_reading();
-    host_.judge_unread_replies();
+    host_.judge_idle_bytes();
   }
 }
 
 void LinkSession::on_congested() {
   if (ended_) return;
-  stall_.begin(*stream_, host_.now());
+  congested_ = true;
+  stall_.begin(stream_->accepted_bytes(), host_.now());
   if (up_) host_.set_deadline(*this, next_deadline());
 }
 
 void LinkSession::on_drained() {
   if (ended_) return;
+  congested_ = false;
   stall_.end();
   stream_->resume_reading();
   host_.call_at_turn_end(*this);
@@ -222,6 +244,7 @@ void LinkSession::refuse(const Error& error) {
 void LinkSession::on_closed(std::string_view reason) {
   if (ended_) return;
   ended_ = true;
+  stream_->abandon();
   host_.set_deadline(*this, kNever);
   if (settings_.lane == nullptr && !up_) host_.on_handshake_ended();
   observer_.on_link_closed(*this, reason);
@@ -234,12 +257,25 @@ void LinkSession::set_busy(bool busy) {
   if (up_ && !ended_) host_.set_deadline(*this, next_deadline());
 }
 
-Instant LinkSession::next_deadline() const { return std::min(heartbeat_at(), stall_.next_deadline()); }
+// A ping behind a large body on a slow link: as long as the other end takes in what is before it, it lives.
+bool LinkSession::ping_is_under_way() {
+  constexpr uint64_t kWorthWaiting = 4 * limits::KiB;
+  const uint64_t acknowledged = stream_->acknowledged_bytes();
+  const bool moves = acknowledged > std::exchange(acknowledged_bytes_, acknowledged);
+  return moves && ping_waits_behind_ > kWorthWaiting;
+}
 
-size_t LinkSession::unread_bytes(Instant now, Duration& motionless) {
-  if (settings_.lane != nullptr || !stream_) return 0;
-  motionless = stall_.motionless(*stream_, now);
-  return stream_->unsent_bytes();
+size_t LinkSession::idle_bytes(Instant now, Duration& motionless) {
+  if (!connection_ || ended_) return 0;
+  const size_t unfinished = connection_->unfinished_bytes();
+  const size_t unsent = stream_->unsent_bytes();
+  motionless = unfinished > unsent ? unfinished_.motionless(received_bytes_, now)
+                                   : stall_.motionless(stream_->accepted_bytes(), now);
+  return unfinished + unsent;
+}
+
+Instant LinkSession::next_deadline() const {
+  return std::min({heartbeat_at(), stall_.next_deadline(), unfinished_.next_deadline()});
 }
 
 // The dialing side asks; the accepting side only waits long enough to know that nobody asks any more.
@@ -255,16 +291,27 @@ void LinkSession::on_time(Instant now) {
   if (!up_) {
     return refuse(rule_broken(Code::kDeadline, "handshake_timeout", "the peer did not finish the handshake in time"));
   }
-  if (stall_.is_stalled(*stream_, now)) {
+  if (stall_.is_stalled(stream_->accepted_bytes(), now)) {
     return refuse(rule_broken(Code::kOverloaded, "reader_stalled", "the peer does not read what it asked for"));
+  }
+  if (!stream_->is_reading() && unfinished_.active()) unfinished_.begin(received_bytes_, now);  // it is we who do not
+  if (unfinished_.is_stalled(received_bytes_, now)) {
+    return refuse(rule_broken(Code::kDeadline, "message_stalled", "the peer began a message and does not go on"));
   }
   if (batch_.empty()) batch_.shrink();  // quiet for a while: what was sent last need not be held
   if (now >= heartbeat_at()) {
-    if (ping_open_ || settings_.lane == nullptr) return on_closed("the peer is silent");
+    if (settings_.lane == nullptr) return on_closed("the peer is silent");
+    if (ping_open_) {
+      if (!ping_is_under_way()) return on_closed("the peer is silent");
+      pinged_at_ = now;
+      return host_.set_deadline(*this, next_deadline());
+    }
     if (!busy_ && now - used_at_ >= milliseconds(limits::link_idle_close_ms)) return on_closed("idle");
     put({.kind = wire::Kind::kPing, .call_id = static_cast<uint64_t>(to_us(now.time_since_epoch()))});
     ping_open_ = true;
     pinged_at_ = now;
+    acknowledged_bytes_ = stream_->acknowledged_bytes();
+    ping_waits_behind_ = stream_->handed_bytes() + stream_->out().bytes() - acknowledged_bytes_;
   }
   host_.set_deadline(*this, next_deadline());
 }

@@ -54,7 +54,7 @@ class LinkSession final : public Session {
   PeerLane* lane() const { return settings_.lane; }
   const wire::Hello& peer() const { return peer_; }
   // The kernel has refused bytes: what is put now only waits longer.
-  bool congested() const { return stream_->unsent_bytes() > 0; }
+  bool congested() const { return congested_; }
   bool fits(size_t body_bytes) const { return batch_.fits(body_bytes); }
   size_t batch_bytes() const { return batch_.bytes(); }
   // Adds to the batch of this turn; the batch leaves first if there is no room.
@@ -82,7 +82,7 @@ class LinkSession final : public Session {
   size_t unsent_bytes() const override { return stream_ ? stream_->unsent_bytes() : 0; }
   bool is_newcomer() const override { return settings_.lane == nullptr && !up_; }
   void refuse(const Error& error) override;
-  size_t unread_bytes(Instant now, Duration& motionless) override;
+  size_t idle_bytes(Instant now, Duration& motionless) override;
 
  private:
   void begin();
@@ -91,6 +91,8 @@ class LinkSession final : public Session {
   bool receive_envelope(const wire::Envelope& envelope);
   Instant next_deadline() const;
   Instant heartbeat_at() const;
+  bool ping_is_under_way();
+  void watch_message();
 
   SessionHost& host_;
   LinkObserver& observer_;
@@ -112,7 +114,12 @@ class LinkSession final : public Session {
   Instant pinged_at_{};
   Instant used_at_{};
   bool ping_open_ = false;
-  StallWatch stall_;
+  bool congested_ = false;
+  uint64_t acknowledged_bytes_ = 0;  // when the ping was sent, or looked for last
+  uint64_t ping_waits_behind_ = 0;   // bytes
+  StallWatch stall_;                 // of what the peer is to read
+  StallWatch unfinished_;            // of a message that it began
+  uint64_t received_bytes_ = 0;
   // What costs us work and is worth nothing: pings, and cancels beyond the requests there were.
   TokenBucket idle_talk_{limits::commands_burst, limits::commands_per_second};
   uint64_t requests_to_cancel_ = 0;

@@ -126,8 +126,7 @@ int run(const proxy::SidecarConfig& config) {
       loop, config,
       {.seed = random_number(),
        .epoch = random_number(),
-       .stuck_before = state.previous(),
-       .open_req_calls = state.numbers(),
+       .unanswered = state.numbers(),
        .log =
            [&](std::string_view event, std::string_view who, std::string_view text) {
              log.write(io::LogLevel::kInfo, event, {{"who", std::string(who)}, {"text", std::string(text)}}, who);

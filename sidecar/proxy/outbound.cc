@@ -56,6 +56,13 @@ void Outbound::on(AgentRequested event, Instant now, Actions& out) {
                   "no instance of service '" + std::string(event.service) + "' is known",
                   "add it to this host's agents, or to the services of a peer");
   }
+  if (event.dropped_frames > 0) {
+    counters_.add(Counter::kOversizeBodies);
+    return reject(Code::kTooLarge, "request_frames",
+                  "the message has " + std::to_string(limits::frames_per_message_max + event.dropped_frames) +
+                      " frames, a message may have " + std::to_string(limits::frames_per_message_max),
+                  "put the parts into one frame");
+  }
   if (event.dropped_bytes > 0 || bytes > event.max_bytes) {
     counters_.add(Counter::kOversizeBodies);
     return reject(Code::kTooLarge, "request_bytes",

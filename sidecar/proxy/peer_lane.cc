@@ -23,7 +23,7 @@ PeerLane::PeerLane(SessionHost& host, LinkObserver& observer, Counters& counters
 }
 
 void PeerLane::send(SendToPeer call) {
-  if (queue_.empty()) host_.call_at_turn_end(*this);
+  if (!std::exchange(scheduled_, true)) host_.call_at_turn_end(*this);
   queued_bytes_ += call.payload.body.size();
   leave_at_ = std::min(leave_at_, call.leave_by);
   company_ = std::min<size_t>(company_, call.linger_count);
@@ -55,6 +55,7 @@ bool PeerLane::lingers(Instant now) const {
 
 // The queue keeps calls as they are until they can leave, so that what travels is the time left then.
 void PeerLane::on_turn_ending() {
+  scheduled_ = false;
   if (!link_ || !link_->up()) return;
   Instant now = host_.now();
   if (lingers(now)) return host_.set_deadline(*this, leave_at_);

@@ -62,6 +62,7 @@ class PeerLane final : public Session {
   Prng& prng_;
   Backoff backoff_;
   bool waiting_to_dial_ = false;
+  bool scheduled_ = false;       // for the end of this turn
   LinkSession* link_ = nullptr;  // the host owns it
   std::deque<SendToPeer> queue_;
   size_t queued_bytes_ = 0;    // since the last batch

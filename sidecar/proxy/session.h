@@ -23,8 +23,8 @@ class SessionHost {
   virtual Session& admit(std::unique_ptr<Session> session) = 0;
   // An accepted connection became ready, or ended before.
   virtual void on_handshake_ended() = 0;
-  // A client has many bytes waiting for it: somebody may have to go.
-  virtual void judge_unread_replies() = 0;
+  // Somebody has many bytes waiting: whoever leaves most lying about may have to go.
+  virtual void judge_idle_bytes() = 0;
   // kNever for none.
   virtual void set_deadline(Session& session, Instant deadline) = 0;
   // Destroys the session at the end of this turn; its stream closes then.
@@ -47,8 +47,8 @@ class Session : public StreamObserver {
   virtual bool is_newcomer() const { return false; }
   // Closes it and tells the other end why, if it can still be told.
   virtual void refuse(const Error& error) { static_cast<void>(error); }
-  // Bytes that the other end does not take, and for how long it took none.
-  virtual size_t unread_bytes(Instant now, Duration& motionless) {
+  // Bytes here that wait for the other end to move, and for how long it has not.
+  virtual size_t idle_bytes(Instant now, Duration& motionless) {
     static_cast<void>(now), static_cast<void>(motionless);
     return 0;
   }

@@ -88,20 +88,28 @@ class Caller final : public StreamObserver {
 // A REP agent: one connection at a time is enough here. What it is asked it keeps; it answers when told to, or at once.
 class ScriptedAgent final : public StreamObserver, public AcceptObserver {
  public:
-  ScriptedAgent(VirtualNetwork& network, const std::string& where) : host_(network) {
+  ScriptedAgent(VirtualNetwork& network, const std::string& where, zmtp::SocketType type = zmtp::SocketType::kRep)
+      : host_(network), type_(type) {
     listener_ = std::move(*host_.listen(endpoint(where), 0, *this));
   }
   StreamObserver* on_accepted(std::unique_ptr<Stream> stream) override {
     stream_ = std::move(stream);
-    connection_.emplace(zmtp::Settings{.own_type = zmtp::SocketType::kRep,
-                                       .accepted_peers = {zmtp::SocketType::kDealer, zmtp::SocketType::kReq},
-                                       .identity = {}},
-                        stream_->out(), host_.now());
+    connection_.emplace(
+        zmtp::Settings{
+            .own_type = type_, .accepted_peers = {zmtp::SocketType::kDealer, zmtp::SocketType::kReq}, .identity = {}},
+        stream_->out(), host_.now());
     return this;
   }
   void crash() {
     listener_.reset();
     stream_.reset();
+  }
+  void stop_reading() { stream_->pause_reading(); }
+  size_t unanswered() const { return envelopes_.size(); }
+  // Reserved flags.
+  void say_nonsense() {
+    stream_->out().put(as_bytes("\xFF\xFF\xFF\xFF"));
+    stream_->flush();
   }
   // Answers the oldest unanswered request.
   void answer(std::string_view body) {
@@ -140,6 +148,7 @@ class ScriptedAgent final : public StreamObserver, public AcceptObserver {
   }
 
   VirtualHost host_;
+  zmtp::SocketType type_;
   std::unique_ptr<Listener> listener_;
   std::unique_ptr<Stream> stream_;
   std::optional<zmtp::Connection> connection_;
@@ -151,7 +160,7 @@ class Sidecar {
  public:
   Sidecar(VirtualNetwork& network, proxy::SidecarConfig config, int site)
       : network_(network), config_(std::move(config)), site_(site) {
-    open_req_calls_.resize(config_.ports.size() + 1);
+    unanswered_.resize(config_.ports.size() + 1);
     start();
   }
   void start() {
@@ -159,9 +168,7 @@ class Sidecar {
     proxy::DriverSettings settings;
     settings.seed = network_.prng().next();
     settings.epoch = network_.prng().next();
-    settings.stuck_before = open_req_calls_;
-    std::fill(open_req_calls_.begin(), open_req_calls_.end(), 0);
-    settings.open_req_calls = open_req_calls_;
+    settings.unanswered = unanswered_;
     settings.on_drained = [this] { drained = true; };
     driver_ = std::make_unique<proxy::Driver>(*host_, config_, std::move(settings));
     host_->set_turn_observer(driver_.get());
@@ -169,13 +176,21 @@ class Sidecar {
   }
   // As kill -9: nothing is said to anybody.
   void kill() {
-    const std::vector<uint32_t> left = open_req_calls_;
+    const std::vector<uint32_t> left = unanswered_;
     driver_.reset();
     host_.reset();
-    open_req_calls_ = left;
+    unanswered_ = left;
   }
   void drain() {
     host_->turn([this] { driver_->begin_drain(); });
+  }
+  // One turn of its loop in which `what` happens.
+  void turn(const std::function<void()>& what) { host_->turn(what); }
+  // Of all REQ sockets, as a process after this one would find it.
+  uint32_t unanswered() const {
+    uint32_t sum = 0;
+    for (const uint32_t number : unanswered_) sum += number;
+    return sum;
   }
   proxy::Driver& driver() { return *driver_; }
   uint64_t count(proxy::Counter counter) { return driver_->engine().counters()[counter]; }
@@ -186,7 +201,7 @@ class Sidecar {
   VirtualNetwork& network_;
   proxy::SidecarConfig config_;
   int site_;
-  std::vector<uint32_t> open_req_calls_;
+  std::vector<uint32_t> unanswered_;
   std::unique_ptr<VirtualHost> host_;
   std::unique_ptr<proxy::Driver> driver_;
 };

@@ -54,13 +54,16 @@ class Attacker final : public StreamObserver {
 
   bool closed = false;
   uint64_t received_bytes = 0;
+  std::string last_message;
 
   void on_connected() override { stream_->flush(); }
   void on_bytes(Slice bytes) override {
     received_bytes += bytes.size();
     if (!connection_) return;
     connection_->feed(std::move(bytes), host_.now());
-    while (connection_->next().value_or(nullptr) != nullptr) continue;
+    while (const zmtp::Message* message = connection_->next().value_or(nullptr)) {
+      last_message = message->frames().back().text();
+    }
     stream_->flush_later();
   }
   void on_closed(std::string_view) override { closed = true; }
@@ -211,6 +214,101 @@ TEST_CASE("a reply to nothing asked, and a request from one who was dialed, end 
   world.network.run_for(milliseconds(100));
   CHECK(peer.closed);
   CHECK(refused(world.b, "link", "reply_unexpected") == 1);
+}
+
+TEST_CASE("a connection that broke a rule is not fed any more, however much the kernel still has of it") {
+  for (const auto& [port, type] :
+       {std::pair{"a.echo", zmtp::SocketType::kDealer}, {"b.link", zmtp::SocketType::kDealer}}) {
+    World world;
+    world.network.reads_per_turn = 8;
+    world.network.piece_bytes = 512;
+    Attacker liar(world.network, port);
+    liar.shake_hands(type);
+    world.network.run_for(milliseconds(5));
+    liar.say(as_bytes(std::string(8192, '\xFF')));  // reserved flags, and more behind
+    world.network.run_for(milliseconds(50));
+    CHECK(liar.closed);
+    const auto caller = world.caller();
+    CHECK(served_in(world, *caller) < milliseconds(20));
+  }
+}
+
+TEST_CASE("frames before the delimiter may not be a place to keep megabytes") {
+  World world;
+  Attacker hoarder(world.network, "a.echo");
+  hoarder.shake_hands(zmtp::SocketType::kDealer);
+  world.network.run_for(milliseconds(5));
+  const Slice route = Slice::copy_of(std::string(limits::route_bytes + 1, 'r'));
+  hoarder.connection().send(std::vector<Slice>{route, Slice(), Slice::copy_of(std::string_view("x"))});
+  hoarder.flush();
+  world.network.run_for(milliseconds(50));
+  CHECK(hoarder.closed);
+  CHECK(refused(world.a, "drop_in:echo", "route_bytes") == 1);
+}
+
+TEST_CASE("a message that is begun and not ended is given up within 5 s, one that goes on slowly is not") {
+  World world;
+  std::deque<Attacker> slow;
+  for (const char* port : {"a.echo", "b.link"}) {
+    Attacker& each = slow.emplace_back(world.network, port);
+    each.shake_hands(zmtp::SocketType::kDealer);
+  }
+  world.network.run_for(milliseconds(5));
+  slow[1].say_hello();
+  for (Attacker& each : slow) {
+    const uint8_t header[] = {2, 0, 0, 0, 0, 0, 0x20, 0, 0};  // a long frame of 2 MiB
+    each.say(ByteView(header));
+  }
+  const std::string part(100'000, 'x');
+  for (int second = 0; second < 10; ++second) {
+    slow[0].say(as_bytes(part));
+    slow[1].say(as_bytes(part));
+    world.network.run_for(milliseconds(1000));
+  }
+  CHECK_FALSE(slow[0].closed);
+  CHECK_FALSE(slow[1].closed);
+  world.network.run_for(milliseconds(2 * limits::stall_ms + 100));
+  CHECK(slow[0].closed);
+  CHECK(slow[1].closed);
+  CHECK(refused(world.a, "drop_in:echo", "message_stalled") == 1);
+  CHECK(refused(world.b, "link", "message_stalled") == 1);
+}
+
+TEST_CASE(
+    "a flood of tiny messages in one read is taken in shares, all of it answered, and others are served meanwhile") {
+  World world;
+  const auto caller = world.caller();
+  Attacker flood(world.network, "a.echo");
+  flood.shake_hands(zmtp::SocketType::kDealer);
+  world.network.run_for(milliseconds(5));
+  constexpr int kMessages = 20'000;
+  for (int i = 0; i < kMessages; ++i) flood.connection().send(std::vector<Slice>{Slice()});
+  flood.flush();
+  Duration slowest{0};
+  for (int i = 0; i < 50; ++i) slowest = std::max(slowest, served_in(world, *caller));
+  CHECK(slowest < milliseconds(200));
+  CHECK(world.a.driver().engine().outbound().open_calls() <= limits::client_open_calls_max);
+  world.network.run_for(milliseconds(60'000));
+  CHECK(world.a.count(proxy::Counter::kRequests) >= kMessages);
+  CHECK(world.a.driver().engine().idle());
+}
+
+TEST_CASE("a REQ socket that sends too many parts is told so, and asks on") {
+  World world;
+  Attacker chatty(world.network, "a.echo");
+  chatty.shake_hands(zmtp::SocketType::kReq);
+  world.network.run_for(milliseconds(5));
+  std::vector<Slice> parts(12, Slice::copy_of(std::string_view("part")));
+  parts[0] = Slice();
+  chatty.connection().send(parts);
+  chatty.flush();
+  world.network.run_for(milliseconds(50));
+  CHECK_FALSE(chatty.closed);
+  CHECK(chatty.last_message.find("request_frames") != std::string::npos);
+  chatty.connection().send(std::vector<Slice>{Slice(), Slice::copy_of(std::string_view("good"))});
+  chatty.flush();
+  world.network.run_for(milliseconds(50));
+  CHECK(chatty.last_message == "good");
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <deque>
 #include <map>
 #include <set>
 #include <string>
@@ -294,6 +295,100 @@ TEST_CASE("under random deaths of sidecars and agents each request ends once and
     REQUIRE(world.a.driver().engine().idle());
     REQUIRE(world.b.driver().engine().idle());
   }
+}
+
+TEST_CASE("a lane whose batch was filled with cancels goes on with the calls that came in the same turn") {
+  World world;
+  world.agent.echoes = false;
+  Caller many(world.network, "a.echo", zmtp::SocketType::kDealer);
+  std::deque<Caller> crowd;
+  for (int i = 0; i < 5; ++i) crowd.emplace_back(world.network, "a.echo", zmtp::SocketType::kDealer);
+  world.network.run_for(milliseconds(5));
+  for (Caller& each : crowd) {
+    for (int i = 0; i < 60; ++i) each.ask("x");
+  }
+  world.network.run_for(milliseconds(50));
+  // All at once: more cancels than a batch holds, and a call.
+  world.a.turn([&] {
+    for (Caller& each : crowd) each.disconnect();
+  });
+  const auto caller = world.caller();
+  for (int i = 0; i < 20; ++i) {
+    world.agent.echoes = true;
+    caller->ask("after");
+    world.network.run_for(milliseconds(1));
+  }
+  while (!world.agent.unanswered()) world.network.run_for(milliseconds(1));
+  world.agent.answer("the first, which nobody waits for");
+  world.network.run_for(milliseconds(500));
+  CHECK(caller->replies.size() == 20);
+}
+
+TEST_CASE("a call given back as never sent is not sent by the old connection after all") {
+  World world;
+  world.agent.echoes = false;
+  const auto caller = world.caller();
+  caller->ask("first");
+  world.network.run_for(milliseconds(20));
+  REQUIRE(world.agent.asked.size() == 1);
+  // The agent breaks the protocol in the very turn in which it is given the next.
+  world.network.window_bytes = 0;
+  world.agent.answer("done");
+  caller->ask(std::string(50'000, 'x'));
+  world.network.run_for(milliseconds(2));
+  world.agent.say_nonsense();
+  world.network.window_bytes = 256 * 1024;
+  world.network.run_for(milliseconds(3000));
+  for (const std::string& reply : caller->replies) {
+    if (has_code(reply, "NOT_SENT")) CHECK(world.agent.asked.size() == 1);
+  }
+}
+
+TEST_CASE(
+    "an agent that takes nothing more is given nothing more, and what waited is told that it waited in the queue") {
+  World world(1, true);
+  world.network.window_bytes = 64 * 1024;
+  world.agent.echoes = false;
+  world.agent.stop_reading();
+  const auto caller = world.caller(zmtp::SocketType::kDealer);
+  for (int i = 0; i < 60; ++i) caller->ask(std::string(30'000, 'x'));
+  world.network.run_for(milliseconds(2 * limits::dropin_budget_ms));
+  CHECK(caller->replies.size() == 60);
+  CHECK(world.b.driver().engine().inbound().queued_bytes() == 0);
+  CHECK(world.b.count(Counter::kDelivered) < 10);
+}
+
+TEST_CASE("a large request on a slow link arrives, and its ping does not take the wait for death") {
+  World world;
+  const auto caller = world.caller();
+  caller->ask("warm");
+  world.network.run_for(milliseconds(500));
+  world.network.bytes_per_second = 1'000'000;
+  caller->ask(std::string(3'000'000, 'x'));
+  world.network.run_for(milliseconds(4400));
+  CHECK(world.a.count(Counter::kLinksLost) == 0);
+  CHECK(world.agent.asked.size() == 2);
+}
+
+TEST_CASE("a REQ socket is freed also if the sidecar that should have freed it died, too") {
+  World world;
+  world.agent.echoes = false;
+  const auto caller = world.caller();
+  caller->ask("lost");
+  world.network.run_for(milliseconds(50));
+  for (int deaths = 0; deaths < 3; ++deaths) {
+    world.a.kill();
+    world.a.start();
+    caller->reconnect();
+    world.network.run_for(milliseconds(500));
+  }
+  world.network.run_for(milliseconds(3000));
+  REQUIRE(caller->replies.size() == 1);
+  CHECK(has_code(caller->replies[0], "OUTCOME_UNKNOWN"));
+  world.network.run_for(milliseconds(12'000));
+  world.a.kill();
+  CHECK(world.a.unanswered() == 0);
+  world.a.start();
 }
 
 }  // namespace

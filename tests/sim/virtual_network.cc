@@ -177,24 +177,29 @@ void VirtualStream::deliver(VirtualNetwork& network, const std::shared_ptr<Pipe>
     return;
   }
   const std::weak_ptr<bool> life = reader->life_;
+  size_t taken = 0;
   reader->host_.turn([&] {
     if (pipe->bytes.empty()) {
       if (pipe->ended) reader->end("closed by the other end");
       return;
     }
-    Slice& first = pipe->bytes.front();
-    size_t take = std::min(first.size(), 1 + network.prng_.below(network.piece_bytes));
-    const std::span<uint8_t> target = reader->observer_->read_target();
-    if (!target.empty()) take = std::min(take, target.size());
-    const Slice piece = first.part(0, take);
-    first.drop_front(take);
-    if (first.empty()) pipe->bytes.pop_front();
-    pipe->unread -= take;
-    if (target.empty()) {
-      reader->observer_->on_bytes(piece);
-    } else {
-      std::copy_n(piece.data(), take, target.data());
-      reader->observer_->on_target_filled(take);
+    for (size_t reads = 0; reads < network.reads_per_turn && !pipe->bytes.empty(); ++reads) {
+      if (life.expired() || reader->paused_ || reader->ended_) break;
+      Slice& first = pipe->bytes.front();
+      size_t take = std::min(first.size(), 1 + network.prng_.below(network.piece_bytes));
+      const std::span<uint8_t> target = reader->observer_->read_target();
+      if (!target.empty()) take = std::min(take, target.size());
+      const Slice piece = first.part(0, take);
+      first.drop_front(take);
+      if (first.empty()) pipe->bytes.pop_front();
+      pipe->unread -= take;
+      taken += take;
+      if (target.empty()) {
+        reader->observer_->on_bytes(piece);
+      } else {
+        std::copy_n(piece.data(), take, target.data());
+        reader->observer_->on_target_filled(take);
+      }
     }
   });
   if (VirtualStream* writer = pipe->writer; writer != nullptr && writer->refused_) {
@@ -204,7 +209,11 @@ void VirtualStream::deliver(VirtualNetwork& network, const std::shared_ptr<Pipe>
       if (!writer_life.expired() && !writer->refused_) writer->observer_->on_drained();
     });
   }
-  if (!life.expired() && (!pipe->bytes.empty() || pipe->ended)) reader->plan_delivery(pipe);
+  if (life.expired() || (pipe->bytes.empty() && !pipe->ended)) return;
+  if (network.bytes_per_second == 0) return reader->plan_delivery(pipe);
+  if (std::exchange(pipe->delivery_planned, true)) return;
+  network.at(network.now_ + microseconds(static_cast<int64_t>(taken * 1'000'000 / network.bytes_per_second)),
+             [&network, pipe] { deliver(network, pipe); });
 }
 
 }  // namespace mesh::sim

@@ -37,7 +37,11 @@ class VirtualNetwork {
   size_t window_bytes = 256 * 1024;
   // The largest piece that arrives at once.
   size_t piece_bytes = 64 * 1024;
+  // How often a stream may be read in one turn, as a kernel gives what has come meanwhile.
+  size_t reads_per_turn = 1;
   Duration delay = microseconds(50);
+  // Bytes that a stream delivers in a second; 0: as many as there are.
+  size_t bytes_per_second = 0;
   // (from, to) for which nothing arrives until taken out; as with tcp, nothing is lost either.
   std::set<std::pair<int, int>> cut;
 
@@ -115,6 +119,12 @@ class VirtualStream final : public Stream {
   void flush_later() override;
   size_t unsent_bytes() const override { return outbox_.bytes(); }
   uint64_t handed_bytes() const override { return handed_bytes_; }
+  uint64_t accepted_bytes() const override { return handed_bytes_; }
+  uint64_t acknowledged_bytes() const override { return handed_bytes_ - out_->unread; }
+  void abandon() override {
+    ended_ = true;
+    outbox_.drop_front(outbox_.bytes());
+  }
   void pause_reading() override { paused_ = true; }
   void resume_reading() override;
   bool is_reading() const override { return !paused_; }

@@ -17,13 +17,17 @@ inline proxy::SidecarConfig caller_config() {
   return config;
 }
 
-inline proxy::SidecarConfig agent_config() {
+inline proxy::SidecarConfig agent_config(bool parallel = false) {
   proxy::SidecarConfig config;
   config.host = "b";
   config.sidecar = "main";
   config.admin_path = "b.admin";
   config.listen = endpoint("b.link");
   config.agents.push_back({.name = "echo", .service = "echo", .endpoint = endpoint("b.agent")});
+  if (parallel) {
+    config.agents[0].socket = proxy::AgentSocket::kRouter;
+    config.agents[0].in_flight = 64;
+  }
   return config;
 }
 
@@ -33,8 +37,12 @@ struct World {
   Sidecar b;
   ScriptedAgent agent;
 
-  explicit World(uint64_t seed = 1)
-      : network(seed), a(network, caller_config(), 1), b(network, agent_config(), 2), agent(network, "b.agent") {
+  // With a parallel agent: a ROUTER that works on many requests at once.
+  explicit World(uint64_t seed = 1, bool parallel = false)
+      : network(seed),
+        a(network, caller_config(), 1),
+        b(network, agent_config(parallel), 2),
+        agent(network, "b.agent", parallel ? zmtp::SocketType::kRouter : zmtp::SocketType::kRep) {
     network.run_for(milliseconds(500));
   }
   std::unique_ptr<Caller> caller(zmtp::SocketType type = zmtp::SocketType::kReq) {

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/limits.h"
 #include "sidecar/io/log_file.h"
 #include "sidecar/io/loop.h"
 #include "sidecar/io/state_file.h"
@@ -178,6 +179,63 @@ TEST_CASE("the end of one side is told to the other once, and a stream may be de
   CHECK(bench.client.closed == "closed by the other end");
 }
 
+TEST_CASE("a crowd at the door is taken in over several turns, and nobody of it is forgotten") {
+  struct Crowd final : AcceptObserver, TurnObserver, StreamObserver {
+    std::vector<std::unique_ptr<Stream>> in;
+    size_t before = 0;
+    size_t most_in_a_turn = 0;
+    std::function<void()> then;
+    StreamObserver* on_accepted(std::unique_ptr<Stream> stream) override {
+      in.push_back(std::move(stream));
+      return this;
+    }
+    void on_bytes(Slice) override {}
+    void on_closed(std::string_view) override {}
+    void on_timer() override { then(); }
+    void on_turn_ending() override {
+      most_in_a_turn = std::max(most_in_a_turn, in.size() - before);
+      before = in.size();
+      if (in.size() == 300) then();
+    }
+  };
+  const Directory directory;
+  Loop loop;
+  Crowd crowd;
+  loop.set_turn_observer(&crowd);
+  crowd.then = [&] { loop.stop(); };
+  const auto listener = std::move(*loop.listen(directory.socket("s"), 0660, crowd));
+  std::vector<int> clients;
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::strncpy(address.sun_path, directory.socket("s").address.c_str(), sizeof(address.sun_path) - 1);
+  for (int i = 0; i < 300; ++i) {
+    clients.push_back(socket(AF_UNIX, SOCK_STREAM, 0));
+    REQUIRE(connect(clients.back(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0);
+  }
+  loop.arm_timer(loop.now() + std::chrono::seconds(5));
+  loop.run();
+  CHECK(crowd.in.size() == 300);
+  CHECK(crowd.most_in_a_turn <= limits::accepts_per_turn + 1);
+  for (const int client : clients) close(client);
+  crowd.in.clear();
+  loop.set_turn_observer(nullptr);
+}
+
+TEST_CASE("what is abandoned never leaves, and its end is told to nobody") {
+  Bench bench;
+  bench.connect();
+  bench.client.stream->out().put(as_bytes("never"));
+  bench.client.stream->flush_later();
+  bench.client.stream->abandon();
+  bench.door.peer.stream->out().put(as_bytes("neither is this read"));
+  bench.door.peer.stream->flush();
+  bench.client.stream.reset();
+  bench.run([&] { return !bench.door.peer.closed.empty(); });
+  CHECK(bench.door.peer.received.empty());
+  CHECK(bench.client.received.empty());
+  CHECK(bench.client.closed.empty());
+}
+
 TEST_CASE("an address in use gives an error that says what to do; a stale socket file does not") {
   Bench bench;
   Door other;
@@ -221,19 +279,33 @@ TEST_CASE("the timer fires at its time and not before") {
   CHECK(fired + milliseconds(1) >= due);
 }
 
+std::vector<uint32_t> numbers_of(StateFile& state) { return {state.numbers().begin(), state.numbers().end()}; }
+
 TEST_CASE("numbers survive the process that wrote them, by key and whatever the order") {
   const Directory directory;
   const std::string path = directory.path + "/state";
   {
     StateFile state(path, {"first", "second"});
     CHECK(state.problem().empty());
-    CHECK(state.previous() == std::vector<uint32_t>{0, 0});
+    CHECK(numbers_of(state) == std::vector<uint32_t>{0, 0});
     state.numbers()[0] = 7;
     state.numbers()[1] = 9;
   }
   StateFile state(path, {"second", "third", "first"});
-  CHECK(state.previous() == std::vector<uint32_t>{9, 0, 7});
-  CHECK(state.numbers()[0] == 0);
+  CHECK(numbers_of(state) == std::vector<uint32_t>{9, 0, 7});
+}
+
+TEST_CASE("a second process with the same state file leaves it to the first") {
+  const Directory directory;
+  const std::string path = directory.path + "/state";
+  StateFile first(path, {"key"});
+  first.numbers()[0] = 3;
+  {
+    StateFile second(path, {"key"});
+    CHECK_FALSE(second.problem().empty());
+    second.numbers()[0] = 5;
+  }
+  CHECK(first.numbers()[0] == 3);
 }
 
 TEST_CASE("a state file that is broken counts as none, and one that cannot be is plain memory with a reason") {
@@ -243,7 +315,7 @@ TEST_CASE("a state file that is broken counts as none, and one that cannot be is
     std::ofstream(path) << content;
     StateFile state(path, {"key"});
     CHECK(state.problem().empty());
-    CHECK(state.previous() == std::vector<uint32_t>{0});
+    CHECK(numbers_of(state) == std::vector<uint32_t>{0});
   }
   StateFile nowhere(directory.path + "/no/such/place", {"key"});
   CHECK_FALSE(nowhere.problem().empty());
