@@ -123,9 +123,12 @@ StreamObserver* Driver::accept(Door& door, std::unique_ptr<Stream> stream) {
     }
     case Kind::kAdmin: {
       Session& admin = admit(std::make_unique<AdminSession>(*this, std::move(stream), [this](std::string_view line) {
-        return proxy::report(
-            line, engine_, config_,
-            {.clients = clients_, .draining = drain_until_ != kNever, .started = started_, .now = now()});
+        return proxy::report(line, engine_, config_,
+                             {.clients = clients_,
+                              .draining = drain_until_ != kNever,
+                              .connections_max = settings_.connections_max,
+                              .started = started_,
+                              .now = now()});
       }));
       set_deadline(admin, now() + milliseconds(limits::handshake_ms));
       admins_.push_back(admin.id());

@@ -9,6 +9,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+constexpr std::string_view kVersion = MESH_VERSION;
+
 Json health(Engine& engine, const SidecarConfig& config, const Surroundings& around) {
   Json agents = Json::array();
   bool all_connected = true;
@@ -31,10 +33,16 @@ Json health(Engine& engine, const SidecarConfig& config, const Surroundings& aro
                      {"in_flight", view.in_flight}});
   }
   const std::string_view status = around.draining ? "draining" : all_connected ? "ok" : "degraded";
-  return {{"status", status},          {"host", config.host},
-          {"sidecar", config.sidecar}, {"uptime_s", to_us(around.now - around.started) / 1'000'000},
-          {"clients", around.clients}, {"open_calls", engine.outbound().open_calls() + engine.inbound().open_calls()},
-          {"agents", agents},          {"peers", peers}};
+  return {{"status", status},
+          {"version", kVersion},
+          {"connections_max", around.connections_max},
+          {"host", config.host},
+          {"sidecar", config.sidecar},
+          {"uptime_s", to_us(around.now - around.started) / 1'000'000},
+          {"clients", around.clients},
+          {"open_calls", engine.outbound().open_calls() + engine.inbound().open_calls()},
+          {"agents", agents},
+          {"peers", peers}};
 }
 
 Json refused(const Counters& counters) {

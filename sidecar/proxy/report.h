@@ -11,6 +11,7 @@ namespace mesh::proxy {
 struct Surroundings {
   size_t clients = 0;
   bool draining = false;
+  size_t connections_max = 0;
   Instant started{};
   Instant now{};
 };

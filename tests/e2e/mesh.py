@@ -51,20 +51,28 @@ class Agent:
 
 
 class Mesh:
-    """Host a (callers) and host b (agents). `agents` are b's entries; each gets a drop-in port on a."""
+    """Host a (callers) and host b (agents). `agents` are b's entries; each gets a drop-in port on a.
 
-    def __init__(self, agents: dict, contracts: dict | None = None, limits: dict | None = None):
+    `via` makes something between the two from b's link port, and says by its `port` where a connects. `environment` is
+    added to that of every sidecar."""
+
+    def __init__(self, agents: dict, contracts: dict | None = None, limits: dict | None = None, via=None,
+                 compression: str = "auto", environment: dict | None = None):
+        self.environment = os.environ | (environment or {})
         self.directory = tempfile.TemporaryDirectory(prefix="mesh-")
         root = Path(self.directory.name)
         self.link_port = free_port()
         self.agent_ports = {name: free_port() for name in agents}
         self.ports = {name: free_port() for name in agents}
+        self.via = via(self.link_port) if via else None
+        dialed_port = self.via.port if self.via else self.link_port
         shared = {"contracts": contracts or {}, "limits": limits or {}}
         self.configs = {
             "a": {
                 "host": "a", "runtime_dir": str(root / "a"), "sidecars": {"main": {"mesh": "ipc://mesh.sock"}},
                 "ports": {n: {"listen": f"tcp://127.0.0.1:{p}", "service": n} for n, p in self.ports.items()},
-                "peers": {"b": {"sidecars": {"main": {"endpoint": f"tcp://127.0.0.1:{self.link_port}",
+                "peers": {"b": {"compression": compression,
+                                "sidecars": {"main": {"endpoint": f"tcp://127.0.0.1:{dialed_port}",
                                                       "services": list(agents)}}}}, **shared},
             "b": {
                 "host": "b", "runtime_dir": str(root / "b"),
@@ -82,7 +90,7 @@ class Mesh:
         path = root / f"{host}.json"
         path.write_text(json.dumps(self.configs[host]))
         log = (root / f"{host}.log").open("ab")
-        self.processes[host] = subprocess.Popen([SIDECAR, "--config", str(path)], stderr=log)
+        self.processes[host] = subprocess.Popen([SIDECAR, "--config", str(path)], stderr=log, env=self.environment)
         log.close()
         wait_for(lambda: self.admin(host, "health") is not None, "the sidecar to answer on its admin socket")
 
@@ -98,6 +106,9 @@ class Mesh:
                 return json.loads(admin.makefile().read())
         except (OSError, ValueError):
             return None
+
+    def config_path(self, host: str) -> str:
+        return str(Path(self.directory.name) / f"{host}.json")
 
     def wait_for_agents(self) -> None:
         wait_for(lambda: all(a["connected"] for a in self.admin("b", "health")["agents"]), "the agents to be connected")
@@ -120,6 +131,8 @@ class Mesh:
         for client in self.clients:
             client.close()
         codes = {}
+        if self.via:
+            self.via.close()
         for host, process in self.processes.items():
             process.terminate()
             try:
