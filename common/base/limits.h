@@ -72,6 +72,9 @@ inline constexpr size_t envelope_bytes = 8 * KiB;
 inline constexpr size_t mesh_header_bytes = 8 * KiB;
 inline constexpr size_t name_bytes = 128;
 
+// A method is looked for in bodies up to this: one pass over it takes the loop well under a millisecond.
+inline constexpr size_t method_body_bytes = 256 * KiB;
+
 // --- connections ---
 inline constexpr size_t connections_per_port_max = 1024;
 inline constexpr size_t connections_max = 16384;
@@ -89,10 +92,15 @@ inline constexpr size_t client_open_bytes = 2 * MiB;
 // A stream whose peer does not read: above high its source is paused, below low it goes on.
 inline constexpr size_t stream_high_water_bytes = 1 * MiB;
 inline constexpr size_t stream_low_water_bytes = 256 * KiB;
-// A peer that takes less than the bytes in that time, while there are bytes for it, does not read: it is closed. 16
-// KiB/s is below any network that two PCs have between them.
-inline constexpr int64_t stall_ms = 4000;
-inline constexpr size_t stall_progress_bytes = 64 * KiB;
+// A peer that moves next to nothing for so long, while there is something for it to move, is closed. 16 KiB in that
+// time is less than any network that two PCs have between them carries.
+inline constexpr int64_t stall_ms = 2500;
+inline constexpr int64_t stall_check_ms = 500;
+inline constexpr size_t stall_progress_bytes = 16 * KiB;
+// Large messages under way into one process, by their declared sizes: the next one waits, unless it is the only one.
+// Who waits for nothing's sake is no loss: whoever does not move then, holds up the others and goes after one check.
+inline constexpr size_t gathering_bytes = 8 * MiB;
+inline constexpr size_t gathering_free_bytes = 64 * KiB;  // smaller ones need not ask
 // Bytes in one process that wait for peers who do not take them, or for the rest of a message that does not come:
 // beyond it the one with most is closed at once.
 inline constexpr size_t idle_bytes = 32 * MiB;
@@ -129,7 +137,7 @@ static_assert(batch_bytes <= message_bytes);
 static_assert(reconnect_min_ms < reconnect_max_ms);
 static_assert(heartbeat_busy_ms < heartbeat_dead_ms);
 static_assert(client_open_calls_max * 2 <= calls_per_target_max);
-static_assert(handshake_ms < stall_ms);
+static_assert(stall_check_ms < stall_ms);
 static_assert(stream_low_water_bytes < stream_high_water_bytes);
 static_assert(direct_read_bytes < read_block_bytes);
 

@@ -1,5 +1,6 @@
 #include "common/contract/contract.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "common/base/limits.h"
@@ -22,6 +23,24 @@ void Table::declare_service(std::string service, Declaration terms) { services_[
 
 void Table::declare_method(std::string service, std::string method, Declaration terms) {
   services_[std::move(service)].methods[std::move(method)] = terms;
+}
+
+void Table::declare_naming(std::string service, MethodNaming naming) {
+  services_[std::move(service)].naming = std::move(naming);
+}
+
+const MethodNaming* Table::naming(std::string_view service) const {
+  const auto found = services_.find(service);
+  if (found == services_.end() || found->second.methods.empty() || found->second.naming.fields.empty()) return nullptr;
+  return &found->second.naming;
+}
+
+uint64_t Table::largest_bytes(std::string_view service) const {
+  uint64_t largest = lookup(service, {}).max_bytes;
+  if (const auto found = services_.find(service); found != services_.end()) {
+    for (const auto& [method, terms] : found->second.methods) largest = std::max(largest, terms.max_bytes.value_or(0));
+  }
+  return largest;
 }
 
 Terms Table::lookup(std::string_view service, std::string_view method) const {

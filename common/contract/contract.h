@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "common/base/priority.h"
+#include "common/contract/method.h"
 
 namespace mesh::contract {
 
@@ -35,12 +36,19 @@ class Table {
   void declare_service(std::string service, Declaration terms);
   void declare_method(std::string service, std::string method, Declaration terms);
 
+  void declare_naming(std::string service, MethodNaming naming);
+
+  // How the service's requests name their method; null where that makes no difference, as no method is declared.
+  const MethodNaming* naming(std::string_view service) const;
+  // The largest body that any method of the service takes.
+  uint64_t largest_bytes(std::string_view service) const;
   // Method before service before defaults. Unknown names get the defaults.
   Terms lookup(std::string_view service, std::string_view method) const;
 
  private:
   struct Service {
     Declaration terms;
+    MethodNaming naming;
     std::map<std::string, Declaration, std::less<>> methods;
   };
   std::map<std::string, Service, std::less<>> services_;

@@ -69,8 +69,12 @@ class Connection {
   void send(std::span<const Slice> frames);
   // Asks the peer for a PONG with this context. False, and nothing is sent, if it speaks 3.0, which has no PING.
   bool ping(uint16_t ttl_deciseconds, ByteView context);
-  // Held of a message that is not whole yet.
-  size_t unfinished_bytes() const { return message_done_ ? 0 : message_.bytes + decoder_.gathered_bytes(); }
+  // Held of a message that is not whole yet; each of its frames counts as at least one byte.
+  size_t unfinished_bytes() const {
+    return message_done_ ? 0 : message_.bytes + message_.count + message_.dropped_frames + decoder_.gathered_bytes();
+  }
+  // What that message will have at least, by its frames so far.
+  size_t declared_bytes() const { return message_done_ ? 0 : message_.bytes + decoder_.declared_bytes(); }
   uint64_t pongs_received() const { return pongs_received_; }
   const std::string& last_pong_context() const { return last_pong_context_; }
 

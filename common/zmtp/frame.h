@@ -59,6 +59,8 @@ class FrameDecoder {
   std::span<uint8_t> read_target();
   // `count` bytes were written to read_target().
   void commit(size_t count);
+  // What the frame that is not whole yet says it will have; 0 if none is, or if it is read over.
+  size_t declared_bytes() const { return in_body_ && !dropping_ ? size_ : 0; }
   // Memory held for a frame that is not whole yet.
   size_t gathering_bytes() const { return body_ ? body_->capacity() : 0; }
   // And how much of it is there.

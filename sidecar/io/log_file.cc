@@ -27,7 +27,7 @@ void append_value(std::string& line, std::string_view value) {
     if (c == '"' || c == '\\') {
       line += '\\';
       line += c;
-    } else if (byte < ' ' || byte == 0x7F) {
+    } else if (byte < ' ' || byte >= 0x7F) {
       std::array<char, 8> escaped{};
       std::snprintf(escaped.data(), escaped.size(), "\\x%02x", byte);
       line += escaped.data();

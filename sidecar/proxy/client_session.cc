@@ -99,16 +99,32 @@ void ClientSession::receive() {
   if (stream_->unsent_bytes() > limits::stream_high_water_bytes) adjust_reading();
 }
 
-// A message that was begun must go on.
+// A message that was begun must go on; a large one needs room.
 void ClientSession::watch_message() {
   const size_t held = connection_.unfinished_bytes();
   if (held == 0) {
     unfinished_.end();
-  } else if (!unfinished_.active()) {
+    if (std::exchange(has_room_, false)) host_.give_room_back(*this);
+    return;
+  }
+  if (!unfinished_.active()) {
     unfinished_.begin(received_bytes_, host_.now());
     arm();
   }
-  if (held > limits::stream_high_water_bytes) host_.judge_idle_bytes();
+  if (const size_t declared = connection_.declared_bytes(); declared > limits::gathering_free_bytes) {
+    has_room_ = true;
+    if (!host_.ask_room(*this, declared)) {
+      waits_for_room_ = true;
+      stream_->pause_reading();
+    }
+  }
+}
+
+void ClientSession::on_room() {
+  waits_for_room_ = false;
+  unfinished_.begin(received_bytes_, host_.now());
+  arm();
+  host_.call_at_turn_end(*this);
 }
 
 void ClientSession::receive_message(const zmtp::Message& message) {
@@ -161,7 +177,7 @@ void ClientSession::receive_message(const zmtp::Message& message) {
            .linger_count = {}};
     body = body.subspan(1);
   }
-  const contract::Terms terms = observer_.terms_for(service, method);
+  const contract::Terms terms = observer_.terms_for(service, method, body);
   Payload payload = body.empty() ? Payload() : payload_of(body);
   path.bytes = payload.body.size();
   open_bytes_ += path.bytes;
@@ -238,7 +254,7 @@ void ClientSession::on_turn_ending() {
 void ClientSession::read_on() {
   if (ended_ || receiving_) return;
   if (has_rest_) receive();
-  if (!ended_ && !has_rest_ && !full_) stream_->resume_reading();
+  if (!ended_ && !has_rest_ && !full_ && !waits_for_room_) stream_->resume_reading();
 }
 
 // A REQ socket whose sidecar died in the middle of its call waits for good. This one reconnected and says nothing, and
@@ -274,11 +290,8 @@ void ClientSession::on_drained() {
 }
 
 size_t ClientSession::idle_bytes(Instant now, Duration& motionless) {
-  const size_t unfinished = connection_.unfinished_bytes();
-  const size_t unsent = stream_->unsent_bytes();
-  motionless = unfinished > unsent ? (full_ ? Duration{0} : unfinished_.motionless(received_bytes_, now))
-                                   : stall_.motionless(stream_->accepted_bytes(), now);
-  return unfinished + unsent;
+  motionless = stall_.look(stream_->accepted_bytes(), now);
+  return stream_->unsent_bytes();
 }
 
 void ClientSession::on_time(Instant now) {
@@ -295,8 +308,11 @@ void ClientSession::on_time(Instant now) {
   if (stall_.is_stalled(stream_->accepted_bytes(), now)) {
     return refuse(rule_broken(Code::kOverloaded, "reader_stalled", "the peer does not read what it asked for"));
   }
-  if (full_ && unfinished_.active()) unfinished_.begin(received_bytes_, now);  // it is we who do not read
-  if (unfinished_.is_stalled(received_bytes_, now)) {
+  // Unless it is we who do not read. Whoever stops in a room that others wait for goes sooner.
+  if ((full_ || waits_for_room_) && unfinished_.active()) unfinished_.begin(received_bytes_, now);
+  const bool is_in_the_way = has_room_ && host_.is_room_wanted();
+  if (unfinished_.look(received_bytes_, now) >=
+      milliseconds(is_in_the_way ? limits::stall_check_ms : limits::stall_ms)) {
     return refuse(rule_broken(Code::kDeadline, "message_stalled", "the peer began a message and does not go on"));
   }
   if (auto judged = connection_.judge(now); !judged) return refuse(judged.error());
@@ -314,6 +330,7 @@ void ClientSession::on_closed(std::string_view /*reason*/) {
   if (ended_) return;
   ended_ = true;
   stream_->abandon();
+  if (has_room_) host_.give_room_back(*this);
   --port_.connections;
   if (!was_ready_) host_.on_handshake_ended();
   if (was_ready_ && is_req()) port_.drop_unanswered(open_calls_);

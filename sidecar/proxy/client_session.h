@@ -45,8 +45,10 @@ class ClientObserver {
   virtual Outcome stuck_outcome(const ClientPort& port) = 0;
   // The error for a call over the mesh socket whose header cannot be read.
   virtual Outcome header_outcome(Error error) = 0;
-  // The terms of a call: port or header before contract.
-  virtual contract::Terms terms_for(std::string_view service, std::string_view method) = 0;
+  // The terms of a call: port or header before contract. Where `method` is empty and the contract tells methods apart,
+  // it is read from the body; it is valid until the next call.
+  virtual contract::Terms terms_for(std::string_view service, std::string_view& method,
+                                    std::span<const Slice> body) = 0;
 };
 
 class ClientSession final : public Session {
@@ -73,6 +75,7 @@ class ClientSession final : public Session {
   void refuse(const Error& error) override;
   size_t idle_bytes(Instant now, Duration& motionless) override;
   void on_turn_ending() override;
+  void on_room() override;
 
  private:
   void receive();
@@ -103,6 +106,8 @@ class ClientSession final : public Session {
   bool full_ = false;      // reads nothing until some of its calls are answered
   bool has_rest_ = false;  // of what was read already
   bool receiving_ = false;
+  bool has_room_ = false;  // for a large message, or asked for it
+  bool waits_for_room_ = false;
   Instant read_on_at_ = kNever;  // had its share of this turn
   bool has_ttl_ = false;
 };

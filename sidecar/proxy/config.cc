@@ -195,8 +195,10 @@ class HostReader {
     for (const auto& [service, entry] : contracts.items()) {
       const std::string path = "/contracts/" + service;
       if (!in_.is_object(entry, path)) continue;
-      in_.only(entry, path, {"budget_ms", "priority", "max_bytes", "class", "linger_ms", "linger_count", "methods"});
+      in_.only(entry, path,
+               {"budget_ms", "priority", "max_bytes", "class", "linger_ms", "linger_count", "methods", "method_field"});
       host_.contracts.declare_service(service, in_.terms(entry, path));
+      if (const auto naming = in_.method_naming(entry, path)) host_.contracts.declare_naming(service, *naming);
       for (const auto& [method, terms] : in_.object(entry, path, "methods").items()) {
         const std::string at = path + "/methods/" + method;
         if (!in_.is_object(terms, at)) continue;

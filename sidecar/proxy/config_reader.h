@@ -154,6 +154,25 @@ class Reader {
     return terms;
   }
 
+  // The name of one field, or a list of them.
+  std::optional<contract::MethodNaming> method_naming(const Json& parent, const std::string& path) {
+    const auto at = parent.find("method_field");
+    if (at == parent.end()) return std::nullopt;
+    contract::MethodNaming naming;
+    naming.fields.clear();
+    const Json list = at->is_array() ? *at : Json::array({*at});
+    for (const Json& field : list) {
+      if (field.is_string() && !field.get_ref<const std::string&>().empty()) {
+        naming.fields.push_back(field.get<std::string>());
+      } else {
+        error(path + "/method_field", "must be the name of a field, or a list of names",
+              "e.g. \"action\"; [] if bodies are not to be read");
+        return std::nullopt;
+      }
+    }
+    return naming;
+  }
+
   // By class of messages, or in numbers, which then count.
   void read_linger(const Json& parent, const std::string& path, contract::Declaration& terms) {
     struct Class {

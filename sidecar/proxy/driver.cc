@@ -124,9 +124,12 @@ Outcome Driver::header_outcome(Error error) {
   return {.code = error.code, .error = std::make_unique<Error>(std::move(error)), .payload = {}};
 }
 
-contract::Terms Driver::terms_for(std::string_view service, std::string_view method) {
+contract::Terms Driver::terms_for(std::string_view service, std::string_view& method, std::span<const Slice> body) {
   const auto index = engine_.services().find(service);
-  return index ? engine_.services().terms(*index, method) : config_.contracts.lookup(service, method);
+  if (!index) return config_.contracts.lookup(service, method);
+  const contract::MethodNaming* naming = engine_.services()[*index].naming;
+  if (method.empty() && naming != nullptr && body.size() == 1) method = methods_.read(body[0].view(), *naming);
+  return engine_.services().terms(*index, method);
 }
 
 void Driver::on_agent_connected(AgentIndex agent) {
@@ -248,11 +251,12 @@ void Driver::act(SendToPeer& action) {
 void Driver::act(CancelAtPeer& action) { lane(action.peer, action.lane).cancel(action.call_id); }
 
 // The lane for the reply's size, if the peer has opened it.
-LinkSession* Driver::reply_link(LinkId link, size_t body_bytes) {
+LinkSession* Driver::reply_link(LinkId link, uint64_t call_id, size_t body_bytes) {
   auto* session = sessions_.find(link);
   if (session == nullptr) return nullptr;
   auto& asked_on = static_cast<LinkSession&>(**session);
   const wire::Lane wanted = body_bytes > limits::bulk_body_bytes ? wire::Lane::kBulk : wire::Lane::kInteractive;
+  asked_on.close_call(call_id);
   if (asked_on.peer().lane == wanted) return &asked_on;
   const wire::Hello& peer = asked_on.peer();
   const auto at = peer_links_.find(peer.host + "/" + peer.sidecar + "/" + std::to_string(peer.epoch));
@@ -262,7 +266,7 @@ LinkSession* Driver::reply_link(LinkId link, size_t body_bytes) {
 }
 
 void Driver::act(SendReply& action) {
-  LinkSession* link = reply_link(action.link, action.outcome.payload.body.size());
+  LinkSession* link = reply_link(action.link, action.call_id, action.outcome.payload.body.size());
   if (link == nullptr) return;  // whoever asked has been told that the link is lost
   link->put({.kind = wire::Kind::kReply,
              .call_id = action.call_id,

@@ -17,6 +17,7 @@
 #include "sidecar/proxy/agent_session.h"
 #include "sidecar/proxy/client_session.h"
 #include "sidecar/proxy/engine.h"
+#include "sidecar/proxy/gathering_room.h"
 #include "sidecar/proxy/link_session.h"
 #include "sidecar/proxy/peer_lane.h"
 #include "sidecar/proxy/report.h"
@@ -61,6 +62,9 @@ class Driver final : public SessionHost,
   void retire(Session& session) override;
   void call_at_turn_end(Session& session) override;
   void report(std::string_view port, const Error& error) override;
+  bool ask_room(Session& session, size_t bytes) override { return room_.ask(session.id(), bytes); }
+  void give_room_back(Session& session) override;
+  bool is_room_wanted() const override { return room_.is_wanted(); }
   void judge_idle_bytes() override;
   void on_timer() override;
   void on_turn_ending() override;
@@ -78,7 +82,7 @@ class Driver final : public SessionHost,
   void on_client_closed(ClientSession& client) override;
   Outcome stuck_outcome(const ClientPort& port) override;
   Outcome header_outcome(Error error) override;
-  contract::Terms terms_for(std::string_view service, std::string_view method) override;
+  contract::Terms terms_for(std::string_view service, std::string_view& method, std::span<const Slice> body) override;
   void on_agent_connected(AgentIndex agent) override;
   void on_agent_congested(AgentIndex agent) override { tell(AgentCongested{agent}); }
   void on_agent_drained(AgentIndex agent) override { tell(AgentDrained{agent}); }
@@ -94,7 +98,7 @@ class Driver final : public SessionHost,
   Result<void> open_door(Kind kind, const Endpoint& endpoint, uint32_t mode, ClientPort* port);
   ClientPort* add_port(std::string label, std::string service, contract::Declaration terms, size_t index);
   PeerLane& lane(PeerIndex peer, wire::Lane which) { return *lanes_[peer][static_cast<size_t>(which)]; }
-  LinkSession* reply_link(LinkId link, size_t body_bytes);
+  LinkSession* reply_link(LinkId link, uint64_t call_id, size_t body_bytes);
   wire::Hello hello(wire::Lane lane) const;
   template <class Event>
   void tell(Event event);
@@ -114,6 +118,7 @@ class Driver final : public SessionHost,
   DriverSettings settings_;
   Engine engine_;
   Prng prng_;
+  contract::MethodReader methods_;
   Instant started_{};
   Instant drain_until_ = kNever;
   Instant stuck_until_ = kNever;  // until then a REQ socket may be one that waits for a process before
@@ -130,6 +135,7 @@ class Driver final : public SessionHost,
   std::map<std::string, PeerLinks> peer_links_;
   size_t clients_ = 0;
   size_t handshakes_ = 0;
+  GatheringRoom room_;
   Newcomers strangers_;
   Newcomers admins_;
 };

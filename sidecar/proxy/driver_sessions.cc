@@ -13,8 +13,8 @@ ClientPort* Driver::add_port(std::string label, std::string service, contract::D
   port->label = std::move(label);
   port->service = std::move(service);
   port->terms = terms;
-  port->keep_bytes =
-      port->service.empty() ? limits::message_bytes : terms.max_bytes.value_or(terms_for(port->service, {}).max_bytes);
+  port->keep_bytes = port->service.empty() ? limits::message_bytes
+                                           : terms.max_bytes.value_or(config_.contracts.largest_bytes(port->service));
   if (index < settings_.unanswered.size()) port->unanswered = &settings_.unanswered[index];
   if (port->unanswered != nullptr) port->stuck_before = *port->unanswered;
   ports_.push_back(std::move(port));
@@ -50,6 +50,14 @@ void Driver::report(std::string_view port, const Error& error) {
   engine_.counters().add(error.rule == "handshake_timeout" ? Counter::kHandshakeTimeouts : Counter::kProtocolErrors);
   engine_.counters().refuse(port, error.rule);
   if (settings_.log) settings_.log("refused", port, error.rule + ": " + error.text);
+}
+
+void Driver::give_room_back(Session& session) {
+  std::vector<uint64_t> admitted;
+  room_.give_back(session.id(), admitted);
+  for (const uint64_t id : admitted) {
+    if (auto* next = sessions_.find(id)) (*next)->on_room();
+  }
 }
 
 // Most bytes first, but only of those who took nothing for a while: a large reply under way to a peer that reads it is

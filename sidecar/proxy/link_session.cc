@@ -75,16 +75,33 @@ void LinkSession::receive() {
   if (stream_->unsent_bytes() > limits::stream_high_water_bytes) stream_->pause_reading();
 }
 
-// A message that was begun must go on.
+// A message that was begun must go on; a large one needs room.
 void LinkSession::watch_message() {
   const size_t held = connection_->unfinished_bytes();
   if (held == 0) {
     unfinished_.end();
-  } else if (!unfinished_.active()) {
+    if (std::exchange(has_room_, false)) host_.give_room_back(*this);
+    return;
+  }
+  if (!unfinished_.active()) {
     unfinished_.begin(received_bytes_, host_.now());
     if (up_) host_.set_deadline(*this, next_deadline());
   }
-  if (held > limits::stream_high_water_bytes) host_.judge_idle_bytes();
+  const size_t declared = connection_->declared_bytes();
+  if (declared > limits::gathering_free_bytes && settings_.lane == nullptr) {
+    has_room_ = true;
+    if (!host_.ask_room(*this, declared)) {
+      waits_for_room_ = true;
+      stream_->pause_reading();
+    }
+  }
+}
+
+void LinkSession::on_room() {
+  waits_for_room_ = false;
+  unfinished_.begin(received_bytes_, host_.now());
+  if (up_) host_.set_deadline(*this, next_deadline());
+  if (!congested_) stream_->resume_reading();
 }
 
 bool LinkSession::receive_batch(std::span<const Slice> frames) {
@@ -153,21 +170,25 @@ bool LinkSession::receive_envelope(const wire::Envelope& envelope) {
       put({.kind = wire::Kind::kPong, .call_id = envelope.call_id});
       return true;
     case wire::Kind::kPong:
+      // An accepted link asks for none.
+      if (settings_.lane == nullptr && !idle_talk_.take(host_.now())) {
+        return refuse("pong_flood", "the peer answers pings that nobody sent");
+      }
       return true;
     case wire::Kind::kRequest:
       if (settings_.lane != nullptr) return refuse("request_unexpected", "requests come from those who dialed");
-      ++requests_to_cancel_;
+      if (!open_calls_.insert(envelope.call_id)) return refuse("call_id_twice", "two open calls have the same id");
       break;
     case wire::Kind::kReply:
       if (settings_.lane == nullptr) return refuse("reply_unexpected", "nothing was asked on this connection");
       break;
     case wire::Kind::kCancel:
       if (settings_.lane != nullptr) return refuse("cancel_unexpected", "nothing was asked on this connection");
-      if (requests_to_cancel_ > 0) {
-        --requests_to_cancel_;
-      } else if (!idle_talk_.take(host_.now())) {
+      // One that crossed its reply is honest.
+      if (!open_calls_.contains(envelope.call_id) && !idle_talk_.take(host_.now())) {
         return refuse("cancel_flood", "the peer cancels more than it asked");
       }
+      open_calls_.erase(envelope.call_id);
       break;
     case wire::Kind::kDraining:
       if (!idle_talk_.take(host_.now())) return refuse("draining_flood", "the peer says the same again and again");
@@ -229,7 +250,7 @@ void LinkSession::on_drained() {
   if (ended_) return;
   congested_ = false;
   stall_.end();
-  stream_->resume_reading();
+  if (!waits_for_room_) stream_->resume_reading();
   host_.call_at_turn_end(*this);
   if (settings_.lane != nullptr) host_.call_at_turn_end(*settings_.lane);
 }
@@ -245,6 +266,7 @@ void LinkSession::on_closed(std::string_view reason) {
   if (ended_) return;
   ended_ = true;
   stream_->abandon();
+  if (has_room_) host_.give_room_back(*this);
   host_.set_deadline(*this, kNever);
   if (settings_.lane == nullptr && !up_) host_.on_handshake_ended();
   observer_.on_link_closed(*this, reason);
@@ -266,12 +288,9 @@ bool LinkSession::ping_is_under_way() {
 }
 
 size_t LinkSession::idle_bytes(Instant now, Duration& motionless) {
-  if (!connection_ || ended_) return 0;
-  const size_t unfinished = connection_->unfinished_bytes();
-  const size_t unsent = stream_->unsent_bytes();
-  motionless = unfinished > unsent ? unfinished_.motionless(received_bytes_, now)
-                                   : stall_.motionless(stream_->accepted_bytes(), now);
-  return unfinished + unsent;
+  if (!stream_ || ended_) return 0;
+  motionless = stall_.look(stream_->accepted_bytes(), now);
+  return stream_->unsent_bytes();
 }
 
 Instant LinkSession::next_deadline() const {
@@ -294,8 +313,11 @@ void LinkSession::on_time(Instant now) {
   if (stall_.is_stalled(stream_->accepted_bytes(), now)) {
     return refuse(rule_broken(Code::kOverloaded, "reader_stalled", "the peer does not read what it asked for"));
   }
-  if (!stream_->is_reading() && unfinished_.active()) unfinished_.begin(received_bytes_, now);  // it is we who do not
-  if (unfinished_.is_stalled(received_bytes_, now)) {
+  // Unless it is we who do not read. Whoever stops in a room that others wait for goes sooner.
+  if (!stream_->is_reading() && unfinished_.active()) unfinished_.begin(received_bytes_, now);
+  const bool is_in_the_way = has_room_ && host_.is_room_wanted();
+  if (unfinished_.look(received_bytes_, now) >=
+      milliseconds(is_in_the_way ? limits::stall_check_ms : limits::stall_ms)) {
     return refuse(rule_broken(Code::kDeadline, "message_stalled", "the peer began a message and does not go on"));
   }
   if (batch_.empty()) batch_.shrink();  // quiet for a while: what was sent last need not be held

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/id_set.h"
 #include "common/base/token_bucket.h"
 #include "common/wire/batch.h"
 #include "common/wire/compression.h"
@@ -59,6 +60,8 @@ class LinkSession final : public Session {
   size_t batch_bytes() const { return batch_.bytes(); }
   // Adds to the batch of this turn; the batch leaves first if there is no room.
   void put(const wire::Envelope& envelope);
+  // A call that came here was answered, on this connection or another.
+  void close_call(uint64_t call_id) { open_calls_.erase(call_id); }
   // Sends the batch; gives the position in the stream of its last byte.
   uint64_t seal();
   // Of the batch sealed last, and of the one that is being received.
@@ -79,6 +82,7 @@ class LinkSession final : public Session {
   void on_closed(std::string_view reason) override;
   void on_time(Instant now) override;
   void on_turn_ending() override;
+  void on_room() override;
   size_t unsent_bytes() const override { return stream_ ? stream_->unsent_bytes() : 0; }
   bool is_newcomer() const override { return settings_.lane == nullptr && !up_; }
   void refuse(const Error& error) override;
@@ -115,6 +119,8 @@ class LinkSession final : public Session {
   Instant used_at_{};
   bool ping_open_ = false;
   bool congested_ = false;
+  bool has_room_ = false;  // for a large message, or asked for it
+  bool waits_for_room_ = false;
   uint64_t acknowledged_bytes_ = 0;  // when the ping was sent, or looked for last
   uint64_t ping_waits_behind_ = 0;   // bytes
   StallWatch stall_;                 // of what the peer is to read
@@ -122,7 +128,7 @@ class LinkSession final : public Session {
   uint64_t received_bytes_ = 0;
   // What costs us work and is worth nothing: pings, and cancels beyond the requests there were.
   TokenBucket idle_talk_{limits::commands_burst, limits::commands_per_second};
-  uint64_t requests_to_cancel_ = 0;
+  IdSet open_calls_;  // of an accepted link
 };
 
 }  // namespace mesh::proxy

@@ -31,7 +31,11 @@ Services::Services(const SidecarConfig& config) : config_(&config) {
 ServiceIndex Services::intern(const std::string& name) {
   const auto [at, added] = by_name_.try_emplace(name, static_cast<ServiceIndex>(services_.size()));
   if (added)
-    services_.push_back({.name = name, .terms = config_->contracts.lookup(name, {}), .instances = {}, .agents = {}});
+    services_.push_back({.name = name,
+                         .terms = config_->contracts.lookup(name, {}),
+                         .naming = config_->contracts.naming(name),
+                         .instances = {},
+                         .agents = {}});
   return at->second;
 }
 

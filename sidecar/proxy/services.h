@@ -24,7 +24,8 @@ struct Instance {
 
 struct Service {
   std::string name;
-  contract::Terms terms;  // of calls whose method is not known
+  contract::Terms terms;                           // of calls whose method is not known
+  const contract::MethodNaming* naming = nullptr;  // null: methods need not be known
   std::vector<Instance> instances;
   std::vector<AgentIndex> agents;  // of this sidecar
   bool is_echo = false;            // this sidecar's own, for probes

@@ -23,6 +23,12 @@ class SessionHost {
   virtual Session& admit(std::unique_ptr<Session> session) = 0;
   // An accepted connection became ready, or ended before.
   virtual void on_handshake_ended() = 0;
+  // Asks for room for a large message that is under way to it. False: read no more; on_room() comes when there is some.
+  virtual bool ask_room(Session& session, size_t bytes) = 0;
+  // It is whole, or was given up. No effect without a question before.
+  virtual void give_room_back(Session& session) = 0;
+  // Others wait for room.
+  virtual bool is_room_wanted() const = 0;
   // Somebody has many bytes waiting: whoever leaves most lying about may have to go.
   virtual void judge_idle_bytes() = 0;
   // kNever for none.
@@ -43,6 +49,7 @@ class Session : public StreamObserver {
   // Its deadline passed.
   virtual void on_time(Instant now) { static_cast<void>(now); }
   virtual void on_turn_ending() {}
+  virtual void on_room() {}
   // An accepted connection that has not shown yet what it wants.
   virtual bool is_newcomer() const { return false; }
   // Closes it and tells the other end why, if it can still be told.

@@ -12,36 +12,29 @@ namespace mesh::proxy {
 class StallWatch {
  public:
   void begin(uint64_t moved, Instant now) {
-    judge_at_ = now + milliseconds(limits::stall_ms);
-    moved_ = seen_ = moved;
+    seen_ = moved;
     seen_at_ = now;
+    look_at_ = now + milliseconds(limits::stall_check_ms);
   }
-  void end() { judge_at_ = kNever; }
-  bool active() const { return judge_at_ != kNever; }
+  void end() { look_at_ = kNever; }
+  bool active() const { return look_at_ != kNever; }
 
-  // When to ask is_stalled(); kNever while there is nothing to watch.
-  Instant next_deadline() const { return judge_at_; }
-  // Whether too little was moved in the time that is over; if not, the next one begins.
-  bool is_stalled(uint64_t moved, Instant now) {
-    if (now < judge_at_) return false;
-    if (moved - moved_ < limits::stall_progress_bytes) return true;
-    begin(moved, now);
-    return false;
-  }
-  // How long next to nothing was moved, as far as was asked.
-  Duration motionless(uint64_t moved, Instant now) {
-    constexpr uint64_t kNextToNothing = 16 * limits::KiB;
+  // When to look next; kNever while there is nothing to watch.
+  Instant next_deadline() const { return look_at_; }
+  // How long next to nothing was moved; for which it must be asked at each of its deadlines.
+  Duration look(uint64_t moved, Instant now) {
     if (!active()) return Duration{0};
-    if (moved - seen_ >= kNextToNothing) {
+    if (moved - seen_ >= limits::stall_progress_bytes) {
       seen_ = moved;
       seen_at_ = now;
     }
+    if (now >= look_at_) look_at_ = now + milliseconds(limits::stall_check_ms);
     return now - seen_at_;
   }
+  bool is_stalled(uint64_t moved, Instant now) { return look(moved, now) >= milliseconds(limits::stall_ms); }
 
  private:
-  Instant judge_at_ = kNever;
-  uint64_t moved_ = 0;
+  Instant look_at_ = kNever;
   uint64_t seen_ = 0;
   Instant seen_at_{};
 };

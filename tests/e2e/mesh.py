@@ -141,7 +141,7 @@ class Mesh:
                 process.kill()
                 codes[host] = process.wait()
         for host in self.processes:
-            log = (Path(self.directory.name) / f"{host}.log").read_text()
+            log = (Path(self.directory.name) / f"{host}.log").read_text(errors="replace")
             if codes[host] not in (0, -9):
                 print(f"--- {host} ended with {codes[host]}\n{log[-4000:]}", file=sys.stderr)
         self.directory.cleanup()

@@ -311,5 +311,27 @@ TEST_CASE("a REQ socket that sends too many parts is told so, and asks on") {
   CHECK(chatty.last_message == "good");
 }
 
+TEST_CASE("a peer that gives two open calls the same id is closed, one that uses an id again after its reply is not") {
+  World world;
+  Attacker peer(world.network, "b.link");
+  peer.shake_hands(zmtp::SocketType::kDealer);
+  world.network.run_for(milliseconds(5));
+  peer.say_hello();
+  for (int round = 0; round < 3; ++round) {
+    peer.put({.kind = wire::Kind::kRequest, .call_id = 7, .service = "echo", .budget_us = 1'000'000});
+    peer.send_batch();
+    world.network.run_for(milliseconds(20));
+  }
+  CHECK_FALSE(peer.closed);
+  CHECK(world.agent.asked.size() == 3);
+  for (int i = 0; i < 2; ++i) {
+    peer.put({.kind = wire::Kind::kRequest, .call_id = 8, .service = "echo", .budget_us = 1'000'000});
+  }
+  peer.send_batch();
+  world.network.run_for(milliseconds(20));
+  CHECK(peer.closed);
+  CHECK(refused(world.b, "link", "call_id_twice") == 1);
+}
+
 }  // namespace
 }  // namespace mesh::sim

@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "common/base/backoff.h"
+#include "common/base/id_set.h"
 #include "common/base/outbox.h"
 #include "common/base/prng.h"
 #include "common/base/slice.h"
 #include "common/base/timer_wheel.h"
+#include "common/base/token_bucket.h"
 
 namespace mesh {
 namespace {
@@ -134,6 +137,41 @@ TEST_CASE("reconnect waits double up to the limit, with jitter, and start over a
   CHECK(last >= milliseconds(limits::reconnect_max_ms / 2));
   backoff.reset();
   CHECK(backoff.next(prng) <= milliseconds(limits::reconnect_min_ms));
+}
+
+TEST_CASE("a token bucket gives its burst at once, and then no more than its rate") {
+  TokenBucket bucket(5, 10);
+  const Instant start{milliseconds(1'000'000)};
+  int taken = 0;
+  while (bucket.take(start)) ++taken;
+  CHECK(taken == 5);
+  CHECK_FALSE(bucket.take(start + milliseconds(99)));
+  CHECK(bucket.take(start + milliseconds(200)));
+  taken = 0;
+  for (int ms = 1000; ms < 11'000; ms += 10) taken += bucket.take(start + milliseconds(ms)) ? 1 : 0;
+  CHECK(taken >= 100);
+  CHECK(taken <= 105);
+}
+
+TEST_CASE("a set of ids is what a set is, whatever is put in and taken out") {
+  Prng prng(11);
+  IdSet ids;
+  std::set<uint64_t> model;
+  for (int i = 0; i < 200'000; ++i) {
+    const uint64_t id = prng.below(3) == 0 ? prng.below(300) << 32 : prng.below(300);
+    switch (prng.below(3)) {
+      case 0:
+        REQUIRE(ids.insert(id) == model.insert(id).second);
+        break;
+      case 1:
+        ids.erase(id);
+        model.erase(id);
+        break;
+      default:
+        REQUIRE(ids.contains(id) == model.contains(id));
+    }
+    REQUIRE(ids.size() == model.size());
+  }
 }
 
 }  // namespace

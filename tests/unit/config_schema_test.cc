@@ -58,11 +58,14 @@ TEST_CASE("every key that the schema knows is one that the parser takes") {
     "agents": {"a": {"service": "s", "endpoint": "tcp://127.0.0.1:1", "socket": "router", "in_flight": 3, "correlate": true,
                      "port": "ipc://a.sock", "sidecar": "main"}},
     "ports": {"p": {"listen": "tcp://127.0.0.1:2", "service": "t", "budget_ms": 1, "priority": "batch", "max_bytes": 1,
-                    "sidecar": "main"}},
+                    "class": "file", "linger_ms": 5, "linger_count": 3, "sidecar": "main"}},
     "peers": {"b": {"compression": "never", "bandwidth_mbps": 2.5,
                     "sidecars": {"x": {"endpoint": "tcp://10.0.0.2:7700", "services": ["t"]}}}},
     "contracts": {"s": {"budget_ms": 300000, "priority": "critical", "max_bytes": 67108864,
-                        "methods": {"m": {"budget_ms": 5, "priority": "normal", "max_bytes": 7}}}},
+                        "class": "model", "linger_ms": 0, "linger_count": 256, "method_field": ["action", "op"],
+                        "methods": {"m": {"budget_ms": 5, "priority": "normal", "max_bytes": 7, "class": "network",
+                                          "linger_ms": 1000, "linger_count": 1}}},
+                  "t": {"method_field": "action"}, "u": {"method_field": []}},
     "limits": {"calls_per_target_max": 1, "queued_bytes_per_target": 1, "process_queued_bytes": 1, "connections_per_port_max": 1}
   })";
   Schema schema;
@@ -83,6 +86,10 @@ TEST_CASE("what is wrong in its structure is refused by both") {
       R"({"host":"h","sidecars":{"m":{}},"agents":{"a":{"endpoint":"tcp://127.0.0.1:1","correlate":"no"}}})",
       R"({"host":"h","sidecars":{"m":{}},"contracts":{"s":{"budget_ms":300001}}})",
       R"({"host":"h","sidecars":{"m":{}},"contracts":{"s":{"methods":{"m":{"ttl":1}}}}})",
+      R"({"host":"h","sidecars":{"m":{}},"contracts":{"s":{"method_field":5}}})",
+      R"({"host":"h","sidecars":{"m":{}},"contracts":{"s":{"method_field":[""]}}})",
+      R"({"host":"h","sidecars":{"m":{}},"contracts":{"s":{"linger_ms":1001}}})",
+      R"({"host":"h","sidecars":{"m":{}},"contracts":{"s":{"class":"voice"}}})",
       R"({"host":"h","sidecars":{"m":{}},"peers":{"b":{"compression":"zip"}}})",
       R"({"host":"h","sidecars":{"m":{}},"limits":{"calls_per_target_max":0}})",
   };

@@ -58,5 +58,69 @@ TEST_CASE("a service may be declared after its methods") {
   CHECK(late.lookup("tts", "").budget_ms == 900);
 }
 
+std::string method_in(std::string_view body, const MethodNaming& naming = {}) {
+  MethodReader reader;
+  return std::string(reader.read(as_bytes(body), naming));
+}
+
+TEST_CASE("each dialect that agents speak names its method") {
+  CHECK(method_in(R"({"action":"translate","text":"hello"})") == "translate");
+  CHECK(method_in(R"({"command":"LOAD_MODEL","payload":{"action":"not this one"}})") == "LOAD_MODEL");
+  CHECK(method_in(R"({"payload":[{"type":"x"}],"type":"ocr"})") == "ocr");
+  CHECK(method_in(R"({"request_type":"a\u0062c"})") == "abc");
+  CHECK(method_in("ping") == "ping");
+  CHECK(method_in(" \n\"health_check\"\n") == "health_check");
+}
+
+TEST_CASE("of several fields the first of the list counts, wherever it stands, and only if it is a text") {
+  CHECK(method_in(R"({"type":"t","command":"c","action":"a"})") == "a");
+  CHECK(method_in(R"({"type":"t","command":"c","action":5})") == "c");
+  CHECK(method_in(R"({"op":"x","action":"a"})", {.fields = {"op"}}) == "x");
+  CHECK(method_in(R"({"action":"a"})", {.fields = {}}).empty());
+}
+
+TEST_CASE("what names no method gives none") {
+  const std::string long_name(limits::name_bytes + 1, 'x');
+  const std::string deep = "{\"x\":" + std::string(100'000, '[') + std::string(100'000, ']') + "}";
+  const std::string large = R"({"action":"a","data":")" + std::string(limits::method_body_bytes, 'x') + "\"}";
+  const std::string bodies[] = {"",
+                                " ",
+                                "{}",
+                                "[]",
+                                "[1,2]",
+                                "{\"action\":",
+                                "{\"action\":\"a",
+                                "\xFF\xFE",
+                                "\"",
+                                "\"\"",
+                                "a b",
+                                long_name,
+                                "{\"action\":\"" + long_name + "\"}",
+                                "{\"action\":\"a\\n\"}",
+                                "{\"action\":\"\"}",
+                                deep,
+                                large,
+                                std::string("{\"action\"\0", 10),
+                                "{\"other\":\"a\"}"};
+  for (const std::string& body : bodies) CHECK_MESSAGE(method_in(body).empty(), body.substr(0, 60));
+}
+
+TEST_CASE("a broken body leaves the reader fit for the next") {
+  MethodReader reader;
+  CHECK(reader.read(as_bytes(std::string_view(R"({"action":"a", "x": tru)")), {}).empty());
+  CHECK(reader.read(as_bytes(std::string_view(R"({"action":"b"})")), {}) == "b");
+}
+
+TEST_CASE("bodies are read only where methods are declared, and a port keeps what the largest of them may have") {
+  Table tables = table();
+  CHECK(tables.naming("unheard-of") == nullptr);
+  REQUIRE(tables.naming("translation") != nullptr);
+  tables.declare_naming("translation", {.fields = {}});
+  CHECK(tables.naming("translation") == nullptr);
+  CHECK(tables.largest_bytes("translation") == 1000);
+  tables.declare_method("translation", "document", {.budget_ms = {}, .priority = {}, .max_bytes = 9000});
+  CHECK(tables.largest_bytes("translation") == 9000);
+}
+
 }  // namespace
 }  // namespace mesh::contract

@@ -1,0 +1,40 @@
+// Which method a body asks for, as agents that already exist write it.
+//
+// Their dialects: {"action": "translate", …}, {"command": "LOAD_MODEL", "payload": {…}}, a field "type" or
+// "request_type", and bare words such as ping or health_check. The body itself is never touched.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/base/slice.h"
+
+namespace mesh::contract {
+
+// How a service's requests name their method.
+struct MethodNaming {
+  // Top-level fields of a JSON object; of those that are texts the first of this list counts. Empty: bodies are not
+  // read.
+  std::vector<std::string> fields = {"action", "command", "type", "request_type"};
+};
+
+// Keeps its buffers from body to body.
+class MethodReader {
+ public:
+  MethodReader();
+  ~MethodReader();
+  MethodReader(const MethodReader&) = delete;
+  MethodReader& operator=(const MethodReader&) = delete;
+
+  // The method's name, 1 to limits::name_bytes printable bytes; empty if the body names none, is no JSON and no bare
+  // word, or is larger than limits::method_body_bytes. Any bytes will do. Valid until the next call.
+  std::string_view read(ByteView body, const MethodNaming& naming);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace mesh::contract
