@@ -10,6 +10,8 @@ namespace {
 
 // REQ sockets of before reconnect soon after the start (libzmq: 100 ms by default); later ones are new.
 constexpr int64_t kStuckWindow_ms = 10'000;
+// Connections come and go in crowds: once for all of them.
+constexpr int64_t kReleaseDelay_ms = 1000;
 constexpr uint32_t kMeshSocketMode = 0660;
 constexpr uint32_t kAdminSocketMode = 0600;
 
@@ -294,6 +296,10 @@ void Driver::act(TellPeersDraining& /*action*/) {
 void Driver::on_timer() {
   const Instant at = now();
   if (at >= stuck_until_) forget_stuck();
+  if (at >= release_at_) {
+    release_at_ = kNever;
+    settings_.release_memory();
+  }
   engine_.on_time(at, actions_);
   perform();
   due_.clear();
@@ -308,8 +314,11 @@ void Driver::on_turn_ending() {
     if (auto* session = sessions_.find(at_turn_end_[i])) (*session)->on_turn_ending();
   }
   at_turn_end_.clear();
-  retired_.clear();
-  Instant next = std::min({engine_.next_deadline(), sessions_.next_deadline(), stuck_until_});
+  if (!retired_.empty()) {
+    retired_.clear();
+    if (settings_.release_memory && release_at_ == kNever) release_at_ = now() + milliseconds(kReleaseDelay_ms);
+  }
+  Instant next = std::min({engine_.next_deadline(), sessions_.next_deadline(), stuck_until_, release_at_});
   if (drain_until_ != kNever) {
     judge_drain();
     next = std::min(next, now() + milliseconds(20));

@@ -34,7 +34,8 @@ struct DriverSettings {
   // `who` is a name from the configuration, so that lines can be rate-limited by it.
   std::function<void(std::string_view event, std::string_view who, std::string_view text)> log;
   size_t connections_max = limits::connections_max;  // fewer where the process may not open as many files
-  std::function<void()> on_drained;                  // everything accepted was answered, or the time for that is up
+  std::function<void()> release_memory;  // that is free and still with the process; some time after connections ended
+  std::function<void()> on_drained;      // everything accepted was answered, or the time for that is up
 };
 
 class Driver final : public SessionHost,
@@ -121,6 +122,7 @@ class Driver final : public SessionHost,
   contract::MethodReader methods_;
   Instant started_{};
   Instant drain_until_ = kNever;
+  Instant release_at_ = kNever;   // memory
   Instant stuck_until_ = kNever;  // until then a REQ socket may be one that waits for a process before
   Actions actions_;
   bool performing_ = false;

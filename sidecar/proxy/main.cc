@@ -1,5 +1,6 @@
 // mesh-sidecar: reads the configuration, builds the parts, runs until it is told to stop.
 #include <getopt.h>
+#include <malloc.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -132,6 +133,7 @@ int run(const proxy::SidecarConfig& config) {
              log.write(io::LogLevel::kInfo, event, {{"who", std::string(who)}, {"text", std::string(text)}}, who);
            },
        .connections_max = raise_connections_max(),
+       .release_memory = [] { malloc_trim(0); },
        .on_drained = [&] { loop.stop(); }});
   loop.set_turn_observer(&driver);
   if (auto started = driver.start(); !started) {
@@ -172,5 +174,7 @@ int main(int argc, char** argv) {
     return 0;
   }
   signal(SIGPIPE, SIG_IGN);
+  // Blocks of large messages go back to the system when they are freed, however many there were before.
+  mallopt(M_MMAP_THRESHOLD, 2 * limits::MiB);
   return run(loaded->config);
 }

@@ -155,10 +155,10 @@ async def ping_flood_unread(crowd: Crowd) -> None:
     await crowd.repeat(3, script, reads=False)
 
 
-def request_for(port: str, body: bytes, service: bytes = b"other") -> bytes:
-    """A well-formed request, as it is sent to this port."""
+def request_for(port: str, body: bytes, service: bytes = b"other", number: int = 1) -> bytes:
+    """A well-formed request, as it is sent to this port; `number` tells it from others on a link."""
     if port == "link":
-        return message(wire.batch(wire.request(1, service, body)))
+        return message(wire.batch(wire.request(number, service, body)))
     if port == "mesh":
         return message(b"", json.dumps({"service": service.decode()}).encode(), body)
     return message(b"", body)
@@ -166,24 +166,23 @@ def request_for(port: str, body: bytes, service: bytes = b"other") -> bytes:
 
 async def never_reads(crowd: Crowd) -> None:
     """Pipelined requests of 16 KiB whose replies are never read."""
-    one = request_for(crowd.port, b"r" * 16384)
+    await crowd.once(4, pipelined(crowd, b"r" * 16384, b"other", 4), reads=False)
 
+
+def pipelined(crowd: Crowd, body: bytes, service: bytes, at_once: int):
     async def script(peer: Peer) -> None:
         await peer.send(READY_PEER + (wire.hello() if crowd.port == "link" else b""))
-        await peer.flood(one)
+        number = 0
+        while not peer.is_closed():
+            await peer.send(b"".join(request_for(crowd.port, body, service, number + n) for n in range(at_once)))
+            number += at_once
 
-    await crowd.once(4, script, reads=False)
+    return script
 
 
 async def tiny_requests_never_read(crowd: Crowd) -> None:
     """The smallest requests there are: each costs an error of some hundred bytes, and no answer is read."""
-    one = request_for(crowd.port, b"", b"nobody")
-
-    async def script(peer: Peer) -> None:
-        await peer.send(READY_PEER + (wire.hello() if crowd.port == "link" else b""))
-        await peer.flood(one)
-
-    await crowd.once(4, script, reads=False)
+    await crowd.once(4, pipelined(crowd, b"", b"nobody", 400), reads=False)
 
 
 async def half_messages(crowd: Crowd) -> None:

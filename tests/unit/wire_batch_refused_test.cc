@@ -27,7 +27,8 @@ TEST_CASE("a header that lies is refused by the rule that it breaks") {
   CHECK(changed(2, 2) == "batch_codec");
   CHECK(changed(2, 1) == "zstd_broken");
   CHECK(changed(3, 2) == "batch_flags");
-  CHECK(broken_rule(with(good, [](std::string& first) { first = first.substr(0, 11), first[3] = 1; })) == "batch_header");
+  CHECK(broken_rule(with(good, [](std::string& first) { first = first.substr(0, 11), first[3] = 1; })) ==
+        "batch_header");
   CHECK(changed(4, 1) == "batch_count");  // 259
   CHECK(changed(5, 0) == "batch_count");
   CHECK(changed(5, 2) == "batch_trailing");
