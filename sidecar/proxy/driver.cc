@@ -231,11 +231,11 @@ void Driver::on_envelope(LinkSession& link, const wire::Envelope& envelope) {
 void Driver::perform() {
   if (performing_) return;  // the outer call goes on with what was added
   performing_ = true;
-  for (size_t i = 0; i < actions_.size(); ++i) {
-    Action action = std::move(actions_[i]);
-    std::visit([this](auto& each) { act(each); }, action);
+  while (!actions_.empty()) {
+    acting_.swap(actions_);
+    for (Action& action : acting_) std::visit([this](auto& each) { act(each); }, action);
+    acting_.clear();
   }
-  actions_.clear();
   performing_ = false;
 }
 

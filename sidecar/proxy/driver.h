@@ -125,6 +125,7 @@ class Driver final : public SessionHost,
   Instant release_at_ = kNever;   // memory
   Instant stuck_until_ = kNever;  // until then a REQ socket may be one that waits for a process before
   Actions actions_;
+  Actions acting_;  // those being done; what they cause comes into the other
   bool performing_ = false;
   std::vector<std::unique_ptr<ClientPort>> ports_;
   std::vector<std::unique_ptr<Door>> doors_;

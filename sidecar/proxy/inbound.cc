@@ -111,7 +111,7 @@ void Inbound::deliver(uint64_t id, Call& call, Instant now, Actions& out) {
   if (!config_.agents[call.agent].correlate) agent.sole = id;
   queued_bytes_ -= call.bytes;
   counters_.add(Counter::kDelivered);
-  out.push_back(DeliverToAgent{.agent = call.agent, .call_id = id, .payload = std::move(call.payload)});
+  out.emplace_back(std::in_place_type<DeliverToAgent>, call.agent, id, std::move(call.payload));
 }
 
 void Inbound::unqueue(uint64_t id, Call& call) {
@@ -139,12 +139,11 @@ void Inbound::pump(AgentIndex index, Instant now, Actions& out) {
   }
 }
 
-void Inbound::answer(const Origin& origin, Outcome outcome, const wire::CalleeSpans& spans, Actions& out) {
+void Inbound::answer(const Origin& origin, Outcome&& outcome, const wire::CalleeSpans& spans, Actions& out) {
   if (origin.link == 0) {
     local_outcomes_.push_back({origin.call_id, std::move(outcome), spans});
   } else {
-    out.push_back(
-        SendReply{.link = origin.link, .call_id = origin.call_id, .outcome = std::move(outcome), .spans = spans});
+    out.emplace_back(std::in_place_type<SendReply>, origin.link, origin.call_id, std::move(outcome), spans);
   }
 }
 
@@ -165,7 +164,7 @@ wire::CalleeSpans Inbound::spans_of(const Call& call, Instant now) {
 }
 
 // Ends a queued or delivered call; the agent's slot is the caller's affair.
-void Inbound::finish(uint64_t id, Outcome outcome, Instant now, Actions& out) {
+void Inbound::finish(uint64_t id, Outcome&& outcome, Instant now, Actions& out) {
   const Call call = calls_.close(id);
   --live_;
   if (call.state == State::kQueued) queued_bytes_ -= call.bytes;

@@ -119,8 +119,8 @@ class Inbound {
   AgentIndex pick_agent(const Service& service) const;
   static wire::CalleeSpans arrived(Instant now, uint32_t decompress_us);
   static wire::CalleeSpans spans_of(const Call& call, Instant now);
-  void finish(uint64_t id, Outcome outcome, Instant now, Actions& out);
-  void answer(const Origin& origin, Outcome outcome, const wire::CalleeSpans& spans, Actions& out);
+  void finish(uint64_t id, Outcome&& outcome, Instant now, Actions& out);
+  void answer(const Origin& origin, Outcome&& outcome, const wire::CalleeSpans& spans, Actions& out);
   void abandon(uint64_t id, Instant now, Actions& out);
   void replace_connection(AgentIndex index, Actions& out);
   void unqueue(uint64_t id, Call& call);

@@ -1,6 +1,7 @@
 // mesh-sidecar: reads the configuration, builds the parts, runs until it is told to stop.
 #include <getopt.h>
 #include <malloc.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -174,6 +175,8 @@ int main(int argc, char** argv) {
     return 0;
   }
   signal(SIGPIPE, SIG_IGN);
+  // A large block of which little came yet must not cost what all of it would.
+  prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
   // Blocks of large messages go back to the system when they are freed, however many there were before.
   mallopt(M_MMAP_THRESHOLD, 2 * limits::MiB);
   return run(loaded->config);

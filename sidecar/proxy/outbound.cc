@@ -238,7 +238,7 @@ void Outbound::finish(Call& call, Outcome&& outcome, ReplyCost cost, Instant now
                     .decompress_us = cost.decompress_us,
                     .batch = cost.batch},
                    now);
-  out.push_back(ReplyToAgent{.path = std::move(call.path), .outcome = std::move(outcome)});
+  out.emplace_back(std::in_place_type<ReplyToAgent>, std::move(call.path), std::move(outcome));
 }
 
 void Outbound::on(const CallsLeft& event, Instant now, Actions& /*out*/) {

@@ -172,6 +172,8 @@ async def never_reads(crowd: Crowd) -> None:
 def pipelined(crowd: Crowd, body: bytes, service: bytes, at_once: int):
     async def script(peer: Peer) -> None:
         await peer.send(READY_PEER + (wire.hello() if crowd.port == "link" else b""))
+        if crowd.port != "link":
+            await peer.flood(request_for(crowd.port, body, service) * at_once)
         number = 0
         while not peer.is_closed():
             await peer.send(b"".join(request_for(crowd.port, body, service, number + n) for n in range(at_once)))
@@ -182,7 +184,7 @@ def pipelined(crowd: Crowd, body: bytes, service: bytes, at_once: int):
 
 async def tiny_requests_never_read(crowd: Crowd) -> None:
     """The smallest requests there are: each costs an error of some hundred bytes, and no answer is read."""
-    await crowd.once(4, pipelined(crowd, b"", b"nobody", 400), reads=False)
+    await crowd.once(2, pipelined(crowd, b"", b"nobody", 400), reads=False)
 
 
 async def half_messages(crowd: Crowd) -> None:
