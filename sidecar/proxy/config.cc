@@ -315,7 +315,7 @@ std::optional<Json> parse(std::string_view text, Reader& in) {
     } else {
       return json;
     }
-  } catch (const Json::parse_error& broken) {
+  } catch (const Json::exception& broken) {  // also of a number that no double can hold
     in.error("", std::string("is not JSON: ") + broken.what(), "the line and column above are where reading stopped");
   }
   return std::nullopt;

@@ -95,5 +95,11 @@ TEST_CASE("a link that leaves the computer needs the word insecure, and is warne
   CHECK(lab.warnings.size() == 1);
 }
 
+TEST_CASE("a number that nothing can hold is an error like any other") {
+  const ConfigResult result = parse_config("12333333331e2333333333333333333", "", false);
+  REQUIRE(result.errors.size() == 1);
+  CHECK(result.errors[0].text.find("not JSON") != std::string::npos);
+}
+
 }  // namespace
 }  // namespace mesh::proxy
