@@ -94,8 +94,8 @@ inline constexpr size_t stream_high_water_bytes = 1 * MiB;
 inline constexpr size_t stream_low_water_bytes = 256 * KiB;
 // A peer that moves next to nothing for so long, while there is something for it to move, is closed. 16 KiB in that
 // time is less than any network that two PCs have between them carries.
-inline constexpr int64_t stall_ms = 2000;
-inline constexpr int64_t stall_check_ms = 500;
+inline constexpr int64_t stall_ms = 1500;
+inline constexpr int64_t stall_check_ms = 250;
 inline constexpr size_t stall_progress_bytes = 16 * KiB;
 // Large messages under way into one process, by their declared sizes: the next one waits, unless it is the only one.
 // Who waits for nothing's sake is no loss: whoever does not move then, holds up the others and goes after one check.

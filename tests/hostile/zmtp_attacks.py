@@ -169,11 +169,14 @@ async def never_reads(crowd: Crowd) -> None:
     await crowd.once(4, pipelined(crowd, b"r" * 16384, b"other", 4), reads=False)
 
 
-def pipelined(crowd: Crowd, body: bytes, service: bytes, at_once: int):
+def pipelined(crowd: Crowd, body: bytes, service: bytes, at_once: int, at_drop_in: bytes | None = None):
+    """`at_drop_in`: what is sent there instead of a request, as such a port has its service already."""
+
     async def script(peer: Peer) -> None:
         await peer.send(READY_PEER + (wire.hello() if crowd.port == "link" else b""))
         if crowd.port != "link":
-            await peer.flood(request_for(crowd.port, body, service) * at_once)
+            one = at_drop_in if at_drop_in and crowd.port == "drop_in" else request_for(crowd.port, body, service)
+            await peer.flood(one * at_once)
         number = 0
         while not peer.is_closed():
             await peer.send(b"".join(request_for(crowd.port, body, service, number + n) for n in range(at_once)))
@@ -184,7 +187,8 @@ def pipelined(crowd: Crowd, body: bytes, service: bytes, at_once: int):
 
 async def tiny_requests_never_read(crowd: Crowd) -> None:
     """The smallest requests there are: each costs an error of some hundred bytes, and no answer is read."""
-    await crowd.once(2, pipelined(crowd, b"", b"nobody", 400), reads=False)
+    too_many_parts = message(*[b""] * 10)
+    await crowd.once(2, pipelined(crowd, b"", b"nobody", 400, too_many_parts), reads=False)
 
 
 async def half_messages(crowd: Crowd) -> None:
