@@ -16,8 +16,9 @@ enum class LogLevel : uint8_t { kDebug, kInfo, kWarning, kError };
 
 using LogField = std::pair<std::string_view, std::string>;
 
-// Writes lines to a descriptor. Values are quoted, and all of them that is not plain ASCII is escaped. Of lines with the same
-// event and key, at most three a second are written; the next one after a quiet second says how many were left out.
+// Writes lines to a descriptor. Values are quoted, and all of them that is not plain ASCII is escaped. Of lines with
+// the same event and key, at most three a second are written; the next one after a quiet second says how many were left
+// out.
 class Log {
  public:
   explicit Log(int fd) : fd_(fd) {}
