@@ -100,6 +100,8 @@ inline constexpr size_t stall_progress_bytes = 16 * KiB;
 // Large messages under way into one process, by their declared sizes: the next one waits, unless it is the only one.
 // Who waits for nothing's sake is no loss: whoever does not move then, holds up the others and goes after one check.
 inline constexpr size_t gathering_bytes = 12 * MiB;
+// Clients are on this computer: whoever takes longer for one message while others wait for the room keeps it from them.
+inline constexpr int64_t room_wanted_ms = 500;
 inline constexpr size_t gathering_free_bytes = 64 * KiB;  // smaller ones need not ask
 // Bytes in one process that wait for peers who do not take them, or for the rest of a message that does not come:
 // beyond it the one with most is closed at once.

@@ -112,7 +112,7 @@ void ClientSession::watch_message() {
     arm();
   }
   if (const size_t declared = connection_.declared_bytes(); declared > limits::gathering_free_bytes) {
-    has_room_ = true;
+    if (!std::exchange(has_room_, true)) room_since_ = host_.now();
     if (!host_.ask_room(*this, declared)) {
       waits_for_room_ = true;
       stream_->pause_reading();
@@ -122,6 +122,7 @@ void ClientSession::watch_message() {
 
 void ClientSession::on_room() {
   waits_for_room_ = false;
+  room_since_ = host_.now();
   unfinished_.begin(received_bytes_, host_.now());
   arm();
   host_.call_at_turn_end(*this);
@@ -310,9 +311,10 @@ void ClientSession::on_time(Instant now) {
   }
   // Unless it is we who do not read. Whoever stops in a room that others wait for goes sooner.
   if ((full_ || waits_for_room_) && unfinished_.active()) unfinished_.begin(received_bytes_, now);
-  const bool is_in_the_way = has_room_ && host_.is_room_wanted();
-  if (unfinished_.look(received_bytes_, now) >=
-      milliseconds(is_in_the_way ? limits::stall_check_ms : limits::stall_ms)) {
+  const bool is_in_the_way = has_room_ && !waits_for_room_ && host_.is_room_wanted();
+  const bool is_too_slow = is_in_the_way && now - room_since_ >= milliseconds(limits::room_wanted_ms);
+  if (is_too_slow || unfinished_.look(received_bytes_, now) >=
+                         milliseconds(is_in_the_way ? limits::stall_check_ms : limits::stall_ms)) {
     return refuse(rule_broken(Code::kDeadline, "message_stalled", "the peer began a message and does not go on"));
   }
   if (auto judged = connection_.judge(now); !judged) return refuse(judged.error());

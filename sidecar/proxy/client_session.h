@@ -108,6 +108,7 @@ class ClientSession final : public Session {
   bool receiving_ = false;
   bool has_room_ = false;  // for a large message, or asked for it
   bool waits_for_room_ = false;
+  Instant room_since_{};
   Instant read_on_at_ = kNever;  // had its share of this turn
   bool has_ttl_ = false;
 };

@@ -75,33 +75,17 @@ void LinkSession::receive() {
   if (stream_->unsent_bytes() > limits::stream_high_water_bytes) stream_->pause_reading();
 }
 
-// A message that was begun must go on; a large one needs room.
+// A message that was begun must go on. It needs no room: a link that is not read from would be taken for dead.
 void LinkSession::watch_message() {
   const size_t held = connection_->unfinished_bytes();
   if (held == 0) {
     unfinished_.end();
-    if (std::exchange(has_room_, false)) host_.give_room_back(*this);
     return;
   }
   if (!unfinished_.active()) {
     unfinished_.begin(received_bytes_, host_.now());
     if (up_) host_.set_deadline(*this, next_deadline());
   }
-  const size_t declared = connection_->declared_bytes();
-  if (declared > limits::gathering_free_bytes && settings_.lane == nullptr) {
-    has_room_ = true;
-    if (!host_.ask_room(*this, declared)) {
-      waits_for_room_ = true;
-      stream_->pause_reading();
-    }
-  }
-}
-
-void LinkSession::on_room() {
-  waits_for_room_ = false;
-  unfinished_.begin(received_bytes_, host_.now());
-  if (up_) host_.set_deadline(*this, next_deadline());
-  if (!congested_) stream_->resume_reading();
 }
 
 bool LinkSession::receive_batch(std::span<const Slice> frames) {
@@ -250,7 +234,7 @@ void LinkSession::on_drained() {
   if (ended_) return;
   congested_ = false;
   stall_.end();
-  if (!waits_for_room_) stream_->resume_reading();
+  stream_->resume_reading();
   host_.call_at_turn_end(*this);
   if (settings_.lane != nullptr) host_.call_at_turn_end(*settings_.lane);
 }
@@ -266,7 +250,6 @@ void LinkSession::on_closed(std::string_view reason) {
   if (ended_) return;
   ended_ = true;
   stream_->abandon();
-  if (has_room_) host_.give_room_back(*this);
   host_.set_deadline(*this, kNever);
   if (settings_.lane == nullptr && !up_) host_.on_handshake_ended();
   observer_.on_link_closed(*this, reason);
@@ -313,11 +296,9 @@ void LinkSession::on_time(Instant now) {
   if (stall_.is_stalled(stream_->accepted_bytes(), now)) {
     return refuse(rule_broken(Code::kOverloaded, "reader_stalled", "the peer does not read what it asked for"));
   }
-  // Unless it is we who do not read. Whoever stops in a room that others wait for goes sooner.
+  // Unless it is we who do not read.
   if (!stream_->is_reading() && unfinished_.active()) unfinished_.begin(received_bytes_, now);
-  const bool is_in_the_way = has_room_ && host_.is_room_wanted();
-  if (unfinished_.look(received_bytes_, now) >=
-      milliseconds(is_in_the_way ? limits::stall_check_ms : limits::stall_ms)) {
+  if (unfinished_.is_stalled(received_bytes_, now)) {
     return refuse(rule_broken(Code::kDeadline, "message_stalled", "the peer began a message and does not go on"));
   }
   if (batch_.empty()) batch_.shrink();  // quiet for a while: what was sent last need not be held

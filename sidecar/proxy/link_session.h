@@ -82,7 +82,6 @@ class LinkSession final : public Session {
   void on_closed(std::string_view reason) override;
   void on_time(Instant now) override;
   void on_turn_ending() override;
-  void on_room() override;
   size_t unsent_bytes() const override { return stream_ ? stream_->unsent_bytes() : 0; }
   bool is_newcomer() const override { return settings_.lane == nullptr && !up_; }
   void refuse(const Error& error) override;
@@ -119,8 +118,6 @@ class LinkSession final : public Session {
   Instant used_at_{};
   bool ping_open_ = false;
   bool congested_ = false;
-  bool has_room_ = false;  // for a large message, or asked for it
-  bool waits_for_room_ = false;
   uint64_t acknowledged_bytes_ = 0;  // when the ping was sent, or looked for last
   uint64_t ping_waits_behind_ = 0;   // bytes
   StallWatch stall_;                 // of what the peer is to read

@@ -333,5 +333,24 @@ TEST_CASE("a peer that gives two open calls the same id is closed, one that uses
   CHECK(refused(world.b, "link", "call_id_twice") == 1);
 }
 
+TEST_CASE("large messages that trickle in keep nobody else's large message out for long") {
+  World world;
+  const auto caller = world.caller();
+  std::deque<Attacker> slow;
+  for (int i = 0; i < 4; ++i) slow.emplace_back(world.network, "a.echo").shake_hands(zmtp::SocketType::kDealer);
+  world.network.run_for(milliseconds(5));
+  const uint8_t header[] = {2, 0, 0, 0, 0, 0, 0x38, 0, 0};  // a long frame of 3.5 MiB
+  for (Attacker& each : slow) each.say(ByteView(header));
+  const std::string part(20'000, 'x');
+  caller->replies.clear();
+  for (int i = 0; i < 20 && caller->replies.empty(); ++i) {
+    for (Attacker& each : slow) each.say(as_bytes(part));
+    if (i == 1) caller->ask(std::string(200'000, 'g'));
+    world.network.run_for(milliseconds(200));
+  }
+  REQUIRE(caller->replies.size() == 1);
+  CHECK(caller->replies[0].size() == 200'000);
+}
+
 }  // namespace
 }  // namespace mesh::sim
