@@ -1,6 +1,6 @@
 """Every attack, the ports where it makes sense, and how it must end. As a program: one attack on one port.
 
-usage: attacks.py NAME PORT ADDRESS [--seconds S] [--seed N]
+usage: attacks.py NAME PORT ADDRESS [--seconds S] [--bytes-per-s N] [--seed N]
 
 PORT is drop_in, mesh, link or admin; ADDRESS a tcp port of loopback or the path of an AF_UNIX socket. Says on stdout, as
 one line of JSON, what the attackers saw.
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import wire_attacks as behind
 import wire_bytes as wire
 import zmtp_attacks as zmtp
-from crowd import Crowd
+from crowd import BYTES_PER_S, Crowd
 
 ZMTP_PORTS = ("drop_in", "mesh", "link")
 CONNECTIONS = 16_384
@@ -31,6 +31,9 @@ class Attack:
     ends: str = "closed"
     # Requests that are well-formed, and too many: they go to a service that the good requests do not need.
     floods_agent: bool = False
+    # Has to send so much, to fill the kernel's buffers first, that it cannot share what attackers may send with the same
+    # attack on another port.
+    alone: bool = False
     # Peers that break no rule: they get what they asked for, and are closed because that was it.
     harmless: bool = False
     # Rules that must all have been named as the reason; empty: any.
@@ -56,9 +59,9 @@ ATTACKS = {
     "oversize_metadata": Attack(zmtp.oversize_metadata, ZMTP_PORTS, rules=rules("command_bytes metadata socket_type")),
     "ping_flood": Attack(zmtp.ping_flood, ZMTP_PORTS),
     "ping_flood_unread": Attack(zmtp.ping_flood_unread, ZMTP_PORTS),
-    "never_reads": Attack(zmtp.never_reads, ZMTP_PORTS, floods_agent=True),
+    "never_reads": Attack(zmtp.never_reads, ZMTP_PORTS, floods_agent=True, alone=True),
     "tiny_requests_never_read": Attack(zmtp.tiny_requests_never_read, ZMTP_PORTS, floods_agent=True),
-    "half_messages": Attack(zmtp.half_messages, ZMTP_PORTS),
+    "half_messages": Attack(zmtp.half_messages, ZMTP_PORTS, alone=True),
     "deep_json_bodies": Attack(zmtp.deep_json_bodies, ("drop_in",), ends="answered"),
     "lying_batches": Attack(behind.lying_batches, ("link",), rules=rules(
         "batch_header batch_version batch_codec batch_flags batch_count batch_frames batch_trailing batch_too_large envelope_truncated "
@@ -88,12 +91,13 @@ def main() -> None:
     parser.add_argument("port", choices=(*ZMTP_PORTS, "admin"))
     parser.add_argument("address")
     parser.add_argument("--seconds", type=float, default=1.5)
+    parser.add_argument("--bytes-per-s", type=float, default=BYTES_PER_S)
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args()
     _, files_max = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(CONNECTIONS, files_max), files_max))
     address = int(chosen.address) if chosen.address.isdigit() else chosen.address
-    crowd = Crowd(address, chosen.port, chosen.seconds, chosen.seed)
+    crowd = Crowd(address, chosen.port, chosen.seconds, chosen.bytes_per_s, chosen.seed)
     asyncio.run(ATTACKS[chosen.name].run(crowd))
     print(json.dumps(dataclasses.asdict(crowd.verdict)))
 

@@ -25,7 +25,7 @@ from zmtp_bytes import GREETING, MORE, frames_in, message, ready  # noqa: E402
 GOOD_PER_S = 500
 NEWCOMER_EVERY_S = 0.2
 NEWCOMER_GIVES_UP_S = 3.0
-NEWCOMER = b"newcomer"
+NEWCOMER = b"good-visitor"  # in no rule that the log names
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,8 @@ class GoodLoad:
         return json.loads(self._process.stdout.readline())
 
     def stop(self) -> None:
-        self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
+        self._process.kill()
+        self._process.communicate()
 
 
 class Besieged(Mesh):
@@ -70,14 +69,21 @@ class Besieged(Mesh):
     def __init__(self, good_per_s: int = GOOD_PER_S) -> None:
         # meson has malloc fill what it gives, and then memory that nobody touched counts.
         super().__init__({"echo": {}, "other": {}}, environment={"MALLOC_PERTURB_": "0"})
-        self._agents = [AgentProcess(f"tcp://127.0.0.1:{port}", "rep") for port in self.agent_ports.values()]
+        self._agents, self.good = [], None
+        try:
+            self._agents += [AgentProcess(f"tcp://127.0.0.1:{port}", "rep") for port in self.agent_ports.values()]
+            self._begin(good_per_s)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _begin(self, good_per_s: int) -> None:
         self.wait_for_agents()
         for service in self.ports:
             wait_for(lambda name=service: ask(self.client(name), b"hello") == b"hello", f"{service} to be served")
         while self.clients:
             self.clients.pop().close()
         if good_per_s == 0:
-            self.good = None
             return
         self.good = GoodLoad(self.ports["echo"], good_per_s)
         self.good.begin_interval()
@@ -105,12 +111,13 @@ class Besieged(Mesh):
         return [line for line in lines if NEWCOMER.decode() not in line]
 
     def stop(self) -> dict[str, int]:
-        if self.good:
-            self.good.stop()
-        codes = super().stop()
-        for agent in self._agents:
-            agent.kill()
-        return codes
+        try:
+            if self.good:
+                self.good.stop()
+            return super().stop()
+        finally:
+            for agent in self._agents:
+                agent.kill()
 
     # --- a good peer that comes in the middle of it ---
 

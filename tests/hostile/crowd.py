@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 # A hostile peer has to be gone 5 s after it came; beyond this it counts as left open.
 PATIENCE_S = 5.6
-# What all peers of one process send together: enough for any flood, little enough for a machine of two cores.
+# What all attackers send together: enough for any flood, little enough for a machine of two cores.
 BYTES_PER_S = 20_000_000
 PIECE_BYTES = 64 * 1024
 
@@ -31,8 +31,8 @@ class Verdict:
 class Crowd:
     """The peers of one attack on one port. `address` is a tcp port of loopback or the path of an AF_UNIX socket."""
 
-    def __init__(self, address: int | str, port: str, seconds: float, seed: int):
-        self.address, self.port, self.seconds = address, port, seconds
+    def __init__(self, address: int | str, port: str, seconds: float, bytes_per_s: float, seed: int):
+        self.address, self.port, self.seconds, self.bytes_per_s = address, port, seconds, bytes_per_s
         self.random = random.Random(seed)
         self.verdict = Verdict()
         self._ends = time.monotonic() + seconds
@@ -49,11 +49,14 @@ class Crowd:
     def where(self):
         return self.address if isinstance(self.address, str) else ("127.0.0.1", self.address)
 
+    def _burst_bytes(self) -> float:
+        return max(PIECE_BYTES, self.bytes_per_s / 20)
+
     async def spend(self, count: int) -> None:
         """Returns when `count` more bytes may be sent."""
         while True:
             now = time.monotonic()
-            self._budget_bytes = min(BYTES_PER_S / 20, self._budget_bytes + (now - self._budget_at) * BYTES_PER_S)
+            self._budget_bytes = min(self._burst_bytes(), self._budget_bytes + (now - self._budget_at) * self.bytes_per_s)
             self._budget_at = now
             if self._budget_bytes >= min(count, PIECE_BYTES):
                 self._budget_bytes -= count

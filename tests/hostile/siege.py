@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from attacks import ATTACKS
 from besieged import Besieged, Holdings, Newcomers
+from crowd import BYTES_PER_S
 
 MIB = 1 << 20
 HOSTS = ("a", "b")
@@ -26,12 +28,14 @@ P99_RATIO_MAX = 2.0
 ATTACKERS_END_WITHIN_S = 20
 
 
-def refusals(counters: dict, port: str, service: str) -> Counter:
-    """How many peers were refused at this port, by rule; by kind of refusal where the sidecar does not say the rule."""
-    if "refused" in counters:
-        label = f"drop_in:{service}" if port == "drop_in" else port
-        return Counter({one["rule"]: one["count"] for one in counters["refused"] if one["port"] == label})
-    return Counter({name: counters[name] for name in ("protocol_errors", "handshake_timeouts", "client_refusals")})
+def label_of(port: str, service: str) -> str:
+    """What counters and log call the port."""
+    return f"drop_in:{service}" if port == "drop_in" else port
+
+
+def refusals(counters: dict, label: str) -> Counter:
+    """How many peers were refused at this port, by rule."""
+    return Counter({one["rule"]: one["count"] for one in counters["refused"] if one["port"] == label})
 
 
 def busiest_second(lines: list[str]) -> int:
@@ -85,77 +89,93 @@ def control_interval(besieged: Besieged, seconds: float) -> dict:
     return besieged.good.report()
 
 
-def decoy_interval(besieged: Besieged, decoy: Besieged, name: str, port: str, seconds: float) -> dict:
-    """Good requests while the same attack is laid on two other sidecars: on a machine with few processors the attackers
-    alone cost the good ones time, and that is not what is to be measured."""
-    before = {host: decoy.holdings(host) for host in HOSTS}
-    newcomers = Newcomers(decoy, port)
+def attacked_interval(besieged: Besieged, beset: Besieged, name: str, ports: Sequence[str], seconds: float) -> "Attacked":
+    """Good requests through `besieged` while all `ports` of `beset`, which may be the same or a decoy, are attacked at once."""
+    before = {host: beset.holdings(host) for host in HOSTS}
+    newcomers = {port: Newcomers(beset, port) for port in ports}
     besieged.good.begin_interval()
     besieged.good.report()
-    newcomers.start()
+    for each in newcomers.values():
+        each.start()
     try:
-        run_attackers(decoy, Siege(name, port), "other" if ATTACKS[name].floods_agent else "echo", seconds, before)
+        seen, grown_bytes = run_attackers(beset, name, ports, seconds, before)
     finally:
-        newcomers.stop()
+        for each in newcomers.values():
+            each.stop()
     besieged.good.begin_interval()
-    return besieged.good.report()
+    return Attacked(before, seen, grown_bytes, newcomers, besieged.good.report())
 
 
-def run_attackers(besieged: Besieged, siege: Siege, service: str, seconds: float, before: dict[str, Holdings]) -> dict:
-    """What the attackers say they saw. Meanwhile watches the memory of both sidecars."""
+@dataclass
+class Attacked:
+    """What was observed during an attack."""
+
+    before: dict[str, Holdings]
+    seen: dict[str, dict]  # by the attackers of each port
+    grown_bytes: int
+    newcomers: dict[str, Newcomers]
+    good: dict
+
+
+def run_attackers(beset: Besieged, name: str, ports: Sequence[str], seconds: float, before: dict[str, Holdings]) -> tuple[dict[str, dict], int]:
+    """What the attackers of each port say they saw, and by how much the memory of either sidecar grew meanwhile."""
     # What is measured is the sidecar under attack, not the scheduler: attackers get what the others leave.
-    command = ["nice", "-n", "10", sys.executable, str(Path(__file__).with_name("attacks.py")), siege.attack, siege.port,
-               besieged.address_of(siege.port, service), "--seconds", str(seconds)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as attackers:
-        end = time.monotonic() + seconds + ATTACKERS_END_WITHIN_S
-        try:
-            while attackers.poll() is None:
-                for host in HOSTS:
-                    grown = besieged.holdings(host).anonymous_bytes - before[host].anonymous_bytes
-                    siege.grown_bytes = max(siege.grown_bytes, grown)
-                if time.monotonic() > end:
-                    raise AssertionError(f"the attackers did not end by themselves, {siege.grown_bytes / MIB:.0f} MiB later")
-                time.sleep(0.04)
-        finally:
-            attackers.kill()
-        return json.loads(attackers.stdout.read())
-
-
-def lay_siege(besieged: Besieged, name: str, port: str, seconds: float, control_s: float, decoy: Besieged | None = None) -> Siege:
-    """With a decoy the control is the same attack on it, otherwise no attack at all."""
-    siege = Siege(name, port)
-    attack, host = ATTACKS[name], besieged.host_of(port)
-    service = "other" if attack.floods_agent else "echo"
-    before = {each: besieged.holdings(each) for each in HOSTS}
-    counters_before, lines_before = besieged.admin(host, "counters"), len(besieged.log_of(host))
-    if decoy is None:
-        controls = [control_interval(besieged, control_s)]
-    else:
-        controls = [decoy_interval(besieged, decoy, name, port, seconds)]
-    besieged.good.begin_interval()
-    besieged.good.report()
-    newcomers = Newcomers(besieged, port)
-    newcomers.start()
+    attackers = {port: subprocess.Popen(
+        ["nice", "-n", "10", sys.executable, str(Path(__file__).with_name("attacks.py")), name, port,
+         beset.address_of(port, service_of(name)), "--seconds", str(seconds), "--bytes-per-s", str(BYTES_PER_S / len(ports))],
+        stdout=subprocess.PIPE, text=True) for port in ports}
+    grown_bytes, end = 0, time.monotonic() + seconds + ATTACKERS_END_WITHIN_S
     try:
-        seen = run_attackers(besieged, siege, service, seconds, before)
+        while any(each.poll() is None for each in attackers.values()):
+            grown_bytes = max(grown_bytes, *(beset.holdings(host).anonymous_bytes - before[host].anonymous_bytes for host in HOSTS))
+            if time.monotonic() > end:
+                raise AssertionError(f"the attackers did not end by themselves, {grown_bytes / MIB:.0f} MiB later")
+            time.sleep(0.04)
+        return {port: json.loads(each.stdout.read()) for port, each in attackers.items()}, grown_bytes
     finally:
-        newcomers.stop()
-    besieged.good.begin_interval()
-    attacked = besieged.good.report()
-    after = wait_until_recovered(besieged, before)
-    counters, lines = besieged.admin(host, "counters"), besieged.log_of(host)[lines_before:]
+        for each in attackers.values():
+            each.kill()
+            each.wait()
+            each.stdout.close()
 
-    siege.control_p99_us = sum(control["p99_us"] for control in controls) / len(controls)
-    siege.attacked_p99_us = attacked["p99_us"]
-    siege.closed_within_s, siege.newcomer_s = seen["slowest_close_s"], newcomers.slowest_s
-    siege.sent_bytes, siege.peers = seen["sent_bytes"], seen["peers"]
-    judge_the_good(siege, [*controls, attacked], newcomers)
-    judge_the_hostile(siege, seen)
-    judge_the_process(siege, before, after)
-    judge_the_record(siege, refusals(counters_before, port, service), refusals(counters, port, service), lines)
-    if attack.ends == "answered" and port == "mesh":
-        siege.promise(counters["results"]["INVALID"] >= 0, "no result INVALID was counted")
-    return siege
+
+def service_of(name: str) -> str:
+    return "other" if ATTACKS[name].floods_agent else "echo"
+
+
+def lay_siege(besieged: Besieged, name: str, ports: Sequence[str], seconds: float, control_s: float,
+              decoy: Besieged | None = None) -> list[Siege]:
+    """One attack on all these ports at once, one result for each. With a decoy the control is the same attack on it, as on
+    a machine with few processors the attackers alone cost the good ones time; otherwise it is no attack at all."""
+    counters_before = {host: besieged.admin(host, "counters") for host in HOSTS}
+    lines_before = {host: len(besieged.log_of(host)) for host in HOSTS}
+    if decoy is None:
+        control = control_interval(besieged, control_s)
+    else:
+        control = attacked_interval(besieged, decoy, name, ports, seconds).good
+    attacked = attacked_interval(besieged, besieged, name, ports, seconds)
+    after = wait_until_recovered(besieged, attacked.before)
+    counters = {host: besieged.admin(host, "counters") for host in HOSTS}
+    lines = {host: besieged.log_of(host)[lines_before[host]:] for host in HOSTS}
+
+    sieges = []
+    for port in ports:
+        seen, newcomers, host = attacked.seen[port], attacked.newcomers[port], besieged.host_of(port)
+        siege = Siege(name, port, control["p99_us"], attacked.good["p99_us"], attacked.grown_bytes, seen["slowest_close_s"],
+                      newcomers.slowest_s, seen["sent_bytes"], seen["peers"])
+        label = label_of(port, service_of(name))
+        judge_the_good(siege, [control, attacked.good], newcomers)
+        judge_the_hostile(siege, seen)
+        judge_the_process(siege, attacked.before, after)
+        judge_the_record(siege, refusals(counters_before[host], label), refusals(counters[host], label),
+                         [line for line in lines[host] if f"who={label}" in line])
+        if ATTACKS[name].ends == "answered" and port == "mesh":
+            invalid = counters[host]["results"]["INVALID"] - counters_before[host]["results"]["INVALID"]
+            siege.promise(invalid == seen["right_answers"], f"{invalid} results INVALID were counted, {seen['right_answers']} were given")
+        busiest = max(busiest_second(lines[each]) for each in HOSTS)
+        siege.promise(busiest <= LOG_LINES_PER_S_MAX * len(ports), f"a log had {busiest} lines in one second")
+        sieges.append(siege)
+    return sieges
 
 
 def judge_the_good(siege: Siege, intervals: list[dict], newcomers: Newcomers) -> None:
@@ -193,13 +213,11 @@ def judge_the_process(siege: Siege, before: dict[str, Holdings], after: dict[str
 
 
 def judge_the_record(siege: Siege, before: Counter, after: Counter, lines: list[str]) -> None:
+    """`lines` of the log name this port."""
     attack = ATTACKS[siege.attack]
-    grown = after - before
-    named = attack.rules if not set(after) & {"protocol_errors", "client_refusals"} else frozenset()
-    busiest = busiest_second(lines)
-    siege.promise(busiest <= LOG_LINES_PER_S_MAX, f"the log had {busiest} lines in one second, such as {lines[-1:]}")
     if attack.ends != "closed" or attack.harmless:
         return
+    grown = after - before
     siege.promise(grown.total() > 0, "no counter tells of a refusal")
-    siege.promise(named <= set(grown), f"no refusal was counted for {sorted(named - set(grown))}, only for {sorted(grown)}")
-    siege.promise(any("refused" in line for line in lines), "the log has no line about it")
+    siege.promise(attack.rules <= set(grown), f"no refusal was counted for {sorted(attack.rules - set(grown))}, only for {sorted(grown)}")
+    siege.promise(any("event=refused" in line for line in lines), "the log has no line about it")
