@@ -34,6 +34,8 @@ class Attack:
     # Has to send so much, to fill the kernel's buffers first, that it cannot share what attackers may send with the same
     # attack on another port.
     alone: bool = False
+    # The good newcomers' bodies, where it is those of a size that are in danger.
+    newcomer_bytes: int = 100
     # Peers that break no rule: they get what they asked for, and are closed because that was it.
     harmless: bool = False
     # Rules that must all have been named as the reason; empty: any.
@@ -62,6 +64,8 @@ ATTACKS = {
     "never_reads": Attack(zmtp.never_reads, ZMTP_PORTS, floods_agent=True, alone=True),
     "tiny_requests_never_read": Attack(zmtp.tiny_requests_never_read, ZMTP_PORTS, floods_agent=True),
     "half_messages": Attack(zmtp.half_messages, ZMTP_PORTS, alone=True),
+    "trickled_messages": Attack(zmtp.trickled_messages, ZMTP_PORTS, ends="leaves", newcomer_bytes=200_000),
+    "ready_crowd": Attack(zmtp.ready_crowd, ZMTP_PORTS, ends="leaves"),
     "deep_json_bodies": Attack(zmtp.deep_json_bodies, ("drop_in",), ends="answered"),
     "lying_batches": Attack(behind.lying_batches, ("link",), rules=rules(
         "batch_header batch_version batch_codec batch_flags batch_count batch_frames batch_trailing batch_too_large envelope_truncated "

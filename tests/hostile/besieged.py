@@ -1,5 +1,6 @@
 """Two real sidecars under attack, the good traffic through them, and what the machine can tell about them."""
 
+import contextlib
 import json
 import os
 import socket
@@ -20,7 +21,7 @@ import wire_bytes as wire  # noqa: E402
 from fixture import AgentProcess  # noqa: E402
 from good_load import DEALERS  # noqa: E402
 from mesh import Mesh, ask, wait_for  # noqa: E402
-from zmtp_bytes import GREETING, MORE, frames_in, message, ready  # noqa: E402
+from zmtp_bytes import COMMAND, GREETING, MORE, frames_in, message, ready  # noqa: E402
 
 GOOD_PER_S = 500
 NEWCOMER_EVERY_S = 0.2
@@ -30,16 +31,10 @@ NEWCOMER = b"good-visitor"  # in no rule that the log names
 
 @dataclass(frozen=True)
 class Holdings:
-    """What a process has: files by descriptor, memory that is nobody else's."""
+    """What a process has: files by descriptor, but for pooled links; memory that is nobody else's."""
 
     files: int
     anonymous_bytes: int
-
-
-def holdings(pid: int) -> Holdings:
-    status = Path(f"/proc/{pid}/status").read_text()
-    anonymous_kb = next(line.split()[1] for line in status.splitlines() if line.startswith("RssAnon:"))
-    return Holdings(len(os.listdir(f"/proc/{pid}/fd")), int(anonymous_kb) * 1024)
 
 
 class GoodLoad:
@@ -99,11 +94,27 @@ class Besieged(Mesh):
         return {"drop_in": str(self.ports[service]), "mesh": str(root / "mesh.sock"), "link": str(self.link_port),
                 "admin": str(root / "main.admin")}[port]
 
-    def holdings(self, host: str) -> Holdings:
+    def _pooled_links(self) -> int:
+        """Connections from host a to host b, which come and go by rules of their own."""
+        files = Path(f"/proc/{self.processes['a'].pid}/fd")
+        targets = set()
+        for name in os.listdir(files):
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                targets.add(os.readlink(files / name))
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return sum(row[2].endswith(f":{self.link_port:04X}") and f"socket:[{row[9]}]" in targets for row in rows)
+
+    def anonymous_bytes(self, host: str) -> int:
         """Raises AssertionError if the sidecar is no more."""
         if self.processes[host].poll() is not None:
             raise AssertionError(f"sidecar {host} ended with {self.processes[host].returncode}: {self.log_of(host)[-1:]}")
-        return holdings(self.processes[host].pid)
+        status = Path(f"/proc/{self.processes[host].pid}/status").read_text()
+        return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("RssAnon:")))
+
+    def holdings(self, host: str) -> Holdings:
+        """Raises AssertionError if the sidecar is no more."""
+        files = len(os.listdir(f"/proc/{self.processes[host].pid}/fd")) - self._pooled_links()
+        return Holdings(files, self.anonymous_bytes(host))
 
     def log_of(self, host: str) -> list[str]:
         """All lines but those about good newcomers."""
@@ -121,10 +132,11 @@ class Besieged(Mesh):
 
     # --- a good peer that comes in the middle of it ---
 
-    def visit(self, port: str) -> None:
+    def visit(self, port: str, body_bytes: int) -> None:
         """Connects to the port as a good peer would, and is served once; raises if it is not."""
+        body = bytes(body_bytes) + NEWCOMER
         if port == "link":
-            return self._visit_link()
+            return self._visit_link(body)
         if port == "admin":
             if self.admin("a", "health") is None:
                 raise ConnectionError("no answer from the admin socket")
@@ -133,34 +145,33 @@ class Besieged(Mesh):
             newcomer.setsockopt(zmq.LINGER, 0)
             newcomer.setsockopt(zmq.RCVTIMEO, int(NEWCOMER_GIVES_UP_S * 1000))
             newcomer.connect(f"ipc://{self.address_of('mesh')}" if port == "mesh" else f"tcp://127.0.0.1:{self.ports['echo']}")
-            newcomer.send_multipart([b'{"service":"echo"}'] * (port == "mesh") + [NEWCOMER])
-            reply = newcomer.recv_multipart()
-            if reply[-1] != NEWCOMER:
-                raise ValueError(f"a newcomer got {reply}")
+            newcomer.send_multipart([b'{"service":"echo"}'] * (port == "mesh") + [body])
+            reply = newcomer.recv_multipart()[-1]
+            if reply != body:
+                raise ValueError(f"a newcomer got {reply[:200]}")
         return None
 
-    def _visit_link(self) -> None:
+    def _visit_link(self, body: bytes) -> None:
         """What another sidecar does: hello, a request, its reply."""
         with socket.create_connection(("127.0.0.1", self.link_port), timeout=NEWCOMER_GIVES_UP_S) as link:
             link.sendall(GREETING + ready() + wire.hello(host=NEWCOMER, epoch=time.monotonic_ns())
-                         + message(wire.batch(wire.request(1, b"echo", NEWCOMER))))
+                         + message(wire.batch(wire.request(1, b"echo", body))))
             received = b""
             while True:
                 data = link.recv(65536)
                 if not data:
                     raise ConnectionError("the link port hung up on a good peer")
                 received += data
-                batches = [body for flags, body in frames_in(received[64:])[0] if not flags & (MORE | 4)]
-                if any(body.endswith(NEWCOMER) for body in batches):
+                if any(last.endswith(body) for flags, last in frames_in(received[64:])[0] if not flags & (MORE | COMMAND)):
                     return
 
 
 class Newcomers(threading.Thread):
     """Good peers that come one after the other, all through the attack; each tries again like libzmq does."""
 
-    def __init__(self, besieged: Besieged, port: str):
+    def __init__(self, besieged: Besieged, port: str, body_bytes: int):
         super().__init__()
-        self._besieged, self._port = besieged, port
+        self._besieged, self._port, self._body_bytes = besieged, port, body_bytes
         self._leave = threading.Event()
         self.served = 0
         self.slowest_s = 0.0
@@ -171,7 +182,7 @@ class Newcomers(threading.Thread):
             began = time.monotonic()
             while True:
                 try:
-                    self._besieged.visit(self._port)
+                    self._besieged.visit(self._port, self._body_bytes)
                     self.served += 1
                     break
                 except (OSError, ValueError, zmq.Again) as failure:

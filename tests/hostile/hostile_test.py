@@ -122,6 +122,12 @@ class HostileBytes(unittest.TestCase):
     def test_half_messages__are_given_up(self) -> None:
         self.withstand("half_messages")
 
+    def test_trickled_messages__hold_up_no_large_message_of_another(self) -> None:
+        self.withstand("trickled_messages")
+
+    def test_ready_crowd__leaves_room_for_who_has_something_to_say(self) -> None:
+        self.withstand("ready_crowd")
+
     def test_deep_json_bodies__pass_untouched(self) -> None:
         self.withstand("deep_json_bodies")
 

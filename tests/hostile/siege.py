@@ -92,7 +92,7 @@ def control_interval(besieged: Besieged, seconds: float) -> dict:
 def attacked_interval(besieged: Besieged, beset: Besieged, name: str, ports: Sequence[str], seconds: float) -> "Attacked":
     """Good requests through `besieged` while all `ports` of `beset`, which may be the same or a decoy, are attacked at once."""
     before = {host: beset.holdings(host) for host in HOSTS}
-    newcomers = {port: Newcomers(beset, port) for port in ports}
+    newcomers = {port: Newcomers(beset, port, ATTACKS[name].newcomer_bytes) for port in ports}
     besieged.good.begin_interval()
     besieged.good.report()
     for each in newcomers.values():
@@ -127,7 +127,7 @@ def run_attackers(beset: Besieged, name: str, ports: Sequence[str], seconds: flo
     grown_bytes, end = 0, time.monotonic() + seconds + ATTACKERS_END_WITHIN_S
     try:
         while any(each.poll() is None for each in attackers.values()):
-            grown_bytes = max(grown_bytes, *(beset.holdings(host).anonymous_bytes - before[host].anonymous_bytes for host in HOSTS))
+            grown_bytes = max(grown_bytes, *(beset.anonymous_bytes(host) - before[host].anonymous_bytes for host in HOSTS))
             if time.monotonic() > end:
                 raise AssertionError(f"the attackers did not end by themselves, {grown_bytes / MIB:.0f} MiB later")
             time.sleep(0.04)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import struct
+import time
 
 import wire_bytes as wire
 from crowd import Crowd, Peer
@@ -12,6 +13,8 @@ from zmtp_bytes import COMMAND, GREETING, LONG, MORE, command, error, frame, mes
 READY_PEER = GREETING + ready("DEALER")
 SILENT_PEERS, SILENT_ADMINS = 4000, 200
 SHORT_LIVED_PEERS = 10_000
+READY_PEERS, READY_EVERY_S = 2000, 0.001
+LOCK_OUT_S = 2.5  # longer than any newcomer may wait
 
 
 def cycle(crowd: Crowd, variants: list):
@@ -200,6 +203,44 @@ async def half_messages(crowd: Crowd) -> None:
         await peer.send(frame(b"", MORE) + frame(bytes(size - 1), LONG, size))
 
     await crowd.once(10, script)
+
+
+async def trickled_messages(crowd: Crowd) -> None:
+    """Large messages that go on at 50 KiB/s each, too fast to be taken for dead, for as long as the attack lasts."""
+    ends = time.monotonic() + max(crowd.seconds, LOCK_OUT_S)
+    size = 60 << 20 if crowd.port != "drop_in" else 3 << 20
+
+    async def script(peer: Peer) -> None:
+        await peer.send(READY_PEER + (wire.hello() if crowd.port == "link" else b""))
+        await peer.send(frame(b"", MORE) + frame(bytes(100_000), LONG, size))
+        while time.monotonic() < ends and not peer.is_closed():
+            await peer.send(bytes(10_000))
+            await asyncio.sleep(0.2)
+        peer.leave()
+
+    await crowd.once(5, script)
+
+
+async def ready_crowd(crowd: Crowd) -> None:
+    """More peers than a port takes, each of which does all that is asked of a good one and then says nothing."""
+    ends = time.monotonic() + LOCK_OUT_S + READY_PEERS * READY_EVERY_S
+    come = 0
+
+    async def script(peer: Peer) -> None:
+        name = b"%x" % peer.random.getrandbits(64)
+        await peer.send(READY_PEER + (wire.hello(host=name, epoch=peer.random.getrandbits(63)) if crowd.port == "link" else b""))
+        while time.monotonic() < ends and not peer.is_closed():
+            await asyncio.sleep(0.1)
+        peer.leave()
+
+    async def come_in_turn() -> None:
+        # All at once they would be strangers too many, of whom the oldest go.
+        nonlocal come
+        come += 1
+        await asyncio.sleep(come * READY_EVERY_S)
+        await (await crowd.connect()).run(script)
+
+    await asyncio.gather(*(come_in_turn() for _ in range(READY_PEERS)))
 
 
 async def deep_json_bodies(crowd: Crowd) -> None:
