@@ -5,16 +5,25 @@
 
 namespace mesh::telemetry {
 
-uint64_t Histogram::value_of(size_t mark) {
+// The least of the values that share a mark.
+uint64_t Histogram::start_of(size_t mark) {
   if (mark < 2 * kMarksPerOctave) return mark;
   const size_t shift = mark / kMarksPerOctave - 1;
-  const uint64_t low = uint64_t{mark - shift * kMarksPerOctave} << shift;
-  return low + (uint64_t{1} << (shift - 1));
+  return uint64_t{mark - shift * kMarksPerOctave} << shift;
+}
+
+uint64_t Histogram::value_of(size_t mark) { return (start_of(mark) + start_of(mark + 1)) / 2; }
+
+void Histogram::record_first(uint64_t value) {
+  counts_.resize(kMarks);
+  record(value);
 }
 
 uint64_t Histogram::quantile(double fraction) const {
   if (count_ == 0) return 0;
-  const auto wanted = static_cast<uint64_t>(std::ceil(std::clamp(fraction, 0.0, 1.0) * static_cast<double>(count_)));
+  const double within = fraction >= 0 ? std::min(fraction, 1.0) : 0;  // not a number counts as 0
+  // 0.07 × 100 is a little more than 7 in binary, and must not ask for the eighth.
+  const auto wanted = static_cast<uint64_t>(std::ceil(within * static_cast<double>(count_) * (1 - 1e-12)));
   uint64_t seen = 0;
   for (size_t mark = 0; mark < counts_.size(); ++mark) {
     seen += counts_[mark];
@@ -33,15 +42,18 @@ void Histogram::merge(const Histogram& other) {
 }
 
 Histogram Histogram::since(const Histogram& earlier) const {
+  // Fewer than before: the process behind it was restarted, and all of it is new.
+  if (earlier.count_ == 0 || count_ < earlier.count_ || sum_ < earlier.sum_) return *this;
   Histogram difference = *this;
-  if (earlier.count_ == 0) return difference;
-  for (size_t mark = 0; mark < difference.counts_.size(); ++mark) {
-    // Fewer than before: the process behind it was restarted, and all of it is new.
-    if (difference.counts_[mark] < earlier.counts_[mark]) return *this;
+  uint64_t end = 0;
+  for (size_t mark = 0; mark < counts_.size(); ++mark) {
+    if (counts_[mark] < earlier.counts_[mark]) return *this;
     difference.counts_[mark] -= earlier.counts_[mark];
+    if (difference.counts_[mark] != 0) end = start_of(mark + 1) - 1;
   }
   difference.count_ -= earlier.count_;
-  difference.sum_ -= std::min(difference.sum_, earlier.sum_);
+  difference.sum_ -= earlier.sum_;
+  if (max_ <= earlier.max_) difference.max_ = std::min(max_, end);
   return difference;
 }
 

@@ -5,6 +5,7 @@
 // percentiles cannot. (After HdrHistogram, hdrhistogram.org.)
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -19,23 +20,27 @@ class Histogram {
 
   // The memory, 16 KiB, comes with the first value.
   void record(uint64_t value) {
-    if (counts_.empty()) counts_.resize(kMarks);
-    value = value < kValueMax ? value : kValueMax;
+    if (counts_.empty()) [[unlikely]]
+      return record_first(value);
+    value = std::min(value, kValueMax);
     ++counts_[mark_of(value)];
     ++count_;
     sum_ += value;
-    if (value > max_) max_ = value;
+    max_ = std::max(max_, value);
   }
 
   uint64_t count() const { return count_; }
   uint64_t sum() const { return sum_; }
   uint64_t max() const { return max_; }
-  // The value that `fraction` (0 to 1) of all values do not exceed, off by at most 1 %; 0 if there are none.
+  // The value of rank ⌈fraction × count⌉, at least the first, off by at most 1 %; 0 if there are none. A fraction
+  // outside 0 to 1 counts as the nearer of them.
   uint64_t quantile(double fraction) const;
 
   // As if everything recorded there had been recorded here.
   void merge(const Histogram& other);
-  // What was recorded after `earlier`, a former state of this. Its max is that of all.
+  // What was recorded after `earlier`, a former state of this. If it cannot be one (some mark of it has more: the
+  // process behind it was restarted), all of this is new. Its max is exact if it rose since then, else the end of the
+  // highest mark.
   Histogram since(const Histogram& earlier) const;
 
   // Calls visit(mark, count) for each mark that has values, from low to high.
@@ -57,6 +62,9 @@ class Histogram {
   static constexpr size_t kMarksPerOctave = size_t{1} << kMarkBits;
   static constexpr size_t kMarks = (36 - kMarkBits + 1) * kMarksPerOctave;
 
+  static uint64_t start_of(size_t mark);
+  [[gnu::cold]] void record_first(uint64_t value);
+
   // Below 128 each value has its own mark; above, the leading 7 bits count.
   static size_t mark_of(uint64_t value) {
     const unsigned width = static_cast<unsigned>(std::bit_width(value | (kMarksPerOctave * 2 - 1)));
@@ -66,8 +74,8 @@ class Histogram {
 
   std::vector<uint64_t> counts_;
   uint64_t count_ = 0;
-  uint64_t sum_ = 0;
   uint64_t max_ = 0;
+  uint64_t sum_ = 0;
 };
 
 }  // namespace mesh::telemetry
