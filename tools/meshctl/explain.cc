@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cstdio>
 
 namespace mesh::ctl {
@@ -12,18 +13,20 @@ constexpr size_t kBarWidth = 24;
 std::string line(std::string_view label, const std::string& text) { return "  " + left(label, 11) + text + "\n"; }
 
 std::string batch_text(const Json& batch) {
-  const double plain = batch["plain_bytes"];
-  const double wire = batch["wire_bytes"];
-  std::string text = "in a batch of " + batch["envelopes"].dump() + ", " + bytes_text(wire) + " on the wire";
-  if (batch["codec"] != "none") text += " (" + bytes_text(plain) + " before " + batch["codec"].get<std::string>() + ")";
+  std::string text = " in a batch of " + std::to_string(count_at(batch, "envelopes")) + ", " +
+                     bytes_text(number_at(batch, "wire_bytes")) + " on the wire";
+  if (const std::string codec = text_at(batch, "codec"); !codec.empty() && codec != "none") {
+    text += " (" + bytes_text(number_at(batch, "plain_bytes")) + " before " + codec + ")";
+  }
   return text;
 }
 
 std::string sizes_text(const Json& record) {
-  std::string text = "request " + bytes_text(record["bytes"]["request"]);
-  if (!record["request_batch"].is_null()) text += " " + batch_text(record["request_batch"]);
-  text += "; reply " + bytes_text(record["bytes"]["reply"]);
-  if (!record["reply_batch"].is_null()) text += " " + batch_text(record["reply_batch"]);
+  const Json& bytes = at(record, "bytes");
+  std::string text = "request " + bytes_text(number_at(bytes, "request"));
+  if (const Json& batch = at(record, "request_batch"); batch.is_object()) text += batch_text(batch);
+  text += "; reply " + bytes_text(number_at(bytes, "reply"));
+  if (const Json& batch = at(record, "reply_batch"); batch.is_object()) text += batch_text(batch);
   return text;
 }
 
@@ -32,79 +35,108 @@ std::string budget_text(const Json& budgets) {
       {"caller", "with the request"}, {"sent", "sent along"}, {"callee", "at the callee"}, {"agent", "at the agent"}};
   std::string text;
   for (const auto& [key, where] : hops) {
-    if (budgets[key].is_null()) continue;
+    if (!at(budgets, key).is_number()) continue;
     if (!text.empty()) text += ", ";
-    text += duration_text(1000 * budgets[key].get<double>()) + " " + where;
+    text += duration_text(1000 * number_at(budgets, key)) + " " + where;
   }
   return text;
 }
 
 std::string head(const Json& record, const Paint& paint) {
-  const Json& result = record["result"];
-  const bool is_ok = result["code"] == "OK";
-  std::string name = record["service"].get<std::string>();
-  if (const std::string method = record["method"]; !method.empty()) name += "/" + method;
-  std::string text = paint(Tone::kStrong, record["call"].get<std::string>()) + "  " + name + "  " +
-                     paint(is_ok ? Tone::kGood : Tone::kBad, result["code"].get<std::string>()) + " after " +
-                     duration_text(record["total_us"]) + ", " + duration_text(1000.0 * record["age_ms"].get<double>()) +
-                     " ago\n";
+  const Json& result = at(record, "result");
+  const std::string code = text_at(result, "code");
+  const bool is_ok = code == "OK";
+  std::string name = text_at(record, "service");
+  if (const std::string method = text_at(record, "method"); !method.empty()) name += "/" + method;
+  std::string text = paint(Tone::kStrong, text_at(record, "call")) + "  " + name + "  " +
+                     paint(is_ok ? Tone::kGood : Tone::kBad, code) + " after " +
+                     duration_text(number_at(record, "total_us")) + ", " +
+                     duration_text(1000 * number_at(record, "age_ms")) + " ago\n";
   if (!is_ok) {
-    text += line("ended at", result["hop"].get<std::string>() + ", stage " + result["stage"].get<std::string>() +
-                                 ", by rule " + result["rule"].get<std::string>());
+    text += line("ended at", text_at(result, "hop") + ", stage " + text_at(result, "stage") + ", by rule " +
+                                 text_at(result, "rule"));
+    if (const std::string hint = text_at(result, "hint"); !hint.empty()) text += line("hint", hint);
   }
   return text;
 }
 
 std::string candidates(const Json& record) {
   std::string text;
-  for (const Json& candidate : record["candidates"]) {
-    const std::string instance = candidate["instance"];
-    const bool is_chosen = instance == record["chosen"];
-    text += line(text.empty() ? "candidates" : "",
-                 (is_chosen ? "→ " : "  ") + instance + "  " + candidate["state"].get<std::string>() + ", " +
-                     candidate["in_flight"].dump() + " in flight" + (candidate["own_host"] ? ", own host" : "") +
-                     (is_chosen ? "; chosen: " + record["why"].get<std::string>() : ""));
+  const std::string chosen = text_at(record, "chosen");
+  for (const Json& candidate : list_at(record, "candidates")) {
+    const std::string instance = text_at(candidate, "instance");
+    const bool is_chosen = !chosen.empty() && instance == chosen;
+    text += line(text.empty() ? "candidates" : "", (is_chosen ? "→ " : "  ") + instance + "  " +
+                                                       text_at(candidate, "state") + ", " +
+                                                       std::to_string(count_at(candidate, "in_flight")) + " in flight" +
+                                                       (flag_at(candidate, "own_host") ? ", own host" : "") +
+                                                       (is_chosen ? "; chosen: " + text_at(record, "why") : ""));
   }
-  return text;
+  return text.empty() ? line("candidates", "none") : text;
 }
 
 std::string stages(const Json& record, const Paint& paint) {
-  const double total = std::max(1.0, record["total_us"].get<double>());
+  const double total = std::max(1.0, number_at(record, "total_us"));
   std::vector<std::vector<std::string>> rows;
-  for (const Json& stage : record["stages"]) {
-    const double us = stage["us"];
+  const auto add = [&](std::string name, std::string host, double us, bool with_bar) {
     std::array<char, 16> share{};
     std::snprintf(share.data(), share.size(), "%.1f %%", 100 * us / total);
-    rows.push_back({"    " + stage["stage"].get<std::string>(), stage["host"].get<std::string>(), duration_text(us),
-                    share.data(), paint(Tone::kDim, bar(us / total, kBarWidth))});
+    rows.push_back({"    " + std::move(name), std::move(host), duration_text(us), share.data(),
+                    with_bar ? paint(Tone::kDim, bar(us / total, kBarWidth)) : ""});
+  };
+  double sum = 0;
+  for (const Json& stage : list_at(record, "stages")) {
+    const double us = number_at(stage, "us");
+    add(text_at(stage, "stage"), text_at(stage, "host"), us, true);
+    sum += us;
   }
   if (rows.empty()) return "";
+  if (const double rest = number_at(record, "total_us") - sum; rest >= 1) add("in no stage", "", rest, true);
+  add("total", "", number_at(record, "total_us"), false);
   return "  where the time went\n" + table(rows, {2, 3});
 }
 
 }  // namespace
 
+std::optional<CallName> parse_call(std::string_view text) {
+  CallName name;
+  // Sidecars may have dashes in their names: the number is behind the last.
+  const size_t dash = text.rfind('-');
+  if (dash != std::string_view::npos) {
+    name.sidecar = text.substr(0, dash);
+    if (name.sidecar.find('/') == std::string::npos) return std::nullopt;
+    text.remove_prefix(dash + 1);
+  }
+  const auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), name.number);
+  if (status != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return name;
+}
+
 double accounted_fraction(const Json& record) {
   double sum = 0;
-  for (const Json& stage : record["stages"]) sum += stage["us"].get<double>();
-  return sum / std::max(1.0, record["total_us"].get<double>());
+  for (const Json& stage : list_at(record, "stages")) sum += number_at(stage, "us");
+  return sum / std::max(1.0, number_at(record, "total_us"));
 }
 
 std::string explain_text(const Json& record, const Paint& paint) {
   std::string text = head(record, paint);
-  const Json& caller = record["caller"];
-  text += line("caller", "client " + caller["client"].dump() + " at port " + caller["port"].get<std::string>() + ", " +
-                             record["priority"].get<std::string>() + ", " + record["lane"].get<std::string>() +
-                             " lane, attempts: " + record["attempts"].dump());
+  const Json& caller = at(record, "caller");
+  text +=
+      line("caller", "client " + std::to_string(count_at(caller, "client")) + " at port " + text_at(caller, "port") +
+                         ", " + text_at(record, "priority") + ", " + text_at(record, "lane") +
+                         " lane, attempts: " + std::to_string(count_at(record, "attempts")));
   text += candidates(record);
   text += stages(record, paint);
   text += line("sizes", sizes_text(record));
-  text += line("time left", budget_text(record["budget_ms"]));
-  if (const Json& clock = record["clock"]; !clock.is_null()) {
-    text += line("clocks", "theirs is " + clock["offset_us"].dump() + " ± " + clock["bound_us"].dump() +
-                               " µs ahead: so well is known which half of the link took how long");
-  }
+  text += line("time left", budget_text(at(record, "budget_ms")));
+  if (const Json& clock = at(record, "clock"); clock.is_object()) text += line("clocks", clock_text(clock));
   return text;
+}
+
+std::string clock_text(const Json& clock) {
+  const double offset_us = number_at(clock, "offset_us");
+  return "theirs is " + duration_text(std::abs(offset_us)) + (offset_us < 0 ? " behind" : " ahead") + " ± " +
+         duration_text(number_at(clock, "bound_us")) + ": so well is known which half of the link took how long";
 }
 
 }  // namespace mesh::ctl

@@ -13,9 +13,9 @@ struct Series {
   const telemetry::Histogram* latency_us;  // must outlive the call
 };
 
-// One line per range of latencies, each twice the one before in four steps, with a bar per series.
+// One line per range of latencies, four to an octave, with a bar per series: the share of its values there.
 std::string spread_text(const std::vector<Series>& series);
-// An SVG document: the share of round trips (0 to 100 %) over their latency on a logarithmic axis, a curve per series.
+// An SVG document: a histogram per series, over each other, on a logarithmic axis of latencies.
 std::string spread_svg(const std::string& title, const std::vector<Series>& series);
 
 }  // namespace mesh::ctl

@@ -22,10 +22,13 @@ struct ProbeOptions {
   std::optional<std::string> svg;
 };
 
-// Probes once and gives {"target","from","sizes":[{"bytes","mesh":{"p50_us","p90_us","p99_us","max_us"},"direct":{the
-// same} or null,"added_p50_us","stages":[{"stage","host","p50_us"}]}],"clock":{"offset_us","bound_us"} or null,"plot"}.
-// Errors say what to do. `progress` is told the share that is done.
-Result<Json> probe(const Targets& targets, const ProbeOptions& options, const std::function<void(double)>& progress);
+// Probes once and gives
+// {"target","from","sizes":[{"bytes","mesh":{"count","p50_us","p90_us","p99_us","max_us"},"direct": {the same} or
+// null,"added_p50_us","records","recorded_p50_us","stages":[{"stage","host","p50_us"}],"plot"}],
+// "clock":{"offset_us","bound_us"} or null}. Errors say what to do; those of rule "probe" are about the question
+// itself. `progress` is told the share that is done, and says whether to go on; what was measured until then is the
+// result.
+Result<Json> probe(const Targets& targets, const ProbeOptions& options, const std::function<bool(double)>& progress);
 // `before`: the result of the window before, or null; then each direction of the link is told with its change.
 std::string probe_text(const Json& result, const Json& before, const Paint& paint);
 

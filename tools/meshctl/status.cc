@@ -3,30 +3,44 @@
 namespace mesh::ctl {
 
 std::string status_text(const Json& health, const Paint& paint) {
-  const std::string name = health["host"].get<std::string>() + "/" + health["sidecar"].get<std::string>();
-  const bool is_ok = health["status"] == "ok";
-  std::string text = paint.mark(is_ok) + " " + paint(Tone::kStrong, name) + "  " + health["status"].get<std::string>() +
-                     ", up " + duration_text(1e6 * health["uptime_s"].get<double>()) +
-                     ", clients: " + health["clients"].dump() + ", open calls: " + health["open_calls"].dump() + "\n";
+  const std::string name = text_at(health, "host") + "/" + text_at(health, "sidecar");
+  const std::string status = text_at(health, "status");
+  std::string text = paint.mark(status == "ok") + " " + paint(Tone::kStrong, name) + "  " + status + ", up " +
+                     duration_text(1e6 * number_at(health, "uptime_s")) +
+                     ", clients: " + std::to_string(count_at(health, "clients")) +
+                     ", open calls: " + std::to_string(count_at(health, "open_calls")) + "\n";
   std::vector<std::vector<std::string>> rows;
-  for (const Json& agent : health["agents"]) {
-    const bool connected = agent["connected"];
-    rows.push_back({"    " + paint.mark(connected) + " agent", agent["agent"],
-                    "serves " + agent["service"].get<std::string>(), connected ? "connected" : "not connected",
-                    "working: " + agent["working"].dump(), "queued: " + agent["queued"].dump()});
+  for (const Json& agent : list_at(health, "agents")) {
+    const bool connected = flag_at(agent, "connected");
+    rows.push_back({"    " + paint.mark(connected) + " agent", text_at(agent, "agent"),
+                    "serves " + text_at(agent, "service"), connected ? "connected" : "not connected",
+                    "working: " + std::to_string(count_at(agent, "working")),
+                    "queued: " + std::to_string(count_at(agent, "queued"))});
   }
-  for (const Json& peer : health["peers"]) {
+  for (const Json& peer : list_at(health, "peers")) {
     // Links are dialed on first use and closed when idle: none is no fault.
-    const bool connected = peer["connected"];
-    const bool draining = peer["draining"];
-    rows.push_back({"    " + (connected || !draining ? paint(Tone::kDim, "·") : paint.mark(false)) + " peer",
-                    peer["host"].get<std::string>() + "/" + peer["sidecar"].get<std::string>(), "",
+    const bool connected = flag_at(peer, "connected");
+    const bool draining = flag_at(peer, "draining");
+    rows.push_back({"    " +
+                        (draining    ? paint.mark(false)
+                         : connected ? paint.mark(true)
+                                     : paint(Tone::kDim, "·")) +
+                        " peer",
+                    text_at(peer, "host") + "/" + text_at(peer, "sidecar"), "",
                     draining    ? "draining"
                     : connected ? "linked"
                                 : "no link now",
-                    "in flight: " + peer["in_flight"].dump()});
+                    "in flight: " + std::to_string(count_at(peer, "in_flight"))});
   }
   return text + table(rows);
+}
+
+std::string missing_text(const std::string& name, const std::string& why, const Paint& paint) {
+  return paint.mark(false) + " " + paint(Tone::kStrong, name) + "  does not answer: " + printable(why) + "\n";
+}
+
+std::string elsewhere_text(const std::string& name, const Paint& paint) {
+  return paint(Tone::kDim, "· " + name + "  on another computer") + "\n";
 }
 
 }  // namespace mesh::ctl

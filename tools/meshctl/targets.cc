@@ -1,14 +1,15 @@
 #include "tools/meshctl/targets.h"
 
+#include <arpa/inet.h>
+#include <ifaddrs.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -31,10 +32,38 @@ Unexpected unreachable(const std::string& path, std::string_view what) {
   return Unexpected(std::move(error));
 }
 
+// Whether its link port has an address that is none of this computer's.
+bool listens_elsewhere(const proxy::SidecarConfig& config) {
+  if (!config.listen || config.listen->is_loopback()) return false;
+  in6_addr wanted{};
+  const std::string& address = config.listen->address;
+  const bool is_ip4 = inet_pton(AF_INET, address.c_str(), &wanted) == 1;
+  if (!is_ip4 && inet_pton(AF_INET6, address.c_str(), &wanted) != 1) return false;
+  if (address == "0.0.0.0" || address == "::") return false;
+  ifaddrs* all = nullptr;
+  if (getifaddrs(&all) != 0) return false;
+  bool is_own = false;
+  for (const ifaddrs* each = all; each != nullptr; each = each->ifa_next) {
+    if (each->ifa_addr == nullptr || each->ifa_addr->sa_family != (is_ip4 ? AF_INET : AF_INET6)) continue;
+    const void* own = is_ip4
+                          ? static_cast<const void*>(&reinterpret_cast<const sockaddr_in*>(each->ifa_addr)->sin_addr)
+                          : static_cast<const void*>(&reinterpret_cast<const sockaddr_in6*>(each->ifa_addr)->sin6_addr);
+    is_own = is_own || std::memcmp(own, &wanted, is_ip4 ? sizeof(in_addr) : sizeof(in6_addr)) == 0;
+  }
+  freeifaddrs(all);
+  return !is_own;
+}
+
 }  // namespace
 
 bool Targets::has_errors() const {
   return std::any_of(findings.begin(), findings.end(), [](const ConfigFinding& found) { return found.is_error; });
+}
+
+std::string Targets::names() const {
+  std::string all;
+  for (const Target& target : sidecars) all += (all.empty() ? "" : ", ") + target.name();
+  return all;
 }
 
 Targets load_targets(const std::vector<std::string>& files) {
@@ -57,12 +86,8 @@ Targets load_targets(const std::vector<std::string>& files) {
   return targets;
 }
 
-bool is_here(const Target& target) {
-  struct stat info {};
-  return lstat(target.config.admin_path.c_str(), &info) == 0;
-}
-
-Result<Json> ask(const std::string& admin_path, std::string_view line) {
+Result<Json> ask(const Target& target, std::string_view line) {
+  const std::string& admin_path = target.config.admin_path;
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (admin_path.size() >= sizeof address.sun_path) return unreachable(admin_path, "the path is too long");
@@ -87,20 +112,31 @@ Result<Json> ask(const std::string& admin_path, std::string_view line) {
     answer.append(part.data(), static_cast<size_t>(got));
   }
   Json json = Json::parse(answer, nullptr, false);
-  if (json.is_discarded()) return unreachable(admin_path, "answered: " + answer.substr(0, 200));
+  if (json.is_discarded()) {
+    Error error =
+        rule_broken(Code::kInvalid, "admin_refused", admin_path + " answered: " + printable(answer.substr(0, 200)));
+    error.hint = "is it a sidecar of another version?";
+    return Unexpected(std::move(error));
+  }
+  const std::string name = text_at(json, "host") + "/" + text_at(json, "sidecar");
+  if (name != target.name()) {
+    Error error = rule_broken(Code::kInvalid, "admin_of_another", admin_path + " belongs to " + name);
+    error.hint = "ask for " + target.name() + " on its own computer";
+    return Unexpected(std::move(error));
+  }
   return json;
 }
 
-std::vector<std::pair<const Target*, Json>> ask_all(const Targets& targets, std::string_view line) {
-  std::vector<std::pair<const Target*, Json>> answers;
+Answers ask_all(const Targets& targets, std::string_view line) {
+  Answers answers;
   for (const Target& target : targets.sidecars) {
-    if (!is_here(target)) continue;
-    auto answer = ask(target.config.admin_path, line);
+    auto answer = ask(target, line);
     if (answer) {
-      answers.emplace_back(&target, std::move(*answer));
+      answers.given.emplace_back(&target, std::move(*answer));
+    } else if (answer.error().rule == "admin_of_another" || listens_elsewhere(target.config)) {
+      answers.elsewhere.push_back(&target);
     } else {
-      std::fprintf(stderr, "meshctl: %s: %s — %s\n", target.name().c_str(), answer.error().text.c_str(),
-                   answer.error().hint.c_str());
+      answers.missing.emplace_back(&target, std::move(answer.error()));
     }
   }
   return answers;

@@ -1,18 +1,17 @@
 // The sidecars that the operator's configurations name, and their admin sockets.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "common/base/result.h"
 #include "sidecar/proxy/config.h"
+#include "tools/meshctl/fields.h"
 
 namespace mesh::ctl {
-
-using Json = nlohmann::ordered_json;
 
 // Exit codes, as --help tells them.
 inline constexpr int kExitOk = 0;
@@ -37,18 +36,23 @@ struct Targets {
   std::vector<Target> sidecars;  // of the files without errors
   std::vector<ConfigFinding> findings;
   bool has_errors() const;
+  std::string names() const;  // "a/main, b/main"
 };
 
 // Reads the files. A file that cannot be read is a finding, too.
 Targets load_targets(const std::vector<std::string>& files);
 
-// Whether this computer has the admin socket: of the other host's sidecars only the configuration is here.
-bool is_here(const Target& target);
+// One line to the admin socket of a sidecar, its JSON answer; waits at most 2 s for each part of it. The rule of an
+// error is "admin_unreachable", "admin_refused" (it does not know the line), or "admin_of_another": two hosts may use
+// the same path, and the sidecar of the other one answers here.
+Result<Json> ask(const Target& target, std::string_view line);
 
-// One line to an admin socket, its JSON answer. Waits for at most 2 s.
-Result<Json> ask(const std::string& admin_path, std::string_view line);
-
-// The same line to every sidecar that is here, with its name and answer. Whoever does not answer is told on stderr.
-std::vector<std::pair<const Target*, Json>> ask_all(const Targets& targets, std::string_view line);
+// What became of one question to all. The targets must outlive it.
+struct Answers {
+  std::vector<std::pair<const Target*, Json>> given;
+  std::vector<std::pair<const Target*, Error>> missing;
+  std::vector<const Target*> elsewhere;  // on another computer, so that nobody could have answered here
+};
+Answers ask_all(const Targets& targets, std::string_view line);
 
 }  // namespace mesh::ctl
