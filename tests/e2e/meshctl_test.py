@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -36,7 +38,7 @@ class Meshctl(unittest.TestCase):
 
     def test_status_shows_every_sidecar_agent_and_peer(self) -> None:
         text = self.run_ctl("status")
-        for word in ("a/main", "b/main", "agent", "echo", "peer", "ok"):
+        for word in ("a/main", "b/main", "agent", "echo", "peer", "ok, up "):
             self.assertIn(word, text)
         sidecars = json.loads(self.run_ctl("--json", "status"))["sidecars"]
         self.assertEqual({sidecar["host"] for sidecar in sidecars}, {"a", "b"})
@@ -138,6 +140,36 @@ class Meshctl(unittest.TestCase):
                 done = subprocess.run([os.environ["MESHCTL"], "--config", str(path), *arguments], capture_output=True)
                 self.assertEqual(done.returncode, code, arguments)
         self.assertEqual(subprocess.run([os.environ["MESHCTL"], "nonsense"], capture_output=True).returncode, 64)
+
+    def test_options_of_the_program_may_stand_behind_the_subcommand(self) -> None:
+        self.assertEqual(json.loads(self.run_ctl("status", "--json"))["sidecars"][0]["host"], "a")
+        alone = json.loads(self.run_ctl("status", "--json", "--sidecar", "b/main"))["sidecars"]
+        self.assertEqual([sidecar["host"] for sidecar in alone], ["b"])
+        self.run_ctl("status", "--sidecar", "nobody/main", expect=64)
+
+    def test_check_knows_another_program_on_a_sidecars_port(self) -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        try:
+            with tempfile.TemporaryDirectory() as directory:
+                config = json.loads(Path(self.mesh.config_path("a")).read_text())
+                there = config["peers"]["b"]["sidecars"]["main"]
+                there["endpoint"] = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+                path = Path(directory) / "a.json"
+                path.write_text(json.dumps(config))
+                done = subprocess.run([os.environ["MESHCTL"], "--config", str(path), "check"], capture_output=True,
+                                      text=True, timeout=60)
+        finally:
+            listener.close()
+        self.assertEqual(done.returncode, 1, done.stdout)
+        self.assertIn("another program", done.stdout)
+
+    def test_top_ends_well_at_an_interrupt(self) -> None:
+        top = subprocess.Popen([os.environ["MESHCTL"], "--config", self.mesh.config_path("a"), "top", "--json",
+                                "--interval", "0.1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.assertIn("services", json.loads(top.stdout.readline()))
+        top.send_signal(signal.SIGINT)
+        _, errors = top.communicate(timeout=10)
+        self.assertEqual((top.returncode, errors), (0, ""))
 
     def test_completions_know_every_subcommand_and_bash_takes_them(self) -> None:
         for shell in ("bash", "zsh", "fish"):

@@ -5,6 +5,7 @@
 
 #include "tools/meshctl/completion.h"
 #include "tools/meshctl/explain.h"
+#include "tools/meshctl/fields.h"
 #include "tools/meshctl/plot.h"
 #include "tools/meshctl/top.h"
 
@@ -58,7 +59,8 @@ TEST_CASE("a record becomes a page that says what, why, where and how much") {
        {"a/main-7", "echo/translate", "DEADLINE after 2.00 ms", "b/main, stage agent, by rule deadline_passed",
         "→ b/main  available, 3 in flight; chosen: fewest in flight", "c/main  draining", "link_out", "70.0 %",
         "request 2.0 KiB in a batch of 3, 1000 B on the wire (5.9 KiB before zstd)",
-        "4.50 s with the request, 4.48 s sent along", "-12 ± 80"}) {
+        "4.50 s with the request, 4.48 s sent along", "12 µs behind ± 80 µs",
+        "in no stage           100 µs    5.0 %"}) {
     CHECK_MESSAGE(text.find(told) != std::string::npos, told, "\n", text);
   }
   CHECK(accounted_fraction(record()) == doctest::Approx(0.95));
@@ -105,7 +107,8 @@ TEST_CASE("the spread of latencies is drawn for every series, as text and as a p
   const std::vector<Series> series = {{"fast & small", &fast}, {"slow", &slow}};
   const std::string text = spread_text(series);
   CHECK(text.find("fast & small") != std::string::npos);
-  CHECK(std::count(text.begin(), text.end(), '\n') > 10);
+  // 100 µs to 1500 µs is nearly four octaves, and one where nobody is, is left out.
+  CHECK(std::count(text.begin(), text.end(), '\n') > 4);
   const std::string svg = spread_svg("<title>", series);
   CHECK(svg.find("&lt;title&gt;") != std::string::npos);
   CHECK(svg.find("fast &amp; small") != std::string::npos);
@@ -116,13 +119,40 @@ TEST_CASE("the spread of latencies is drawn for every series, as text and as a p
 }
 
 TEST_CASE("a completion script knows the words of each subcommand, and no other shell's") {
-  const Words words = {{"", {"--json", "explain"}}, {"explain", {"--slowest"}}};
+  const CommandWords explain{
+      .name = "explain",
+      .about = "where [the] time went",
+      .options = {{.names = {"--slowest"}, .about = "the slowest", .takes_value = true, .value_may_miss = true}},
+      .choices = {"bash"},
+      .subcommands = {}};
+  const CommandWords program{.name = "",
+                             .about = "",
+                             .options = {{.names = {"-c", "--config"}, .about = "it's a file", .takes_value = true}},
+                             .choices = {},
+                             .subcommands = {explain}};
   for (const char* shell : {"bash", "zsh", "fish"}) {
-    const std::string script = completion_script(shell, words);
-    CHECK(script.find("slowest") != std::string::npos);
-    CHECK(script.find("explain") != std::string::npos);
+    const std::string script = completion_script(shell, program);
+    for (const char* word : {"slowest", "explain", "config", "bash"}) {
+      CHECK_MESSAGE(script.find(word) != std::string::npos, shell, " ", word);
+    }
   }
-  CHECK(completion_script("tcsh", words).empty());
+  CHECK(completion_script("tcsh", program).empty());
+}
+
+TEST_CASE("a document of any shape is read, and what is missing counts as nothing") {
+  const Json odd = Json::parse(R"({"records":7,"name":"a\u001b[2J\nb","count":-3,"flag":"yes","sum":"9"})");
+  CHECK(list_at(odd, "records").empty());
+  CHECK(list_at(Json(), "records").empty());
+  CHECK(at(odd, "absent").is_null());
+  CHECK(at(Json::array(), "absent").is_null());
+  CHECK(text_at(odd, "name") == "a\\x1b[2J\\x0ab");
+  CHECK(text_at(odd, "count").empty());
+  CHECK(count_at(odd, "count") == 0);
+  CHECK(number_at(odd, "count") == -3);
+  CHECK(number_at(odd, "sum") == 0);
+  CHECK_FALSE(flag_at(odd, "flag"));
+  CHECK_FALSE(explain_text(odd, kPlain).empty());
+  CHECK(sample_of(odd).services.empty());
 }
 
 }  // namespace

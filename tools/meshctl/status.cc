@@ -1,12 +1,26 @@
 #include "tools/meshctl/status.h"
 
 namespace mesh::ctl {
+namespace {
+
+// The two greatest units, as "3 h 20 min".
+std::string uptime_text(uint64_t s) {
+  constexpr std::pair<uint64_t, const char*> kUnits[] = {{86'400, " d"}, {3'600, " h"}, {60, " min"}, {1, " s"}};
+  for (size_t i = 0; i + 1 < std::size(kUnits); ++i) {
+    const auto [unit, name] = kUnits[i];
+    const auto [next, next_name] = kUnits[i + 1];
+    if (s >= unit) return std::to_string(s / unit) + name + " " + std::to_string(s % unit / next) + next_name;
+  }
+  return std::to_string(s) + " s";
+}
+
+}  // namespace
 
 std::string status_text(const Json& health, const Paint& paint) {
   const std::string name = text_at(health, "host") + "/" + text_at(health, "sidecar");
   const std::string status = text_at(health, "status");
   std::string text = paint.mark(status == "ok") + " " + paint(Tone::kStrong, name) + "  " + status + ", up " +
-                     duration_text(1e6 * number_at(health, "uptime_s")) +
+                     uptime_text(count_at(health, "uptime_s")) +
                      ", clients: " + std::to_string(count_at(health, "clients")) +
                      ", open calls: " + std::to_string(count_at(health, "open_calls")) + "\n";
   std::vector<std::vector<std::string>> rows;
