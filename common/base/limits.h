@@ -78,6 +78,11 @@ inline constexpr size_t method_body_bytes = 256 * KiB;
 // --- connections ---
 inline constexpr size_t connections_per_port_max = 1024;
 inline constexpr size_t connections_max = 16384;
+// Accepted from other sidecars, each of which opens two.
+inline constexpr size_t links_max = 1024;
+// When a port is full, a newcomer takes the place of one that never asked for anything, or not for so long: its socket
+// connects again by itself when it has something to say.
+inline constexpr int64_t client_dispensable_ms = 10'000;
 inline constexpr int listen_backlog = 4096;
 inline constexpr int64_t reconnect_min_ms = 100;
 inline constexpr int64_t reconnect_max_ms = 2000;
@@ -97,14 +102,20 @@ inline constexpr size_t stream_low_water_bytes = 256 * KiB;
 inline constexpr int64_t stall_ms = 1500;
 inline constexpr int64_t stall_check_ms = 250;
 inline constexpr size_t stall_progress_bytes = 16 * KiB;
-// Large messages under way into one process, by their declared sizes: the next one waits, unless it is the only one.
-// Who waits for nothing's sake is no loss: whoever does not move then, holds up the others and goes after one check.
-inline constexpr size_t gathering_bytes = 12 * MiB;
-// Clients are on this computer: whoever takes longer for one message while others wait for the room keeps it from them.
-inline constexpr int64_t room_wanted_ms = 500;
+// Large messages under way into one process, by their declared sizes; the next one waits. One bound for those up to
+// gathering_small_bytes and one for the larger, so that a few huge ones do not keep the others out.
+inline constexpr size_t gathering_bytes = 6 * MiB;
 inline constexpr size_t gathering_free_bytes = 64 * KiB;  // smaller ones need not ask
-// Bytes in one process that wait for peers who do not take them, or for the rest of a message that does not come:
-// beyond it the one with most is closed at once.
+inline constexpr size_t gathering_small_bytes = 1 * MiB;
+// No message counts as more: otherwise the largest would have to wait until there is no other at all.
+inline constexpr size_t gathering_share_bytes = gathering_bytes / 2;
+// Who has waited so long is let go: with what a call has to spend it would be too late for it anyway.
+inline constexpr int64_t room_wait_ms = 3000;
+// While others wait for room, those go who move less. A client is on this computer; between two PCs there may be a
+// wireless link that others use, too.
+inline constexpr uint64_t client_pace_bytes_per_s = 8 * MiB;
+inline constexpr uint64_t link_pace_bytes_per_s = 256 * KiB;
+// Bytes in one process that wait for peers who do not take them: beyond it the one with most is closed at once.
 inline constexpr size_t idle_bytes = 32 * MiB;
 // Everything queued in one process.
 inline constexpr size_t process_queued_bytes = 64 * MiB;

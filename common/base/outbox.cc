@@ -7,7 +7,8 @@
 namespace mesh {
 namespace {
 
-constexpr size_t kFirstTailBytes = 2 * limits::KiB;
+// What a peer that only shakes hands is sent.
+constexpr size_t kFirstTailBytes = 512;
 constexpr size_t kLargestTailBytes = 64 * limits::KiB;
 // From here on a slice is referenced. An iovec costs the kernel about as much as copying this many bytes.
 constexpr size_t kReferenceBytes = 8 * limits::KiB;

@@ -37,8 +37,8 @@ ClientSession::ClientSession(SessionHost& host, ClientObserver& observer, Client
       port_(port),
       stream_(std::move(stream)),
       connection_(settings_for(port), stream_->out(), host.now()),
-      may_be_stuck_(may_be_stuck) {
-  ++port_.connections;
+      may_be_stuck_(may_be_stuck),
+      message_(host, *this, limits::client_pace_bytes_per_s) {
   stream_->flush_later();
 }
 
@@ -88,48 +88,24 @@ void ClientSession::receive() {
     stream_->pause_reading();
     if (!full_) arm();
   }
-  watch_message();
-  if (was_ready_ && !has_ttl_ && connection_.next_deadline() != kNever) {
-    has_ttl_ = true;
-    arm();
-  }
+  message_.look(connection_.unfinished_bytes(), connection_.declared_bytes(), received_bytes_);
+  if (message_.waits()) stream_->pause_reading();
+  if (was_ready_ && (message_.next_deadline() < armed_ || connection_.next_deadline() < armed_)) arm();
   if (stream_->out().empty()) return;
   stream_->flush_later();
   // Also those who are only ever sent PONGs have to read them.
   if (stream_->unsent_bytes() > limits::stream_high_water_bytes) adjust_reading();
 }
 
-// A message that was begun must go on; a large one needs room.
-void ClientSession::watch_message() {
-  const size_t held = connection_.unfinished_bytes();
-  if (held == 0) {
-    unfinished_.end();
-    if (std::exchange(has_room_, false)) host_.give_room_back(*this);
-    return;
-  }
-  if (!unfinished_.active()) {
-    unfinished_.begin(received_bytes_, host_.now());
-    arm();
-  }
-  if (const size_t declared = connection_.declared_bytes(); declared > limits::gathering_free_bytes) {
-    if (!std::exchange(has_room_, true)) room_since_ = host_.now();
-    if (!host_.ask_room(*this, declared)) {
-      waits_for_room_ = true;
-      stream_->pause_reading();
-    }
-  }
-}
-
 void ClientSession::on_room() {
-  waits_for_room_ = false;
-  room_since_ = host_.now();
-  unfinished_.begin(received_bytes_, host_.now());
+  message_.admit(received_bytes_);
   arm();
   host_.call_at_turn_end(*this);
 }
 
 void ClientSession::receive_message(const zmtp::Message& message) {
   may_be_stuck_ = false;
+  asked_at_ = host_.now();
   if (freed_at_ && host_.now() - *freed_at_ < milliseconds(kCrossing_ms)) {
     // Closing is the one answer that cannot be taken for another's; the request is not executed.
     ++port_.stuck_before;
@@ -166,7 +142,10 @@ void ClientSession::receive_message(const zmtp::Message& message) {
     auto header = wire::decode_mesh_header(body[0].view());
     if (!header) {
       path.header->is_json = true;
-      return reply(std::move(path), observer_.header_outcome(std::move(header.error())));
+      AgentRequested unreadable;
+      unreadable.path = std::move(path);
+      unreadable.header_error = std::make_unique<Error>(std::move(header.error()));
+      return observer_.on_client_request(*this, std::move(unreadable));
     }
     *path.header = std::move(*header);
     service = path.header->service;
@@ -255,7 +234,7 @@ void ClientSession::on_turn_ending() {
 void ClientSession::read_on() {
   if (ended_ || receiving_) return;
   if (has_rest_) receive();
-  if (!ended_ && !has_rest_ && !full_ && !waits_for_room_) stream_->resume_reading();
+  if (!ended_ && !has_rest_ && !full_ && !message_.waits()) stream_->resume_reading();
 }
 
 // A REQ socket whose sidecar died in the middle of its call waits for good. This one reconnected and says nothing, and
@@ -273,8 +252,9 @@ void ClientSession::free_stuck(Instant now) {
 }
 
 void ClientSession::arm() {
-  host_.set_deadline(*this, std::min({stuck_at_, read_on_at_, stall_.next_deadline(), unfinished_.next_deadline(),
-                                      connection_.next_deadline()}));
+  armed_ =
+      std::min({stuck_at_, read_on_at_, stall_.next_deadline(), message_.next_deadline(), connection_.next_deadline()});
+  host_.set_deadline(*this, armed_);
 }
 
 void ClientSession::on_congested() {
@@ -309,16 +289,17 @@ void ClientSession::on_time(Instant now) {
   if (stall_.is_stalled(stream_->accepted_bytes(), now)) {
     return refuse(rule_broken(Code::kOverloaded, "reader_stalled", "the peer does not read what it asked for"));
   }
-  // Unless it is we who do not read. Whoever stops in a room that others wait for goes sooner.
-  if ((full_ || waits_for_room_) && unfinished_.active()) unfinished_.begin(received_bytes_, now);
-  const bool is_in_the_way = has_room_ && !waits_for_room_ && host_.is_room_wanted();
-  const bool is_too_slow = is_in_the_way && now - room_since_ >= milliseconds(limits::room_wanted_ms);
-  if (is_too_slow || unfinished_.look(received_bytes_, now) >=
-                         milliseconds(is_in_the_way ? limits::stall_check_ms : limits::stall_ms)) {
-    return refuse(rule_broken(Code::kDeadline, "message_stalled", "the peer began a message and does not go on"));
-  }
+  if (const auto error = message_.judge(!full_, received_bytes_, now)) return refuse(*error);
   if (auto judged = connection_.judge(now); !judged) return refuse(judged.error());
   arm();
+}
+
+Session::Worth ClientSession::worth(Instant now) const {
+  const bool has_business =
+      open_calls_ > 0 || has_rest_ || connection_.unfinished_bytes() > 0 || stream_->unsent_bytes() > 0;
+  if (has_business || !was_ready_) return Worth::kMuch;
+  if (asked_at_ == kNever) return Worth::kNothing;
+  return now - asked_at_ < milliseconds(limits::client_dispensable_ms) ? Worth::kMuch : Worth::kLittle;
 }
 
 void ClientSession::refuse(const Error& error) {
@@ -332,8 +313,7 @@ void ClientSession::on_closed(std::string_view /*reason*/) {
   if (ended_) return;
   ended_ = true;
   stream_->abandon();
-  if (has_room_) host_.give_room_back(*this);
-  --port_.connections;
+  message_.end();
   if (!was_ready_) host_.on_handshake_ended();
   if (was_ready_ && is_req()) port_.drop_unanswered(open_calls_);
   observer_.on_client_closed(*this);

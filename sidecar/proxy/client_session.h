@@ -8,6 +8,7 @@
 
 #include "common/contract/contract.h"
 #include "common/zmtp/connection.h"
+#include "sidecar/proxy/message_watch.h"
 #include "sidecar/proxy/session.h"
 #include "sidecar/proxy/stall_watch.h"
 
@@ -20,7 +21,6 @@ struct ClientPort {
   std::string service;          // empty: the mesh socket, calls name their service
   contract::Declaration terms;  // of this port, before the contract's
   uint64_t keep_bytes = 0;      // larger messages are answered, not kept
-  uint32_t connections = 0;
   // REQ sockets that were asked for and not answered: by this process, or by one before it. Survives it; see
   // io::StateFile. May be null.
   uint32_t* unanswered = nullptr;
@@ -43,8 +43,6 @@ class ClientObserver {
   virtual void on_client_closed(ClientSession& client) = 0;
   // The error that a REQ socket is freed with that waits for the answer of a process before this one.
   virtual Outcome stuck_outcome(const ClientPort& port) = 0;
-  // The error for a call over the mesh socket whose header cannot be read.
-  virtual Outcome header_outcome(Error error) = 0;
   // The terms of a call: port or header before contract. Where `method` is empty and the contract tells methods apart,
   // it is read from the body; it is valid until the next call.
   virtual contract::Terms terms_for(std::string_view service, std::string_view& method,
@@ -72,6 +70,7 @@ class ClientSession final : public Session {
   void on_time(Instant now) override;
   size_t unsent_bytes() const override { return stream_->unsent_bytes(); }
   bool is_newcomer() const override { return !was_ready_; }
+  Worth worth(Instant now) const override;
   void refuse(const Error& error) override;
   size_t idle_bytes(Instant now, Duration& motionless) override;
   void on_turn_ending() override;
@@ -83,7 +82,6 @@ class ClientSession final : public Session {
   void put_reply(const ReturnPath& path, const Outcome& outcome);
   void free_stuck(Instant now);
   void adjust_reading();
-  void watch_message();
   void arm();
   void read_on();
   bool is_req() const { return connection_.peer().socket_type == zmtp::SocketType::kReq; }
@@ -98,19 +96,17 @@ class ClientSession final : public Session {
   bool may_be_stuck_;
   bool was_ready_ = false;
   bool ended_ = false;
+  Instant asked_at_ = kNever;
   std::optional<Instant> freed_at_;
   Instant stuck_at_ = kNever;
-  StallWatch stall_;       // of what it is to read
-  StallWatch unfinished_;  // of a message that it began
+  StallWatch stall_;      // of what it is to read
+  MessageWatch message_;  // of what it began to say
   uint64_t received_bytes_ = 0;
   bool full_ = false;      // reads nothing until some of its calls are answered
   bool has_rest_ = false;  // of what was read already
   bool receiving_ = false;
-  bool has_room_ = false;  // for a large message, or asked for it
-  bool waits_for_room_ = false;
-  Instant room_since_{};
   Instant read_on_at_ = kNever;  // had its share of this turn
-  bool has_ttl_ = false;
+  Instant armed_ = kNever;
 };
 
 }  // namespace mesh::proxy

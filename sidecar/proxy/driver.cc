@@ -119,13 +119,6 @@ Outcome Driver::stuck_outcome(const ClientPort& port) {
                                    "it may have been executed: check before you ask again");
 }
 
-Outcome Driver::header_outcome(Error error) {
-  error.hop = engine_.rejector().hop();
-  error.stage = "mesh_header";
-  if (error.hint.empty()) error.hint = "see the mesh socket in proto/README.md";
-  return {.code = error.code, .error = std::make_unique<Error>(std::move(error)), .payload = {}};
-}
-
 contract::Terms Driver::terms_for(std::string_view service, std::string_view& method, std::span<const Slice> body) {
   const auto index = engine_.services().find(service);
   if (!index) return config_.contracts.lookup(service, method);

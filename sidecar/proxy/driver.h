@@ -63,9 +63,9 @@ class Driver final : public SessionHost,
   void retire(Session& session) override;
   void call_at_turn_end(Session& session) override;
   void report(std::string_view port, const Error& error) override;
-  bool ask_room(Session& session, size_t bytes) override { return room_.ask(session.id(), bytes); }
+  bool ask_room(Session& session, size_t bytes) override;
   void give_room_back(Session& session) override;
-  bool is_room_wanted() const override { return room_.is_wanted(); }
+  bool is_room_wanted_from(Session& session) const override { return room_.is_wanted_from(session.id()); }
   void judge_idle_bytes() override;
   void on_timer() override;
   void on_turn_ending() override;
@@ -82,7 +82,6 @@ class Driver final : public SessionHost,
   void on_client_request(ClientSession& client, AgentRequested request) override;
   void on_client_closed(ClientSession& client) override;
   Outcome stuck_outcome(const ClientPort& port) override;
-  Outcome header_outcome(Error error) override;
   contract::Terms terms_for(std::string_view service, std::string_view& method, std::span<const Slice> body) override;
   void on_agent_connected(AgentIndex agent) override;
   void on_agent_congested(AgentIndex agent) override { tell(AgentCongested{agent}); }
@@ -94,6 +93,8 @@ class Driver final : public SessionHost,
   void on_calls_left(const CallsLeft& left) override { tell(left); }
   void on_link_closed(LinkSession& link, std::string_view reason) override;
 
+  void admit_to_room(std::span<const uint64_t> sessions);
+  bool dismiss_guest(Door& door);
   void make_room(Newcomers& newcomers, size_t count, size_t count_max);
   StreamObserver* accept(Door& door, std::unique_ptr<Stream> stream);
   Result<void> open_door(Kind kind, const Endpoint& endpoint, uint32_t mode, ClientPort* port);

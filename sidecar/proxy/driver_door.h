@@ -23,6 +23,8 @@ struct Driver::Door final : AcceptObserver {
   Kind kind;
   ClientPort* port;
   std::unique_ptr<Listener> listener;
+  // Who came in here and was not looked at since, then who was; some entries are gone already.
+  std::deque<uint64_t> guests;
 };
 
 }  // namespace mesh::proxy

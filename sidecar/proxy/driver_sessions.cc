@@ -52,10 +52,21 @@ void Driver::report(std::string_view port, const Error& error) {
   if (settings_.log) settings_.log("refused", port, error.rule + ": " + error.text);
 }
 
+bool Driver::ask_room(Session& session, size_t bytes) {
+  std::vector<uint64_t> admitted;
+  const bool has_room = room_.ask(session.id(), bytes, admitted);
+  admit_to_room(admitted);
+  return has_room;
+}
+
 void Driver::give_room_back(Session& session) {
   std::vector<uint64_t> admitted;
   room_.give_back(session.id(), admitted);
-  for (const uint64_t id : admitted) {
+  admit_to_room(admitted);
+}
+
+void Driver::admit_to_room(std::span<const uint64_t> sessions) {
+  for (const uint64_t id : sessions) {
     if (auto* next = sessions_.find(id)) (*next)->on_room();
   }
 }
@@ -91,11 +102,34 @@ void Driver::make_room(Newcomers& newcomers, size_t count, size_t count_max) {
   (*oldest)->refuse(rule_broken(Code::kOverloaded, "newcomer_evicted", "many came at once and it was the slowest"));
 }
 
+// Whose place a newcomer may take; false if everybody has business here.
+bool Driver::dismiss_guest(Door& door) {
+  for (const Session::Worth least : {Session::Worth::kNothing, Session::Worth::kLittle}) {
+    for (size_t looks = door.guests.size(); looks > 0; --looks) {
+      const uint64_t id = door.guests.front();
+      door.guests.pop_front();
+      auto* guest = sessions_.find(id);
+      if (guest == nullptr) continue;
+      if ((*guest)->worth(now()) <= least) {
+        (*guest)->refuse(rule_broken(Code::kOverloaded, "guest_dismissed", "the port is full and it asks for nothing"));
+        return true;
+      }
+      door.guests.push_back(id);
+    }
+  }
+  return false;
+}
+
 StreamObserver* Driver::accept(Door& door, std::unique_ptr<Stream> stream) {
   Counters& counters = engine_.counters();
-  const bool full = sessions_.size() >= settings_.connections_max ||
-                    (door.port != nullptr && door.port->connections >= config_.limits.connections_per_port_max);
-  if (full) {
+  const size_t guests_max = door.port != nullptr ? config_.limits.connections_per_port_max : limits::links_max;
+  if (door.guests.size() >= guests_max) {
+    std::erase_if(door.guests, [this](uint64_t id) { return sessions_.find(id) == nullptr; });
+  }
+  // There is always a place for the administrator.
+  const bool full =
+      door.kind != Kind::kAdmin && (door.guests.size() >= guests_max || sessions_.size() >= settings_.connections_max);
+  if (full && !dismiss_guest(door)) {
     counters.add(Counter::kClientRefusals);
     counters.refuse(door.label(), "connections_max");
     return nullptr;
@@ -115,6 +149,7 @@ StreamObserver* Driver::accept(Door& door, std::unique_ptr<Stream> stream) {
           admit(std::make_unique<ClientSession>(*this, *this, *door.port, std::move(stream), may_be_stuck));
       set_deadline(client, now() + milliseconds(limits::handshake_ms));
       strangers_.push_back(client.id());
+      door.guests.push_back(client.id());
       return &client;
     }
     case Kind::kPeers: {
@@ -126,6 +161,7 @@ StreamObserver* Driver::accept(Door& door, std::unique_ptr<Stream> stream) {
       LinkSession& link = *made;
       admit(std::move(made));
       strangers_.push_back(link.id());
+      door.guests.push_back(link.id());
       link.adopt(std::move(stream));
       return &link;
     }

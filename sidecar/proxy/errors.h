@@ -27,6 +27,13 @@ class Rejector {
     error->hint = hint;
     return Outcome{.code = code, .error = std::move(error), .payload = {}};
   }
+  // The same of an error that a parser of the request gave.
+  Outcome reject(std::unique_ptr<Error> error, std::string_view stage) const {
+    error->hop = hop_;
+    error->stage = stage;
+    if (error->hint.empty()) error->hint = "see proto/README.md";
+    return Outcome{.code = error->code, .error = std::move(error), .payload = {}};
+  }
   const std::string& hop() const { return hop_; }
 
  private:

@@ -55,6 +55,7 @@ struct Outcome {
 
 struct AgentRequested {  // a local agent asked for something
   ReturnPath path;
+  std::unique_ptr<Error> header_error = nullptr;  // what it asked for cannot be read
   std::string_view service;
   std::string_view method;
   int64_t budget_ms = 0;

@@ -9,7 +9,11 @@
 namespace mesh::proxy {
 
 LinkSession::LinkSession(SessionHost& host, LinkObserver& observer, Counters& counters, LinkSettings settings)
-    : host_(host), observer_(observer), counters_(counters), settings_(std::move(settings)) {
+    : host_(host),
+      observer_(observer),
+      counters_(counters),
+      settings_(std::move(settings)),
+      message_(host, *this, limits::link_pace_bytes_per_s) {
   if (settings_.compression != wire::CompressionMode::kNever) {
     compressor_.emplace(settings_.compression, settings_.link_ns_per_byte);
   }
@@ -30,7 +34,8 @@ void LinkSession::begin() {
   const zmtp::SocketType other = settings_.lane != nullptr ? zmtp::SocketType::kRouter : zmtp::SocketType::kDealer;
   connection_.emplace(zmtp::Settings{.own_type = own, .accepted_peers = {other}, .identity = {}}, stream_->out(),
                       host_.now());
-  heard_at_ = used_at_ = host_.now();
+  heard_at_ = host_.now();
+  if (settings_.lane != nullptr) used_at_ = heard_at_;
   host_.set_deadline(*this, connection_->next_deadline());
   stream_->flush_later();
 }
@@ -67,25 +72,28 @@ void LinkSession::receive() {
     if (!receive_batch((*message)->frames())) return;
   }
   if (ended_) return;
-  watch_message();
+  // Whom we dialed is known by the configuration, and needs no room.
+  message_.look(connection_->unfinished_bytes(), settings_.lane != nullptr ? 0 : connection_->declared_bytes(),
+                received_bytes_);
+  if (message_.waits()) stream_->pause_reading();
+  if (up_ && message_.next_deadline() < armed_) arm();
   if (stream_->out().empty()) return;
   stream_->flush_later();
+  // Who asks must take the answers. Whoever we asked is read from, also while a large request of ours is under way.
+  if (settings_.lane != nullptr) return;
   // on_drained() comes only if the kernel refused some of it: so offer it first.
   if (stream_->unsent_bytes() > limits::stream_high_water_bytes) stream_->flush();
   if (stream_->unsent_bytes() > limits::stream_high_water_bytes) stream_->pause_reading();
 }
 
-// A message that was begun must go on. It needs no room: a link that is not read from would be taken for dead.
-void LinkSession::watch_message() {
-  const size_t held = connection_->unfinished_bytes();
-  if (held == 0) {
-    unfinished_.end();
-    return;
-  }
-  if (!unfinished_.active()) {
-    unfinished_.begin(received_bytes_, host_.now());
-    if (up_) host_.set_deadline(*this, next_deadline());
-  }
+void LinkSession::on_room() {
+  message_.admit(received_bytes_);
+  arm();
+  read_on();
+}
+
+void LinkSession::read_on() {
+  if (!message_.waits() && !congested_) stream_->resume_reading();
 }
 
 bool LinkSession::receive_batch(std::span<const Slice> frames) {
@@ -142,7 +150,7 @@ bool LinkSession::receive_envelope(const wire::Envelope& envelope) {
       }
     }
     if ((peer_.features & wire::kFeatureZstd) == 0) compressor_.reset();
-    host_.set_deadline(*this, next_deadline());
+    arm();
     observer_.on_link_up(*this, peer_);
     return true;
   }
@@ -227,16 +235,24 @@ void LinkSession::on_congested() {
   if (ended_) return;
   congested_ = true;
   stall_.begin(stream_->accepted_bytes(), host_.now());
-  if (up_) host_.set_deadline(*this, next_deadline());
+  if (up_) arm();
 }
 
 void LinkSession::on_drained() {
   if (ended_) return;
   congested_ = false;
   stall_.end();
-  stream_->resume_reading();
+  read_on();
   host_.call_at_turn_end(*this);
   if (settings_.lane != nullptr) host_.call_at_turn_end(*settings_.lane);
+}
+
+Session::Worth LinkSession::worth(Instant now) const {
+  const bool has_business =
+      open_calls_.size() > 0 || connection_->unfinished_bytes() > 0 || stream_->unsent_bytes() > 0;
+  if (has_business || !up_) return Worth::kMuch;
+  if (used_at_ == kNever) return Worth::kNothing;
+  return now - used_at_ < milliseconds(limits::link_idle_close_ms) ? Worth::kMuch : Worth::kLittle;
 }
 
 void LinkSession::refuse(const Error& error) {
@@ -250,6 +266,7 @@ void LinkSession::on_closed(std::string_view reason) {
   if (ended_) return;
   ended_ = true;
   stream_->abandon();
+  message_.end();
   host_.set_deadline(*this, kNever);
   if (settings_.lane == nullptr && !up_) host_.on_handshake_ended();
   observer_.on_link_closed(*this, reason);
@@ -259,7 +276,7 @@ void LinkSession::set_busy(bool busy) {
   if (busy == busy_) return;
   busy_ = busy;
   used_at_ = host_.now();
-  if (up_ && !ended_) host_.set_deadline(*this, next_deadline());
+  if (up_ && !ended_) arm();
 }
 
 // A ping behind a large body on a slow link: as long as the other end takes in what is before it, it lives.
@@ -276,8 +293,13 @@ size_t LinkSession::idle_bytes(Instant now, Duration& motionless) {
   return stream_->unsent_bytes();
 }
 
+void LinkSession::arm() {
+  armed_ = next_deadline();
+  host_.set_deadline(*this, armed_);
+}
+
 Instant LinkSession::next_deadline() const {
-  return std::min({heartbeat_at(), stall_.next_deadline(), unfinished_.next_deadline()});
+  return std::min({heartbeat_at(), stall_.next_deadline(), message_.next_deadline()});
 }
 
 // The dialing side asks; the accepting side only waits long enough to know that nobody asks any more.
@@ -293,13 +315,16 @@ void LinkSession::on_time(Instant now) {
   if (!up_) {
     return refuse(rule_broken(Code::kDeadline, "handshake_timeout", "the peer did not finish the handshake in time"));
   }
-  if (stall_.is_stalled(stream_->accepted_bytes(), now)) {
+  // One that we dialed may wait for room, and says so by its pings.
+  const bool is_heard = settings_.lane != nullptr && now - heard_at_ < milliseconds(limits::heartbeat_dead_ms);
+  if (stall_.is_stalled(stream_->accepted_bytes(), now) && !is_heard) {
     return refuse(rule_broken(Code::kOverloaded, "reader_stalled", "the peer does not read what it asked for"));
   }
-  // Unless it is we who do not read.
-  if (!stream_->is_reading() && unfinished_.active()) unfinished_.begin(received_bytes_, now);
-  if (unfinished_.is_stalled(received_bytes_, now)) {
-    return refuse(rule_broken(Code::kDeadline, "message_stalled", "the peer began a message and does not go on"));
+  if (const auto error = message_.judge(stream_->is_reading(), received_bytes_, now)) return refuse(*error);
+  // It cannot be heard behind its own message that is not read, and is to know that somebody is here.
+  if (message_.waits() && now - pinged_at_ >= milliseconds(limits::heartbeat_busy_ms)) {
+    pinged_at_ = now;
+    put({.kind = wire::Kind::kPing, .call_id = 0});
   }
   if (batch_.empty()) batch_.shrink();  // quiet for a while: what was sent last need not be held
   if (now >= heartbeat_at()) {
@@ -307,7 +332,7 @@ void LinkSession::on_time(Instant now) {
     if (ping_open_) {
       if (!ping_is_under_way()) return on_closed("the peer is silent");
       pinged_at_ = now;
-      return host_.set_deadline(*this, next_deadline());
+      return arm();
     }
     if (!busy_ && now - used_at_ >= milliseconds(limits::link_idle_close_ms)) return on_closed("idle");
     put({.kind = wire::Kind::kPing, .call_id = static_cast<uint64_t>(to_us(now.time_since_epoch()))});
@@ -316,7 +341,7 @@ void LinkSession::on_time(Instant now) {
     acknowledged_bytes_ = stream_->acknowledged_bytes();
     ping_waits_behind_ = stream_->handed_bytes() + stream_->out().bytes() - acknowledged_bytes_;
   }
-  host_.set_deadline(*this, next_deadline());
+  arm();
 }
 
 }  // namespace mesh::proxy

@@ -12,6 +12,7 @@
 #include "common/wire/compression.h"
 #include "common/zmtp/connection.h"
 #include "sidecar/proxy/counters.h"
+#include "sidecar/proxy/message_watch.h"
 #include "sidecar/proxy/session.h"
 #include "sidecar/proxy/stall_watch.h"
 
@@ -71,7 +72,6 @@ class LinkSession final : public Session {
   uint64_t handed_bytes() const { return stream_->handed_bytes(); }
   // Whether calls are outstanding: then a dead peer is found out sooner.
   void set_busy(bool busy);
-  Instant used_at() const { return used_at_; }
 
   void on_connected() override;
   std::span<uint8_t> read_target() override;
@@ -82,8 +82,10 @@ class LinkSession final : public Session {
   void on_closed(std::string_view reason) override;
   void on_time(Instant now) override;
   void on_turn_ending() override;
+  void on_room() override;
   size_t unsent_bytes() const override { return stream_ ? stream_->unsent_bytes() : 0; }
   bool is_newcomer() const override { return settings_.lane == nullptr && !up_; }
+  Worth worth(Instant now) const override;
   void refuse(const Error& error) override;
   size_t idle_bytes(Instant now, Duration& motionless) override;
 
@@ -93,9 +95,10 @@ class LinkSession final : public Session {
   bool receive_batch(std::span<const Slice> frames);
   bool receive_envelope(const wire::Envelope& envelope);
   Instant next_deadline() const;
+  void arm();
   Instant heartbeat_at() const;
   bool ping_is_under_way();
-  void watch_message();
+  void read_on();
 
   SessionHost& host_;
   LinkObserver& observer_;
@@ -115,13 +118,14 @@ class LinkSession final : public Session {
   bool holds_large_ = false;
   Instant heard_at_{};
   Instant pinged_at_{};
-  Instant used_at_{};
+  Instant used_at_ = kNever;
+  Instant armed_ = kNever;
   bool ping_open_ = false;
   bool congested_ = false;
   uint64_t acknowledged_bytes_ = 0;  // when the ping was sent, or looked for last
   uint64_t ping_waits_behind_ = 0;   // bytes
   StallWatch stall_;                 // of what the peer is to read
-  StallWatch unfinished_;            // of a message that it began
+  MessageWatch message_;             // of what it began to say
   uint64_t received_bytes_ = 0;
   // What costs us work and is worth nothing: pings, and cancels beyond the requests there were.
   TokenBucket idle_talk_{limits::commands_burst, limits::commands_per_second};

@@ -25,10 +25,10 @@ class SessionHost {
   virtual void on_handshake_ended() = 0;
   // Asks for room for a large message that is under way to it. False: read no more; on_room() comes when there is some.
   virtual bool ask_room(Session& session, size_t bytes) = 0;
-  // It is whole, or was given up. No effect without a question before.
+  // It is whole, or was given up.
   virtual void give_room_back(Session& session) = 0;
-  // Others wait for room.
-  virtual bool is_room_wanted() const = 0;
+  // Others wait for the room that this one has.
+  virtual bool is_room_wanted_from(Session& session) const = 0;
   // Somebody has many bytes waiting: whoever leaves most lying about may have to go.
   virtual void judge_idle_bytes() = 0;
   // kNever for none.
@@ -52,6 +52,13 @@ class Session : public StreamObserver {
   virtual void on_room() {}
   // An accepted connection that has not shown yet what it wants.
   virtual bool is_newcomer() const { return false; }
+  // An accepted connection that would lose nothing if it were closed: nothing is open or under way on it, and it never
+  // asked for anything, or not for a long time.
+  enum class Worth : uint8_t { kNothing, kLittle, kMuch };
+  virtual Worth worth(Instant now) const {
+    static_cast<void>(now);
+    return Worth::kMuch;
+  }
   // Closes it and tells the other end why, if it can still be told.
   virtual void refuse(const Error& error) { static_cast<void>(error); }
   // Bytes here that wait for the other end to move, and for how long it has not.

@@ -3,129 +3,14 @@
 
 #include <doctest/doctest.h>
 
-#include <deque>
 #include <string>
 #include <vector>
 
-#include "common/base/limits.h"
-#include "common/wire/batch.h"
 #include "common/zmtp/command.h"
-#include "tests/sim/world.h"
+#include "tests/sim/attacker.h"
 
 namespace mesh::sim {
 namespace {
-
-// A connection that sends what it is told to, and reads only if it likes.
-class Attacker final : public StreamObserver {
- public:
-  Attacker(VirtualNetwork& network, const std::string& port) : host_(network) {
-    stream_ = host_.connect(endpoint(port), *this);
-  }
-  void stop_reading() { stream_->pause_reading(); }
-  void say(ByteView bytes) {
-    stream_->out().put(bytes);
-    stream_->flush();
-  }
-  // Up to READY, as a socket of that type.
-  void shake_hands(zmtp::SocketType type) {
-    connection_.emplace(zmtp::Settings{.own_type = type, .accepted_peers = {zmtp::SocketType::kRouter}, .identity = {}},
-                        stream_->out(), host_.now());
-    stream_->flush();
-  }
-  // As the dialing side of two sidecars does.
-  void say_hello() {
-    wire::Hello hello;
-    hello.host = "evil";
-    hello.sidecar = "main";
-    put({.kind = wire::Kind::kHello, .hello = &hello});
-    send_batch();
-  }
-  void put(const wire::Envelope& envelope) {
-    if (!batch_.fits(envelope.body.size())) send_batch();
-    batch_.add(envelope);
-  }
-  void send_batch() {
-    connection_->send(batch_.seal(nullptr));
-    stream_->flush();
-  }
-  Outbox& out() { return stream_->out(); }
-  void flush() { stream_->flush(); }
-  zmtp::Connection& connection() { return *connection_; }
-
-  bool closed = false;
-  uint64_t received_bytes = 0;
-  std::string last_message;
-
-  void on_connected() override { stream_->flush(); }
-  void on_bytes(Slice bytes) override {
-    received_bytes += bytes.size();
-    if (!connection_) return;
-    connection_->feed(std::move(bytes), host_.now());
-    while (const zmtp::Message* message = connection_->next().value_or(nullptr)) {
-      last_message = message->frames().back().text();
-    }
-    stream_->flush_later();
-  }
-  void on_closed(std::string_view) override { closed = true; }
-
- private:
-  VirtualHost host_;
-  std::unique_ptr<Stream> stream_;
-  std::optional<zmtp::Connection> connection_;
-  wire::BatchEncoder batch_;
-};
-
-uint64_t refused(Sidecar& sidecar, const std::string& port, const std::string& rule) {
-  const auto& all = sidecar.driver().engine().counters().refused;
-  const auto at = all.find({port, rule});
-  return at == all.end() ? 0 : at->second;
-}
-
-// A good request, now: how long until its reply; the whole second if none came.
-Duration served_in(World& world, Caller& caller) {
-  const Instant asked = world.network.now();
-  caller.replies.clear();
-  caller.ask("good");
-  while (caller.replies.empty() && world.network.now() - asked < milliseconds(1000)) {
-    world.network.run_for(microseconds(100));
-  }
-  if (!caller.replies.empty()) CHECK(caller.replies[0] == "good");
-  return world.network.now() - asked;
-}
-
-TEST_CASE("strangers that say nothing keep no good peer out, and are gone after their two seconds") {
-  World world;
-  std::deque<Attacker> silent;
-  for (int i = 0; i < 400; ++i) silent.emplace_back(world.network, i % 2 == 0 ? "a.echo" : "b.link");
-  world.network.run_for(milliseconds(5));
-  const auto caller = world.caller();
-  CHECK(served_in(world, *caller) < milliseconds(20));
-  world.network.run_for(milliseconds(limits::handshake_ms + 100));
-  for (const Attacker& each : silent) CHECK(each.closed);
-  CHECK(refused(world.a, "drop_in:echo", "handshake_timeout") == 200);
-  CHECK(refused(world.b, "link", "handshake_timeout") == 200);
-}
-
-TEST_CASE("when more strangers come than may be in a handshake, the oldest go, and who means it gets in") {
-  World world;
-  std::deque<Attacker> silent;
-  for (int i = 0; i < 1000; ++i) silent.emplace_back(world.network, "a.echo");
-  world.network.run_for(milliseconds(5));
-  CHECK(refused(world.a, "drop_in:echo", "newcomer_evicted") == 1000 - limits::handshakes_max);
-  const auto caller = world.caller();
-  CHECK(served_in(world, *caller) < milliseconds(20));
-}
-
-TEST_CASE("a silent crowd at the admin socket does not lock the administrator out") {
-  World world;
-  std::deque<Attacker> silent;
-  for (int i = 0; i < 100; ++i) silent.emplace_back(world.network, "ipc://a.admin");
-  world.network.run_for(milliseconds(5));
-  Attacker administrator(world.network, "ipc://a.admin");
-  administrator.say(as_bytes("health\n"));
-  world.network.run_for(milliseconds(5));
-  CHECK(administrator.received_bytes > 0);
-}
 
 TEST_CASE("a client that never reads its replies is closed within 5 s, and others are served all the while") {
   World world;
@@ -246,34 +131,6 @@ TEST_CASE("frames before the delimiter may not be a place to keep megabytes") {
   CHECK(refused(world.a, "drop_in:echo", "route_bytes") == 1);
 }
 
-TEST_CASE("a message that is begun and not ended is given up within 5 s, one that goes on slowly is not") {
-  World world;
-  std::deque<Attacker> slow;
-  for (const char* port : {"a.echo", "b.link"}) {
-    Attacker& each = slow.emplace_back(world.network, port);
-    each.shake_hands(zmtp::SocketType::kDealer);
-  }
-  world.network.run_for(milliseconds(5));
-  slow[1].say_hello();
-  for (Attacker& each : slow) {
-    const uint8_t header[] = {2, 0, 0, 0, 0, 0, 0x20, 0, 0};  // a long frame of 2 MiB
-    each.say(ByteView(header));
-  }
-  const std::string part(100'000, 'x');
-  for (int second = 0; second < 10; ++second) {
-    slow[0].say(as_bytes(part));
-    slow[1].say(as_bytes(part));
-    world.network.run_for(milliseconds(1000));
-  }
-  CHECK_FALSE(slow[0].closed);
-  CHECK_FALSE(slow[1].closed);
-  world.network.run_for(milliseconds(2 * limits::stall_ms + 100));
-  CHECK(slow[0].closed);
-  CHECK(slow[1].closed);
-  CHECK(refused(world.a, "drop_in:echo", "message_stalled") == 1);
-  CHECK(refused(world.b, "link", "message_stalled") == 1);
-}
-
 TEST_CASE(
     "a flood of tiny messages in one read is taken in shares, all of it answered, and others are served meanwhile") {
   World world;
@@ -331,25 +188,6 @@ TEST_CASE("a peer that gives two open calls the same id is closed, one that uses
   world.network.run_for(milliseconds(20));
   CHECK(peer.closed);
   CHECK(refused(world.b, "link", "call_id_twice") == 1);
-}
-
-TEST_CASE("large messages that trickle in keep nobody else's large message out for long") {
-  World world;
-  const auto caller = world.caller();
-  std::deque<Attacker> slow;
-  for (int i = 0; i < 4; ++i) slow.emplace_back(world.network, "a.echo").shake_hands(zmtp::SocketType::kDealer);
-  world.network.run_for(milliseconds(5));
-  const uint8_t header[] = {2, 0, 0, 0, 0, 0, 0x38, 0, 0};  // a long frame of 3.5 MiB
-  for (Attacker& each : slow) each.say(ByteView(header));
-  const std::string part(20'000, 'x');
-  caller->replies.clear();
-  for (int i = 0; i < 20 && caller->replies.empty(); ++i) {
-    for (Attacker& each : slow) each.say(as_bytes(part));
-    if (i == 1) caller->ask(std::string(200'000, 'g'));
-    world.network.run_for(milliseconds(200));
-  }
-  REQUIRE(caller->replies.size() == 1);
-  CHECK(caller->replies[0].size() == 200'000);
 }
 
 }  // namespace

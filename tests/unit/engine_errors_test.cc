@@ -198,6 +198,25 @@ TEST_CASE("every error names hop, stage, rule, hint and the call, and the caller
                                Code::kOutcomeUnknown, Code::kTooLarge});
 }
 
+TEST_CASE("a call whose header cannot be read is counted, written down and answered like any other that failed") {
+  Scene scene;
+  scene.begin();
+  AgentRequested unreadable;
+  unreadable.path.client = 1;
+  unreadable.header_error = std::make_unique<Error>(rule_broken(Code::kInvalid, "header_json", "no JSON"));
+  scene.tell(std::move(unreadable));
+  REQUIRE(scene.actions.size() == 1);
+  const auto* reply = std::get_if<ReplyToAgent>(scene.actions.data());
+  REQUIRE(reply != nullptr);
+  CHECK(reply->outcome.error->stage == "mesh_header");
+  CHECK(reply->outcome.error->hop == "a/main");
+  CHECK_FALSE(reply->outcome.error->call.empty());
+  CHECK(scene.engine->counters().results[static_cast<size_t>(Code::kInvalid)] == 1);
+  const auto records = scene.engine->outbound().recorder().log().failed(100);
+  REQUIRE(records.size() == 1);
+  CHECK(records[0]->rule.view() == "header_json");
+}
+
 TEST_CASE("any code of the closed set is a reply that names all it was given") {
   for (int number = 1; number < kCodeCount; ++number) {
     Error error;
