@@ -11,6 +11,7 @@
 #include "common/base/instant.h"
 #include "common/base/priority.h"
 #include "common/wire/batch.h"
+#include "common/wire/envelope.h"
 
 namespace mesh::telemetry {
 
@@ -61,6 +62,7 @@ struct Choices {
 template <size_t kBytes>
 class ShortText {
  public:
+  ShortText() : size_(0) {}  // the bytes stay as they are
   void set(std::string_view text) {
     size_ = static_cast<uint8_t>(std::min(text.size(), kBytes));
     if (size_ > 0) std::memcpy(bytes_, text.data(), size_);
@@ -70,45 +72,79 @@ class ShortText {
  private:
   static_assert(kBytes < 256);
   char bytes_[kBytes];
-  uint8_t size_ = 0;
+  uint8_t size_;
 };
 
-struct Decision {
+// What is known of a call's way while it is open.
+struct Trace {
   uint64_t number = 0;  // counts the requests of this process, from 1
   Instant started{};
-  uint64_t total_us = 0;
+  Instant attempt_at{};      // the instance it is with now was chosen
+  Instant left_at = kNever;  // for the peer
+  int64_t batch_wait_us = 0;
+  int64_t budget_us = 0;       // when the request came
+  int64_t sent_budget_us = 0;  // what travelled to the peer; 0: nothing did
+  uint8_t attempts = 0;
+  wire::BatchShape request_batch{};  // with 0 envelopes: it never left
+  Choices choices{};
+};
+
+// Written down as it was measured; what it means, stages_of() works out when somebody asks.
+struct Decision {
+  Trace trace;
+  Instant ended{};
   uint64_t client = 0;
   uint32_t port = 0;  // position among the ports; see the engine
   uint32_t service = kNoService;
   static constexpr uint32_t kNoService = UINT32_MAX;
-  ShortText<31> method;
   Priority priority = Priority::kNormal;
   wire::Lane lane = wire::Lane::kInteractive;
-  uint8_t attempts = 0;
   Code code = Code::kOk;
-  Choices choices;
   uint64_t request_bytes = 0;
   uint64_t reply_bytes = 0;
-  wire::BatchShape request_batch;  // with 0 envelopes: it never left
-  wire::BatchShape reply_batch;
-  int64_t budget_us = 0;       // when the request came
-  int64_t sent_budget_us = 0;  // what travelled to the peer; 0: nothing did
-  std::array<uint32_t, kStageCount> stage_us{};
-  uint16_t stages = 0;  // bit per stage that the call came to
+  bool at_peer = false;    // the last attempt, if there was one
+  bool has_spans = false;  // of the callee, as it says
+  wire::CalleeSpans spans{};
+  uint32_t decompress_us = 0;  // of the reply
+  wire::BatchShape reply_batch{};
   bool has_clock = false;
   int64_t clock_offset_us = 0;
   int64_t clock_bound_us = 0;
+  ShortText<31> method{};
   // Where and by which rule it ended, if not with OK.
-  ShortText<47> hop;
-  ShortText<15> stage;
-  ShortText<31> rule;
+  ShortText<47> hop{};
+  ShortText<15> stage{};
+  ShortText<31> rule{};
 
+  Duration total() const { return ended - trace.started; }
+};
+
+// Microseconds at each stage that a call came to.
+class Stages {
+ public:
   void spend(Stage at, int64_t us) {
     const auto i = static_cast<size_t>(at);
-    stage_us[i] += static_cast<uint32_t>(std::clamp<int64_t>(us, 0, UINT32_MAX));
-    stages = static_cast<uint16_t>(stages | 1u << i);
+    us_[i] += static_cast<uint64_t>(std::max<int64_t>(us, 0));
+    came_to_ |= uint32_t{1} << i;
   }
-  bool came_to(Stage at) const { return (stages >> static_cast<size_t>(at) & 1) != 0; }
+  bool came_to(Stage at) const { return (came_to_ >> static_cast<size_t>(at) & 1) != 0; }
+  uint64_t operator[](Stage at) const { return us_[static_cast<size_t>(at)]; }
+
+ private:
+  std::array<uint64_t, kStageCount> us_{};
+  uint32_t came_to_ = 0;
 };
+
+// How long a call that was answered by a peer was neither in this process's queue nor on the link.
+inline uint64_t away_us_of(const Decision& decision) {
+  const wire::CalleeSpans& spans = decision.spans;
+  const bool reached = spans.agent_us != wire::CalleeSpans::kAgentNotReached;
+  return uint64_t{spans.decompress_us} + spans.queue_us + (reached ? spans.agent_us : 0) +
+         decision.reply_batch.sealing_us + decision.decompress_us;
+}
+
+// Ours is what lies before the call left and after its reply came; the callee's is what it says; the link's is the
+// rest. Which part of that was which direction is known as well as the clocks are.
+Stages stages_of(const Decision& decision);
 
 }  // namespace mesh::telemetry

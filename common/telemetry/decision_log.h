@@ -15,11 +15,17 @@ class DecisionLog {
   // A slow call is told of for at least one and at most two of these.
   static constexpr Duration kSlowestSpan = std::chrono::minutes(5);
 
-  // The place for the next record, fresh. Call keep() once it is filled, before the next begin().
-  Decision& begin();
-  void keep(Instant now);
+  // Where the next record is to be constructed; then call keep() with it.
+  Decision* next_place() { return newest_.advance(kNewestMax); }
+  void keep(const Decision& decision, Instant now) {
+    if (decision.code != Code::kOk) [[unlikely]]
+      *failed_.advance(kFailedMax) = decision;
+    const bool is_slow = slow_.size() < kSlowestMax || decision.total() > slow_.front().total();
+    if (is_slow || now >= slow_until_) [[unlikely]]
+      keep_slow(decision, now);
+  }
 
-  // The record of that number, or null if it is gone. Valid until the next begin().
+  // The record of that number, or null if it is gone. Valid until the next next_place().
   const Decision* find(uint64_t number) const;
   // At most `count`, the newest or the slowest first. Valid likewise.
   std::vector<const Decision*> newest(size_t count) const;
@@ -29,16 +35,21 @@ class DecisionLog {
  private:
   // The last so many, in a ring.
   struct Ring {
-    std::vector<Decision> kept;
-    size_t next = 0;
-    Decision& advance(size_t count_max);
+    std::vector<Decision> places;
+    size_t last = 0;
+    Decision* advance(size_t count_max) {
+      if (places.size() < count_max) [[unlikely]]
+        return grow();
+      last = last + 1 == count_max ? 0 : last + 1;
+      return &places[last];
+    }
+    Decision* grow();
     void add_newest(size_t count, std::vector<const Decision*>& to) const;
   };
-  void keep_if_slow(const Decision& decision, Instant now);
+  void keep_slow(const Decision& decision, Instant now);
 
   Ring newest_;
   Ring failed_;
-  Decision* begun_ = nullptr;
   std::vector<Decision> slow_;         // of this span, a heap with the least slow on top
   std::vector<Decision> slow_before_;  // of the one before
   Instant slow_until_{};

@@ -90,7 +90,7 @@ class Driver final : public SessionHost,
   void on_agent_lost(AgentIndex agent, std::vector<uint64_t> not_sent, std::string_view reason) override;
   void on_link_up(LinkSession& link, const wire::Hello& hello) override;
   void on_envelope(LinkSession& link, const wire::Envelope& envelope) override;
-  void on_calls_left(const CallsLeft& left) override { tell(left); }
+  void on_calls_left(const CallsLeft& left) override { engine_.outbound().note(left, now()); }
   void on_link_closed(LinkSession& link, std::string_view reason) override;
 
   void admit_to_room(std::span<const uint64_t> sessions);

@@ -62,10 +62,9 @@ class Engine {
 
  private:
   template <class Event>
-  static constexpr bool kIsOutbound =
-      std::is_same_v<Event, AgentRequested> || std::is_same_v<Event, ClientClosed> ||
-      std::is_same_v<Event, PeerReplied> || std::is_same_v<Event, CallsLeft> || std::is_same_v<Event, PeerConnected> ||
-      std::is_same_v<Event, PeerLost> || std::is_same_v<Event, PeerDraining>;
+  static constexpr bool kIsOutbound = std::is_same_v<Event, AgentRequested> || std::is_same_v<Event, ClientClosed> ||
+                                      std::is_same_v<Event, PeerReplied> || std::is_same_v<Event, PeerConnected> ||
+                                      std::is_same_v<Event, PeerLost> || std::is_same_v<Event, PeerDraining>;
 
   // Outcomes of calls that stay in this sidecar. Giving one over may start another attempt here, so until none is left.
   void hand_over(Instant now, Actions& out) {

@@ -25,9 +25,9 @@ class Explainer {
 
   Json record(const Decision& decision) const {
     const Service* service = decision.service == Decision::kNoService ? nullptr : &engine_.services()[decision.service];
-    Json json = {{"call", own_ + "-" + std::to_string(decision.number)},
-                 {"number", decision.number},
-                 {"age_ms", (to_us(now_ - decision.started) - static_cast<int64_t>(decision.total_us)) / 1000},
+    Json json = {{"call", own_ + "-" + std::to_string(decision.trace.number)},
+                 {"number", decision.trace.number},
+                 {"age_ms", to_us(now_ - decision.ended) / 1000},
                  {"caller", {{"port", port_name(decision.port)}, {"client", decision.client}}},
                  {"service", service != nullptr ? service->name : ""},
                  {"method", decision.method.view()},
@@ -36,28 +36,30 @@ class Explainer {
     json["candidates"] = Json::array();
     std::string chosen;
     if (service != nullptr) {
-      for (size_t i = 0; i < decision.choices.count; ++i) {
-        const telemetry::Choice& choice = decision.choices.seen[i];
+      for (size_t i = 0; i < decision.trace.choices.count; ++i) {
+        const telemetry::Choice& choice = decision.trace.choices.seen[i];
         json["candidates"].push_back({{"instance", instance_name(service->instances[choice.instance])},
                                       {"state", to_string(choice.state)},
                                       {"in_flight", choice.in_flight},
                                       {"own_host", choice.own_host}});
       }
-      if (decision.attempts > 0) chosen = instance_name(service->instances[decision.choices.chosen_instance]);
+      if (decision.trace.attempts > 0)
+        chosen = instance_name(service->instances[decision.trace.choices.chosen_instance]);
     }
     json["chosen"] = chosen;
-    json["why"] = decision.attempts > 0 ? to_string(decision.choices.why) : "";
-    json["attempts"] = decision.attempts;
+    json["why"] = decision.trace.attempts > 0 ? to_string(decision.trace.choices.why) : "";
+    json["attempts"] = decision.trace.attempts;
     json["bytes"] = {{"request", decision.request_bytes}, {"reply", decision.reply_bytes}};
-    json["request_batch"] = batch(decision.request_batch);
+    json["request_batch"] = batch(decision.trace.request_batch);
     json["reply_batch"] = batch(decision.reply_batch);
-    json["budget_ms"] = budgets(decision);
+    const telemetry::Stages spent = stages_of(decision);
+    json["budget_ms"] = budgets(decision, spent);
     json["result"] = {{"code", to_string(decision.code)},
                       {"hop", decision.hop.view()},
                       {"stage", decision.stage.view()},
                       {"rule", decision.rule.view()}};
-    json["total_us"] = decision.total_us;
-    json["stages"] = stages(decision, chosen);
+    json["total_us"] = to_us(decision.total());
+    json["stages"] = stages(spent, chosen);
     json["clock"] = nullptr;
     if (decision.has_clock) {
       json["clock"] = {{"offset_us", decision.clock_offset_us}, {"bound_us", decision.clock_bound_us}};
@@ -83,26 +85,25 @@ class Explainer {
 
   // What was left at each hop: the caller's when the request came, what travelled, and what the callee had left of
   // that.
-  static Json budgets(const Decision& decision) {
+  static Json budgets(const Decision& decision, const telemetry::Stages& spent) {
     const auto ms = [](int64_t us) -> Json { return static_cast<double>(us) / 1000; };
-    Json json = {{"caller", ms(decision.budget_us)}, {"sent", nullptr}, {"callee", nullptr}, {"agent", nullptr}};
-    const bool remote = decision.sent_budget_us > 0;
-    int64_t left = remote ? decision.sent_budget_us : decision.budget_us;
+    Json json = {{"caller", ms(decision.trace.budget_us)}, {"sent", nullptr}, {"callee", nullptr}, {"agent", nullptr}};
+    const bool remote = decision.trace.sent_budget_us > 0;
+    int64_t left = remote ? decision.trace.sent_budget_us : decision.trace.budget_us;
     if (remote) json["sent"] = ms(left);
-    const auto spent = [&](Stage stage) { return static_cast<int64_t>(decision.stage_us[static_cast<size_t>(stage)]); };
-    if (decision.came_to(Stage::kCalleeQueue)) {
-      left -= spent(Stage::kCalleeDecompress);
+    if (spent.came_to(Stage::kCalleeQueue)) {
+      left -= static_cast<int64_t>(spent[Stage::kCalleeDecompress]);
       json["callee"] = ms(left);
-      if (decision.came_to(Stage::kAgent)) json["agent"] = ms(left - spent(Stage::kCalleeQueue));
+      if (spent.came_to(Stage::kAgent)) json["agent"] = ms(left - static_cast<int64_t>(spent[Stage::kCalleeQueue]));
     }
     return json;
   }
 
-  Json stages(const Decision& decision, const std::string& callee) const {
+  Json stages(const telemetry::Stages& spent, const std::string& callee) const {
     Json list = Json::array();
     for (size_t i = 0; i < telemetry::kStageCount; ++i) {
       const auto stage = static_cast<Stage>(i);
-      if (!decision.came_to(stage)) continue;
+      if (!spent.came_to(stage)) continue;
       std::string host = own_;
       if (stage == Stage::kCalleeDecompress || stage == Stage::kCalleeQueue || stage == Stage::kAgent ||
           stage == Stage::kCalleeCompress) {
@@ -110,7 +111,7 @@ class Explainer {
       } else if (stage == Stage::kLinkOut || stage == Stage::kLinkBack || stage == Stage::kUnanswered) {
         host = "";
       }
-      list.push_back({{"stage", to_string(stage)}, {"host", host}, {"us", decision.stage_us[i]}});
+      list.push_back({{"stage", to_string(stage)}, {"host", host}, {"us", spent[stage]}});
     }
     return list;
   }

@@ -184,15 +184,15 @@ void Outbound::finish(Call& call, Outcome&& outcome, ReplyCost cost, Instant now
   out.emplace_back(std::in_place_type<ReplyToAgent>, std::move(call.path), std::move(outcome));
 }
 
-void Outbound::on(const CallsLeft& event, Instant now, Actions& /*out*/) {
-  for (const CallsLeft::Call& left : event.calls) {
+void Outbound::note(const CallsLeft& left_calls, Instant now) {
+  for (const CallsLeft::Call& left : left_calls.calls) {
     Call* call = calls_.find(left.call_id);
     if (call == nullptr) continue;
-    Trace& trace = call->trace;
+    telemetry::Trace& trace = call->trace;
     trace.left_at = now;
     trace.batch_wait_us = left.batch_wait_us;
     trace.sent_budget_us = left.budget_us;
-    trace.request_batch = event.batch;
+    trace.request_batch = left_calls.batch;
   }
 }
 

@@ -29,10 +29,11 @@ class Outbound {
   void on(AgentRequested event, Instant now, Actions& out);
   void on(const ClientClosed& event, Instant now, Actions& out);
   void on(PeerReplied event, Instant now, Actions& out);
-  void on(const CallsLeft& event, Instant now, Actions& out);
   void on(const PeerConnected& event, Instant now, Actions& out);
   void on(const PeerLost& event, Instant now, Actions& out);
   void on(const PeerDraining& event, Instant now, Actions& out);
+  // For the record: asks for nothing.
+  void note(const CallsLeft& left_calls, Instant now);
   // How a call ended that this sidecar's own agents served.
   void on_local_outcome(Inbound::LocalOutcome local, Instant now, Actions& out);
 
@@ -74,7 +75,7 @@ class Outbound {
     Instant deadline{};
     Duration linger{0};
     uint32_t linger_count = 1;
-    Trace trace;
+    telemetry::Trace trace;
     uint64_t bytes = 0;
     std::string method;
     Payload payload;  // kept only where another instance could be tried

@@ -14,23 +14,9 @@
 
 namespace mesh::proxy {
 
-// What is known of an open call's way so far.
-struct Trace {
-  uint64_t number = 0;
-  Instant started{};
-  Instant attempt_at{};      // the instance it is with now was chosen
-  Instant left_at = kNever;  // for the peer
-  int64_t batch_wait_us = 0;
-  int64_t budget_us = 0;
-  int64_t sent_budget_us = 0;
-  uint8_t attempts = 0;
-  wire::BatchShape request_batch{};
-  telemetry::Choices choices{};
-};
-
 // A call that ended, for the time of one call of Recorder::record().
 struct Ended {
-  const Trace& trace;
+  const telemetry::Trace& trace;
   const ReturnPath& path;
   uint32_t service = telemetry::Decision::kNoService;
   std::string_view method;
@@ -64,7 +50,7 @@ class Recorder {
   const std::string& hop() const { return hop_; }
 
  private:
-  void spend_at_peer(const Ended& ended, Instant now, telemetry::Decision& decision);
+  void name_failure(telemetry::Decision& decision, Error& error) const;
 
   std::string hop_;
   uint64_t last_number_ = 0;

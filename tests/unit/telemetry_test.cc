@@ -121,31 +121,29 @@ TEST_CASE("a callee that claims to have worked longer than the call took teaches
 }
 
 void keep(DecisionLog& log, uint64_t number, uint64_t total_us, Code code = Code::kOk, Instant now = kStart) {
-  Decision& decision = log.begin();
-  decision.number = number;
-  decision.total_us = total_us;
-  decision.code = code;
-  log.keep(now);
+  const Instant ended = kStart + microseconds(static_cast<int64_t>(total_us));
+  log.keep(
+      *new (log.next_place()) Decision{.trace = {.number = number, .started = kStart}, .ended = ended, .code = code},
+      now);
 }
 
 TEST_CASE("the newest are kept, newest first, and a place that is used again remembers nothing of before") {
   DecisionLog log;
   for (uint64_t n = 1; n <= 3 * DecisionLog::kNewestMax + 5; ++n) {
-    Decision& decision = log.begin();
-    decision.number = n;
-    if (n % 2 == 0) decision.spend(Stage::kAgent, 7);
-    log.keep(kStart);
+    Decision& decision = *new (log.next_place()) Decision{.trace = {.number = n}};
+    if (n % 2 == 0) decision.rule.set("even");
+    log.keep(decision, kStart);
   }
   const auto newest = log.newest(10'000);
   REQUIRE(newest.size() == DecisionLog::kNewestMax);
   for (size_t i = 0; i < newest.size(); ++i) {
-    REQUIRE(newest[i]->number == 3 * DecisionLog::kNewestMax + 5 - i);
-    REQUIRE(newest[i]->came_to(Stage::kAgent) == (newest[i]->number % 2 == 0));
+    REQUIRE(newest[i]->trace.number == 3 * DecisionLog::kNewestMax + 5 - i);
+    REQUIRE(newest[i]->rule.view() == (newest[i]->trace.number % 2 == 0 ? "even" : ""));
   }
   CHECK(log.newest(3).size() == 3);
   CHECK(log.find(DecisionLog::kSlowestMax + 1) == nullptr);  // those before are the slowest, for want of others
-  REQUIRE(log.find(newest[7]->number) != nullptr);
-  CHECK(log.find(newest[7]->number)->number == newest[7]->number);
+  REQUIRE(log.find(newest[7]->trace.number) != nullptr);
+  CHECK(log.find(newest[7]->trace.number)->trace.number == newest[7]->trace.number);
 }
 
 TEST_CASE("a failed call is found long after thousands of good ones") {
@@ -153,7 +151,7 @@ TEST_CASE("a failed call is found long after thousands of good ones") {
   keep(log, 1, 10, Code::kDeadline);
   for (uint64_t n = 2; n < 5000; ++n) keep(log, n, 10);
   REQUIRE(log.failed(10).size() == 1);
-  CHECK(log.failed(10)[0]->number == 1);
+  CHECK(log.failed(10)[0]->trace.number == 1);
   CHECK(log.find(1) != nullptr);
 }
 
@@ -162,16 +160,91 @@ TEST_CASE("the slowest are kept, slowest first, until they are two spans old") {
   for (uint64_t n = 1; n <= 5000; ++n) keep(log, n, (n * 7919) % 5000);
   auto slowest = log.slowest(DecisionLog::kSlowestMax);
   REQUIRE(slowest.size() == DecisionLog::kSlowestMax);
-  for (size_t i = 0; i < slowest.size(); ++i) CHECK(slowest[i]->total_us == 4999 - i);
+  for (size_t i = 0; i < slowest.size(); ++i)
+    CHECK(slowest[i]->total() == microseconds(4999 - static_cast<int64_t>(i)));
   const Instant later = kStart + DecisionLog::kSlowestSpan + milliseconds(1);
   keep(log, 6000, 3, Code::kOk, later);
-  CHECK(log.slowest(1)[0]->total_us == 4999);
+  CHECK(log.slowest(1)[0]->total() == microseconds(4999));
   keep(log, 6001, 2, Code::kOk, later + DecisionLog::kSlowestSpan);
-  CHECK(log.slowest(1)[0]->total_us == 3);
+  CHECK(log.slowest(1)[0]->total() == microseconds(3));
   keep(log, 6002, 1, Code::kOk, later + 5 * DecisionLog::kSlowestSpan);
   slowest = log.slowest(10);
   REQUIRE(slowest.size() == 1);
-  CHECK(slowest[0]->number == 6002);
+  CHECK(slowest[0]->trace.number == 6002);
+}
+
+// A call to a peer: 1 ms of queue, 2 ms held back, 3 ms of compression, then the link; and the callee's part.
+Decision crossed() {
+  Decision decision{
+      .trace = {.started = kStart, .attempt_at = kStart, .attempts = 1}, .at_peer = true, .has_spans = true};
+  decision.trace.left_at = kStart + milliseconds(6);
+  decision.trace.batch_wait_us = 2000;
+  decision.trace.request_batch.sealing_us = 3000;
+  decision.spans = {.received_us = static_cast<uint64_t>(to_us(decision.trace.left_at.time_since_epoch())) + 5'000'700,
+                    .decompress_us = 100,
+                    .queue_us = 4000,
+                    .agent_us = 5000};
+  decision.reply_batch.sealing_us = 200;
+  decision.decompress_us = 50;
+  decision.ended = decision.trace.left_at + microseconds(9350 + 1000);  // 1 ms on the link, there and back
+  return decision;
+}
+
+uint64_t sum_of(const Stages& stages) {
+  uint64_t sum = 0;
+  for (size_t i = 0; i < kStageCount; ++i) sum += stages[static_cast<Stage>(i)];
+  return sum;
+}
+
+TEST_CASE("every microsecond of an answered call is in one stage") {
+  Decision decision = crossed();
+  Stages stages = stages_of(decision);
+  CHECK(sum_of(stages) == to_us(decision.total()));
+  CHECK(stages[Stage::kQueue] == 1000);
+  CHECK(stages[Stage::kBatchWait] == 2000);
+  CHECK(stages[Stage::kCompress] == 3000);
+  CHECK(stages[Stage::kCalleeQueue] == 4000);
+  CHECK(stages[Stage::kAgent] == 5000);
+  CHECK(stages[Stage::kLinkOut] == 500);  // nobody knows better
+  CHECK(stages[Stage::kLinkBack] == 500);
+  CHECK_FALSE(stages.came_to(Stage::kUnanswered));
+  CHECK_FALSE(stages.came_to(Stage::kEarlierAttempts));
+  decision.has_clock = true;
+  decision.clock_offset_us = 5'000'000;
+  stages = stages_of(decision);
+  CHECK(stages[Stage::kLinkOut] == 700);
+  CHECK(stages[Stage::kLinkBack] == 300);
+  CHECK(sum_of(stages) == to_us(decision.total()));
+}
+
+TEST_CASE("a callee that lies about its part costs its own stages, and none is below nothing") {
+  Decision decision = crossed();
+  decision.spans.agent_us = 4'000'000'000;
+  decision.has_clock = true;
+  decision.clock_offset_us = INT64_MIN / 2;
+  const Stages stages = stages_of(decision);
+  CHECK(stages[Stage::kLinkOut] == 0);
+  CHECK(stages[Stage::kLinkBack] == 0);
+  CHECK(stages[Stage::kQueue] == 1000);
+}
+
+TEST_CASE("a call that was not answered is told as far as it came") {
+  Decision decision = crossed();
+  decision.has_spans = false;
+  CHECK(stages_of(decision)[Stage::kUnanswered] == 10'350);
+  CHECK(sum_of(stages_of(decision)) == to_us(decision.total()));
+  decision.trace.left_at = kNever;
+  CHECK(stages_of(decision)[Stage::kQueue] == to_us(decision.total()));
+  decision.trace.attempts = 0;  // refused at once
+  CHECK(sum_of(stages_of(decision)) == 0);
+  decision = crossed();
+  decision.trace.attempts = 2;
+  decision.trace.attempt_at += microseconds(400);
+  CHECK(stages_of(decision)[Stage::kEarlierAttempts] == 400);
+  CHECK(sum_of(stages_of(decision)) == to_us(decision.total()));
+  decision.at_peer = false;  // the second attempt was an agent of this sidecar
+  CHECK(stages_of(decision)[Stage::kAgent] == 5000);
+  CHECK_FALSE(stages_of(decision).came_to(Stage::kLinkOut));
 }
 
 }  // namespace
