@@ -112,12 +112,6 @@ std::optional<CallName> parse_call(std::string_view text) {
   return name;
 }
 
-double accounted_fraction(const Json& record) {
-  double sum = 0;
-  for (const Json& stage : list_at(record, "stages")) sum += number_at(stage, "us");
-  return sum / std::max(1.0, number_at(record, "total_us"));
-}
-
 std::string explain_text(const Json& record, const Paint& paint) {
   std::string text = head(record, paint);
   const Json& caller = at(record, "caller");

@@ -25,7 +25,4 @@ std::string explain_text(const Json& record, const Paint& paint);
 // The offset of another host's clock and its bound, as a sentence.
 std::string clock_text(const Json& clock);
 
-// How much of a record's time its stages account for, 0 to 1.
-double accounted_fraction(const Json& record);
-
 }  // namespace mesh::ctl

@@ -4,7 +4,6 @@
 #include <array>
 #include <climits>
 #include <cmath>
-#include <cstdio>
 #include <map>
 #include <utility>
 
@@ -38,11 +37,7 @@ Bins bins_of(const telemetry::Histogram& latency_us, int steps_per_octave) {
 
 double start_of(int step) { return std::exp2(static_cast<double>(step) / kStepsPerOctave); }
 
-std::string fixed(double number) {
-  std::array<char, 40> text{};
-  std::snprintf(text.data(), text.size(), "%.1f", number);
-  return text.data();
-}
+std::string fixed(double number) { return number_text(number, 1); }
 
 std::string escaped(const std::string& text) {
   std::string safe;

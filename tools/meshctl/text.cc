@@ -6,15 +6,12 @@
 #include <cstdio>
 
 namespace mesh::ctl {
-namespace {
 
 std::string number_text(double number, int digits) {
   std::array<char, 40> text{};
   std::snprintf(text.data(), text.size(), "%.*f", digits, number);
   return text.data();
 }
-
-}  // namespace
 
 std::string Paint::operator()(Tone tone, std::string_view text) const {
   constexpr std::string_view codes[] = {"", "\x1b[32m", "\x1b[31m", "\x1b[2m", "\x1b[1m"};

@@ -21,6 +21,8 @@ class Paint {
   bool on_;
 };
 
+// With so many digits behind the point.
+std::string number_text(double number, int digits);
 // e.g. "87 µs", "1.24 ms", "3.50 s".
 std::string duration_text(double us);
 // e.g. "512 B", "1.5 KiB".

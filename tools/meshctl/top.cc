@@ -1,17 +1,9 @@
 #include "tools/meshctl/top.h"
 
 #include <algorithm>
-#include <array>
-#include <cstdio>
 
 namespace mesh::ctl {
 namespace {
-
-std::string fixed(double number, int digits) {
-  std::array<char, 40> text{};
-  std::snprintf(text.data(), text.size(), "%.*f", digits, number);
-  return text.data();
-}
 
 // Less than before: the sidecar was restarted, and all of it is new.
 uint64_t grown(uint64_t before, uint64_t after) { return after >= before ? after - before : after; }
@@ -90,15 +82,15 @@ std::string rates_text(const Json& rates, const Paint& paint) {
   for (const Json& service : list_at(rates, "services")) {
     const bool is_busy = number_at(service, "rate") > 0;
     const bool fails = number_at(service, "errors_per_s") > 0;
-    rows.push_back({text_at(service, "service"), fixed(number_at(service, "rate"), 1),
+    rows.push_back({text_at(service, "service"), number_text(number_at(service, "rate"), 1),
                     is_busy ? duration_text(number_at(service, "p50_us")) : "–",
                     is_busy ? duration_text(number_at(service, "p99_us")) : "–",
-                    paint(fails ? Tone::kBad : Tone::kPlain, fixed(number_at(service, "errors_per_s"), 1)),
+                    paint(fails ? Tone::kBad : Tone::kPlain, number_text(number_at(service, "errors_per_s"), 1)),
                     std::to_string(count_at(service, "in_flight"))});
   }
   const double refused = number_at(rates, "refused_per_s");
-  return table(rows, {1, 2, 3, 4, 5}) + "calls per batch: " + fixed(number_at(rates, "mean_batch"), 2) +
-         "  refused/s: " + paint(refused > 0 ? Tone::kBad : Tone::kPlain, fixed(refused, 1)) + "\n";
+  return table(rows, {1, 2, 3, 4, 5}) + "calls per batch: " + number_text(number_at(rates, "mean_batch"), 2) +
+         "  refused/s: " + paint(refused > 0 ? Tone::kBad : Tone::kPlain, number_text(refused, 1)) + "\n";
 }
 
 }  // namespace mesh::ctl
