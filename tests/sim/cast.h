@@ -106,11 +106,6 @@ class ScriptedAgent final : public StreamObserver, public AcceptObserver {
   }
   void stop_reading() { stream_->pause_reading(); }
   size_t unanswered() const { return envelopes_.size(); }
-  // Reserved flags.
-  void say_nonsense() {
-    stream_->out().put(as_bytes("\xFF\xFF\xFF\xFF"));
-    stream_->flush();
-  }
   // Answers the oldest unanswered request.
   void answer(std::string_view body) {
     std::vector<Slice> frames = std::move(envelopes_.front());

@@ -324,26 +324,6 @@ TEST_CASE("a lane whose batch was filled with cancels goes on with the calls tha
   CHECK(caller->replies.size() == 20);
 }
 
-TEST_CASE("a call given back as never sent is not sent by the old connection after all") {
-  World world;
-  world.agent.echoes = false;
-  const auto caller = world.caller();
-  caller->ask("first");
-  world.network.run_for(milliseconds(20));
-  REQUIRE(world.agent.asked.size() == 1);
-  // The agent breaks the protocol in the very turn in which it is given the next.
-  world.network.window_bytes = 0;
-  world.agent.answer("done");
-  caller->ask(std::string(50'000, 'x'));
-  world.network.run_for(milliseconds(2));
-  world.agent.say_nonsense();
-  world.network.window_bytes = 256 * 1024;
-  world.network.run_for(milliseconds(3000));
-  for (const std::string& reply : caller->replies) {
-    if (has_code(reply, "NOT_SENT")) CHECK(world.agent.asked.size() == 1);
-  }
-}
-
 TEST_CASE(
     "an agent that takes nothing more is given nothing more, and what waited is told that it waited in the queue") {
   World world(1, true);
