@@ -164,7 +164,8 @@ void VirtualStream::plan_delivery(const std::shared_ptr<Pipe>& pipe) {
   if (std::exchange(pipe->delivery_planned, true)) return;
   VirtualNetwork& network = host_.network_;
   const auto jitter = microseconds(static_cast<int64_t>(network.prng_.below(20)));
-  network.at(network.now_ + network.delay + jitter, [&network, pipe] { deliver(network, pipe); });
+  network.at(std::max(network.now_ + network.delay + jitter, pipe->free_at),
+             [&network, pipe] { deliver(network, pipe); });
 }
 
 void VirtualStream::deliver(VirtualNetwork& network, const std::shared_ptr<Pipe>& pipe) {
@@ -202,6 +203,9 @@ void VirtualStream::deliver(VirtualNetwork& network, const std::shared_ptr<Pipe>
       }
     }
   });
+  if (network.bytes_per_second > 0 && pipe->from_site > 0 && pipe->to_site > 0) {
+    pipe->free_at = network.now_ + microseconds(static_cast<int64_t>(taken * 1'000'000 / network.bytes_per_second));
+  }
   if (VirtualStream* writer = pipe->writer; writer != nullptr && writer->refused_) {
     const std::weak_ptr<bool> writer_life = writer->life_;
     writer->host_.turn([&] {
@@ -210,10 +214,7 @@ void VirtualStream::deliver(VirtualNetwork& network, const std::shared_ptr<Pipe>
     });
   }
   if (life.expired() || (pipe->bytes.empty() && !pipe->ended)) return;
-  if (network.bytes_per_second == 0) return reader->plan_delivery(pipe);
-  if (std::exchange(pipe->delivery_planned, true)) return;
-  network.at(network.now_ + microseconds(static_cast<int64_t>(taken * 1'000'000 / network.bytes_per_second)),
-             [&network, pipe] { deliver(network, pipe); });
+  reader->plan_delivery(pipe);
 }
 
 }  // namespace mesh::sim

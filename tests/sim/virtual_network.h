@@ -40,7 +40,7 @@ class VirtualNetwork {
   // How often a stream may be read in one turn, as a kernel gives what has come meanwhile.
   size_t reads_per_turn = 1;
   Duration delay = microseconds(50);
-  // Bytes that a stream delivers in a second; 0: as many as there are.
+  // Bytes that a stream between two sites other than 0 delivers in a second; 0: as many as there are.
   size_t bytes_per_second = 0;
   // (from, to) for which nothing arrives until taken out; as with tcp, nothing is lost either.
   std::set<std::pair<int, int>> cut;
@@ -69,6 +69,7 @@ struct Pipe {
   size_t unread = 0;
   bool ended = false;  // the sender is gone
   bool delivery_planned = false;
+  Instant free_at{};  // from the bytes delivered last, where a link carries only so many per second
   int from_site = 0;
   int to_site = 0;
   VirtualStream* reader = nullptr;  // null once it is gone

@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include "common/zmtp/greeting.h"
+#include "tests/unit/quiet_host.h"
 
 namespace mesh::proxy {
 namespace {
@@ -39,7 +40,7 @@ class TightStream final : public Stream {
   Outbox out_;
 };
 
-class Scene final : public SessionHost, public Transport, public AgentObserver {
+class Scene final : public QuietHost, public AgentObserver {
  public:
   Scene() { session.start(), begin(); }
 
@@ -57,20 +58,6 @@ class Scene final : public SessionHost, public Transport, public AgentObserver {
   TightStream* stream = nullptr;  // the newest
   AgentSession session{*this, *this, config, 0, prng};
 
-  Transport& transport() override { return *this; }
-  Instant now() override { return Instant{milliseconds(1)}; }
-  Session& admit(std::unique_ptr<Session> made) override { return *made; }
-  void on_handshake_ended() override {}
-  bool ask_room(Session&, size_t) override { return true; }
-  void give_room_back(Session&) override {}
-  bool is_room_wanted_from(Session&) const override { return false; }
-  void judge_idle_bytes() override {}
-  void set_deadline(Session&, Instant) override {}
-  void retire(Session&) override {}
-  void call_at_turn_end(Session&) override {}
-  void report(std::string_view, const Error&) override {}
-  void arm_timer(Instant) override {}
-  Result<std::unique_ptr<Listener>> listen(const Endpoint&, uint32_t, AcceptObserver&) override { return nullptr; }
   std::unique_ptr<Stream> connect(const Endpoint&, StreamObserver&) override {
     auto made = std::make_unique<TightStream>();
     stream = made.get();
