@@ -21,6 +21,63 @@ void VirtualNetwork::run_until(Instant until) {
   now_ = until;
 }
 
+Instant VirtualNetwork::local_now(int site) const {
+  const auto at = clocks_.find(site);
+  if (at == clocks_.end()) return now_;
+  const Clock& clock = at->second;
+  const Duration passed = now_ - clock.since;
+  return clock.showed + passed + Duration(passed.count() * clock.ppm / 1'000'000);
+}
+
+Instant VirtualNetwork::when_local(int site, Instant local) const {
+  const auto at = clocks_.find(site);
+  if (at == clocks_.end()) return local;
+  const Clock& clock = at->second;
+  const Duration shown = local - clock.showed;
+  const int64_t ns_per_ms = 1'000'000 + clock.ppm;
+  const Duration whole = milliseconds(shown.count() / ns_per_ms);
+  return clock.since + whole + Duration(shown.count() % ns_per_ms * 1'000'000 / ns_per_ms + 1);
+}
+
+void VirtualNetwork::set_drift(int site, int64_t ppm) {
+  const Instant shows = local_now(site);
+  clocks_[site] = {.since = now_, .showed = shows, .ppm = ppm};
+}
+
+void VirtualNetwork::set_dark(int site, bool dark) {
+  if (dark) {
+    dark_.insert(site);
+    return;
+  }
+  dark_.erase(site);
+  // Who has something unacknowledged there is told by the kernel that does not know of it.
+  for (VirtualStream* stream : streams_) {
+    if (stream->out_->is_lost && stream->out_->unread > 0) stream->fail_soon("ECONNRESET");
+  }
+}
+
+bool VirtualNetwork::reset_one(bool inside, uint64_t which) {
+  std::vector<VirtualStream*> chosen;
+  for (VirtualStream* stream : streams_) {
+    const Pipe& pipe = *stream->out_;
+    const bool is_inside = pipe.from_site == pipe.to_site;
+    if (pipe.from_site != 0 && pipe.reader != nullptr && stream->open_ && is_inside == inside) chosen.push_back(stream);
+  }
+  if (chosen.empty()) return false;
+  VirtualStream* one = chosen[which % chosen.size()];
+  VirtualStream* other = one->out_->reader;
+  // What is under way is lost from some byte on.
+  for (Pipe* pipe : {one->out_.get(), one->in_.get()}) {
+    while (!pipe->bytes.empty() && prng_.below(2) == 0) {
+      pipe->unread -= pipe->bytes.back().size();
+      pipe->bytes.pop_back();
+    }
+  }
+  one->fail_soon("ECONNRESET");
+  other->fail_soon("ECONNRESET");
+  return true;
+}
+
 // --- host ---
 
 void VirtualHost::turn(const std::function<void()>& what) {
@@ -41,8 +98,15 @@ void VirtualHost::turn(const std::function<void()>& what) {
 void VirtualHost::arm_timer(Instant when) {
   if (armed_ <= when) return;
   armed_ = when;
-  network_.at(when, [this, when, alive = std::weak_ptr<bool>(alive_)] {
+  fire_at(network_.when_local(site_, when), when);
+}
+
+void VirtualHost::fire_at(Instant at, Instant when) {
+  network_.at(at, [this, when, alive = std::weak_ptr<bool>(alive_)] {
     if (alive.expired() || armed_ != when) return;
+    if (is_paused()) return fire_at(paused_until_, when);
+    // Its clock was set to another speed meanwhile.
+    if (now() < when) return fire_at(network_.when_local(site_, when), when);
     armed_ = kNever;
     turn([this] {
       if (observer_ != nullptr) observer_->on_timer();
@@ -66,6 +130,7 @@ class VirtualListener final : public Listener {
 Result<std::unique_ptr<Listener>> VirtualHost::listen(const Endpoint& endpoint, uint32_t /*mode*/,
                                                       AcceptObserver& observer) {
   const auto [at, added] = network_.listeners_.try_emplace(endpoint.text, this, &observer);
+  network_.sites_[endpoint.text] = site_;
   if (!added) return fail(Code::kInternal, "listen", "cannot listen on " + endpoint.text + ": address in use");
   return std::make_unique<VirtualListener>(
       [&network = network_, text = endpoint.text] { network.listeners_.erase(text); });
@@ -77,9 +142,23 @@ std::unique_ptr<Stream> VirtualHost::connect(const Endpoint& endpoint, StreamObs
   auto stream = std::make_unique<VirtualStream>(*this, back, there);
   stream->set_observer(&observer);
   VirtualStream* near = stream.get();
-  network_.at(now() + network_.delay, [this, near, there, back, text = endpoint.text, life = near->life()] {
+  begin_connect(network_.now() + network_.delay, near, there, back, endpoint.text);
+  return stream;
+}
+
+void VirtualHost::begin_connect(Instant at, VirtualStream* near, std::shared_ptr<Pipe> there,
+                                std::shared_ptr<Pipe> back, const std::string& text) {
+  network_.at(at, [this, near, there = std::move(there), back = std::move(back), text, life = near->life()] {
     if (life.expired()) return;
+    const auto site = network_.sites_.find(text);
+    const bool is_cut =
+        site != network_.sites_.end() && (network_.is_cut(site_, site->second) || network_.is_cut(site->second, site_));
     const auto found = network_.listeners_.find(text);
+    const bool is_paused_there = found != network_.listeners_.end() && found->second.first->is_paused();
+    // Its first packet is sent again and again.
+    if (is_cut || is_paused() || is_paused_there) {
+      return begin_connect(network_.now() + milliseconds(50), near, there, back, text);
+    }
     if (found == network_.listeners_.end()) {
       turn([&] { near->end("ECONNREFUSED"); });
       return;
@@ -97,7 +176,6 @@ std::unique_ptr<Stream> VirtualHost::connect(const Endpoint& endpoint, StreamObs
       near->observer()->on_connected();
     });
   });
-  return stream;
 }
 
 // --- stream ---
@@ -108,14 +186,20 @@ VirtualStream::VirtualStream(VirtualHost& host, std::shared_ptr<Pipe> in, std::s
   in_->to_site = host.site_;
   out_->writer = this;
   out_->from_site = host.site_;
+  host_.network_.streams_.push_back(this);
 }
 
 VirtualStream::~VirtualStream() {
   std::replace(host_.to_flush_.begin(), host_.to_flush_.end(), this, static_cast<VirtualStream*>(nullptr));
+  std::erase(host_.network_.streams_, this);
   in_->reader = nullptr;
   in_->bytes.clear();
-  in_->ended = true;
   out_->writer = nullptr;
+  if (host_.network_.is_dark(host_.site_)) {
+    in_->is_lost = true;
+    return;
+  }
+  in_->ended = true;
   out_->ended = true;
   plan_delivery(out_);
 }
@@ -132,8 +216,17 @@ void VirtualStream::end(std::string_view reason) {
   observer_->on_closed(reason);
 }
 
+// At the end of what happens now, when its process runs.
+void VirtualStream::fail_soon(std::string_view reason) {
+  VirtualNetwork& network = host_.network_;
+  network.at(std::max(network.now_, host_.paused_until_), [this, reason, life = std::weak_ptr<bool>(life_)] {
+    if (!life.expired()) host_.turn([this, reason] { end(reason); });
+  });
+}
+
 void VirtualStream::flush() {
   if (!open_ || ended_) return;
+  if (out_->is_lost && !outbox_.empty() && !host_.network_.is_dark(out_->to_site)) fail_soon("ECONNRESET");
   const size_t room = host_.network_.window_bytes - std::min(out_->unread, host_.network_.window_bytes);
   size_t take = std::min(room, outbox_.bytes());
   const bool refused_before = std::exchange(refused_, take < outbox_.bytes());
@@ -153,6 +246,23 @@ void VirtualStream::flush() {
   plan_delivery(out_);
 }
 
+// The other end has taken something.
+void VirtualStream::write_on() {
+  if (!refused_ || ended_) return;
+  VirtualNetwork& network = host_.network_;
+  if (host_.is_paused()) {
+    network.at(host_.paused_until_, [this, life = std::weak_ptr<bool>(life_)] {
+      if (!life.expired()) write_on();
+    });
+    return;
+  }
+  const std::weak_ptr<bool> life = life_;
+  host_.turn([&] {
+    flush();
+    if (!life.expired() && !refused_) observer_->on_drained();
+  });
+}
+
 void VirtualStream::flush_later() { host_.to_flush_.push_back(this); }
 
 void VirtualStream::resume_reading() {
@@ -163,7 +273,7 @@ void VirtualStream::resume_reading() {
 void VirtualStream::plan_delivery(const std::shared_ptr<Pipe>& pipe) {
   if (std::exchange(pipe->delivery_planned, true)) return;
   VirtualNetwork& network = host_.network_;
-  const auto jitter = microseconds(static_cast<int64_t>(network.prng_.below(20)));
+  const Duration jitter{static_cast<int64_t>(network.prng_.below(static_cast<uint64_t>(network.jitter.count())))};
   network.at(std::max(network.now_ + network.delay + jitter, pipe->free_at),
              [&network, pipe] { deliver(network, pipe); });
 }
@@ -172,7 +282,7 @@ void VirtualStream::deliver(VirtualNetwork& network, const std::shared_ptr<Pipe>
   pipe->delivery_planned = false;
   VirtualStream* reader = pipe->reader;
   if (reader == nullptr || !reader->open_ || reader->paused_ || reader->ended_) return;
-  if (network.cut.contains({pipe->from_site, pipe->to_site})) {
+  if (network.is_cut(pipe->from_site, pipe->to_site) || reader->host_.is_paused()) {
     pipe->delivery_planned = true;
     network.at(network.now_ + milliseconds(10), [&network, pipe] { deliver(network, pipe); });
     return;
@@ -206,13 +316,7 @@ void VirtualStream::deliver(VirtualNetwork& network, const std::shared_ptr<Pipe>
   if (network.bytes_per_second > 0 && pipe->from_site > 0 && pipe->to_site > 0) {
     pipe->free_at = network.now_ + microseconds(static_cast<int64_t>(taken * 1'000'000 / network.bytes_per_second));
   }
-  if (VirtualStream* writer = pipe->writer; writer != nullptr && writer->refused_) {
-    const std::weak_ptr<bool> writer_life = writer->life_;
-    writer->host_.turn([&] {
-      writer->flush();
-      if (!writer_life.expired() && !writer->refused_) writer->observer_->on_drained();
-    });
-  }
+  if (pipe->writer != nullptr) pipe->writer->write_on();
   if (life.expired() || (pipe->bytes.empty() && !pipe->ended)) return;
   reader->plan_delivery(pipe);
 }

@@ -17,6 +17,7 @@
 
 #include "common/base/prng.h"
 #include "common/base/transport.h"
+#include "tests/sim/trace.h"
 
 namespace mesh::sim {
 
@@ -32,6 +33,23 @@ class VirtualNetwork {
   void run_until(Instant until);
   void run_for(Duration span) { run_until(now_ + span); }
   Prng& prng() { return prng_; }
+  Trace& trace() { return trace_; }
+  // Calls back at that time, or now if it is past.
+  void at(Instant when, std::function<void()> what);
+
+  // From now on the clock of a site runs faster than time itself by so many parts in a million, or slower.
+  void set_drift(int site, int64_t ppm);
+  Instant local_now(int site) const;
+  // When the site's clock will show that, or a little later.
+  Instant when_local(int site, Instant local) const;
+
+  // A site without current: its processes must be destroyed while it is dark, and nobody is told.
+  void set_dark(int site, bool dark);
+  bool is_dark(int site) const { return dark_.contains(site); }
+  // Ends one of the connections between sites other than 0, or from a site to itself if `inside`, wherever its bytes
+  // are. False if there is none.
+  bool reset_one(bool inside, uint64_t which);
+  size_t open_streams() const { return streams_.size(); }
 
   // What a stream takes before it refuses.
   size_t window_bytes = 256 * 1024;
@@ -40,6 +58,7 @@ class VirtualNetwork {
   // How often a stream may be read in one turn, as a kernel gives what has come meanwhile.
   size_t reads_per_turn = 1;
   Duration delay = microseconds(50);
+  Duration jitter = microseconds(20);
   // Bytes that a stream between two sites other than 0 delivers in a second; 0: as many as there are.
   size_t bytes_per_second = 0;
   // (from, to) for which nothing arrives until taken out; as with tcp, nothing is lost either.
@@ -54,20 +73,31 @@ class VirtualNetwork {
     std::function<void()> what;
     bool operator>(const Happening& other) const { return at != other.at ? at > other.at : order > other.order; }
   };
-  void at(Instant when, std::function<void()> what);
+  struct Clock {
+    Instant since{};
+    Instant showed{};
+    int64_t ppm = 0;
+  };
+  bool is_cut(int from, int to) const { return cut.contains({from, to}) || is_dark(from) || is_dark(to); }
 
   Instant now_{milliseconds(1'000'000)};
   uint64_t order_ = 0;
   std::priority_queue<Happening, std::vector<Happening>, std::greater<>> happenings_;
   std::map<std::string, std::pair<VirtualHost*, AcceptObserver*>> listeners_;
+  std::map<std::string, int> sites_;  // of endpoints that somebody listened on
+  std::map<int, Clock> clocks_;
+  std::set<int> dark_;
+  std::vector<VirtualStream*> streams_;  // in the order of their making
   Prng prng_;
+  Trace trace_;
 };
 
 // One direction of a connection.
 struct Pipe {
   std::deque<Slice> bytes;  // under way, or arrived and unread
   size_t unread = 0;
-  bool ended = false;  // the sender is gone
+  bool ended = false;    // the sender is gone
+  bool is_lost = false;  // the reader is gone, and nobody said so
   bool delivery_planned = false;
   Instant free_at{};  // from the bytes delivered last, where a link carries only so many per second
   int from_site = 0;
@@ -78,23 +108,36 @@ struct Pipe {
 
 class VirtualHost final : public Transport {
  public:
-  // `site` is where it stands, for VirtualNetwork::cut.
-  explicit VirtualHost(VirtualNetwork& network, int site = 0) : network_(network), site_(site) {}
+  // `site` is where it stands, for VirtualNetwork::cut; `name` is for the trace.
+  explicit VirtualHost(VirtualNetwork& network, int site = 0, std::string name = "")
+      : network_(network), site_(site), name_(std::move(name)) {}
   ~VirtualHost() override { *alive_ = false; }
 
   void set_turn_observer(TurnObserver* observer) { observer_ = observer; }
   // One turn of the loop in which `what` happens.
   void turn(const std::function<void()>& what);
 
-  Instant now() override { return network_.now(); }
+  // Stopped like by SIGSTOP: nothing happens in it until then.
+  void pause_until(Instant until) { paused_until_ = until; }
+  bool is_paused() const { return paused_until_ > network_.now(); }
+  int site() const { return site_; }
+  const std::string& name() const { return name_; }
+
+  Instant now() override { return network_.local_now(site_); }
   void arm_timer(Instant when) override;
   Result<std::unique_ptr<Listener>> listen(const Endpoint& endpoint, uint32_t mode, AcceptObserver& observer) override;
   std::unique_ptr<Stream> connect(const Endpoint& endpoint, StreamObserver& observer) override;
 
  private:
   friend class VirtualStream;
+  void fire_at(Instant at, Instant when);
+  void begin_connect(Instant at, VirtualStream* near, std::shared_ptr<Pipe> there, std::shared_ptr<Pipe> back,
+                     const std::string& text);
+
   VirtualNetwork& network_;
   int site_;
+  std::string name_;
+  Instant paused_until_{};
   TurnObserver* observer_ = nullptr;
   Instant armed_ = kNever;
   bool in_turn_ = false;
@@ -133,6 +176,9 @@ class VirtualStream final : public Stream {
 
  private:
   friend class VirtualHost;
+  friend class VirtualNetwork;
+  void fail_soon(std::string_view reason);
+  void write_on();
   void plan_delivery(const std::shared_ptr<Pipe>& pipe);
   static void deliver(VirtualNetwork& network, const std::shared_ptr<Pipe>& pipe);
 
