@@ -20,7 +20,7 @@ inline constexpr size_t handshakes_max = 256;
 // Administrators come one by one; a place is taken for 2 s at most, and by the same rule.
 inline constexpr size_t admin_connections_max = 32;
 // What one turn of the loop takes in: a crowd at the door must not keep those inside from being served.
-inline constexpr size_t accepts_per_turn = 32;
+inline constexpr size_t accepts_per_turn = 8;
 
 // --- messages ---
 // Delimiters, ids, header and a few payload parts; a never-ending multipart message stops here.

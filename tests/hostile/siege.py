@@ -121,7 +121,7 @@ def run_attackers(beset: Besieged, name: str, ports: Sequence[str], seconds: flo
     """What the attackers of each port say they saw, and by how much the memory of either sidecar grew meanwhile."""
     # What is measured is the sidecar under attack, not the scheduler: attackers get what the others leave.
     attackers = {port: subprocess.Popen(
-        ["nice", "-n", "10", sys.executable, str(Path(__file__).with_name("attacks.py")), name, port,
+        ["chrt", "--idle", "0", sys.executable, str(Path(__file__).with_name("attacks.py")), name, port,
          beset.address_of(port, service_of(name)), "--seconds", str(seconds), "--bytes-per-s", str(BYTES_PER_S / len(ports))],
         stdout=subprocess.PIPE, text=True) for port in ports}
     grown_bytes, end = 0, time.monotonic() + seconds + ATTACKERS_END_WITHIN_S
