@@ -54,6 +54,9 @@ class Engine {
   // Nobody waits for anything.
   bool idle() const { return inbound_.open_calls() == 0 && outbound_.open_calls() == 0; }
 
+  // What of the books does not agree with the open calls; empty if all does. For simulations.
+  std::string audit() { return outbound_.audit() + inbound_.audit(); }
+
   Counters& counters() { return counters_; }
   Services& services() { return services_; }
   Inbound& inbound() { return inbound_; }

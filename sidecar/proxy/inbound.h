@@ -68,6 +68,9 @@ class Inbound {
   };
   std::vector<LocalOutcome>& local_outcomes() { return local_outcomes_; }
 
+  // What of the books does not agree with the open calls; empty if all does.
+  std::string audit();
+
   struct OpenCall {
     uint64_t id;
     std::string_view agent;

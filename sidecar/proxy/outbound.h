@@ -48,6 +48,9 @@ class Outbound {
   Instant next_deadline() const { return calls_.next_deadline(); }
   void on_time(Instant now, Actions& out);
 
+  // What of the books does not agree with the open calls; empty if all does.
+  std::string audit();
+
   struct OpenCall {
     uint64_t id;
     std::string_view service;

@@ -159,7 +159,7 @@ class Sidecar {
     start();
   }
   void start() {
-    host_ = std::make_unique<VirtualHost>(network_, site_);
+    host_ = std::make_unique<VirtualHost>(network_, site_, config_.host + "/" + config_.sidecar);
     proxy::DriverSettings settings;
     settings.seed = network_.prng().next();
     settings.epoch = network_.prng().next();
@@ -187,6 +187,8 @@ class Sidecar {
     for (const uint32_t number : unanswered_) sum += number;
     return sum;
   }
+  bool lives() const { return driver_ != nullptr; }
+  VirtualHost* host() { return host_.get(); }
   proxy::Driver& driver() { return *driver_; }
   uint64_t count(proxy::Counter counter) { return driver_->engine().counters()[counter]; }
 

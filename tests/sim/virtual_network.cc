@@ -56,12 +56,17 @@ void VirtualNetwork::set_dark(int site, bool dark) {
   }
 }
 
-bool VirtualNetwork::reset_one(bool inside, uint64_t which) {
+VirtualNetwork::Path VirtualNetwork::path(const Pipe& pipe) const {
+  const bool is_inside = pipe.from_site == pipe.to_site && pipe.from_site != 0;
+  return is_inside ? Path() : Path{.window_bytes = window_bytes, .delay = delay, .jitter = jitter};
+}
+
+bool VirtualNetwork::reset_one(const std::function<bool(const VirtualHost&, const VirtualHost&)>& is_meant,
+                               uint64_t which) {
   std::vector<VirtualStream*> chosen;
   for (VirtualStream* stream : streams_) {
-    const Pipe& pipe = *stream->out_;
-    const bool is_inside = pipe.from_site == pipe.to_site;
-    if (pipe.from_site != 0 && pipe.reader != nullptr && stream->open_ && is_inside == inside) chosen.push_back(stream);
+    const VirtualStream* other = stream->out_->reader;
+    if (stream->open_ && other != nullptr && is_meant(stream->host_, other->host_)) chosen.push_back(stream);
   }
   if (chosen.empty()) return false;
   VirtualStream* one = chosen[which % chosen.size()];
@@ -227,7 +232,8 @@ void VirtualStream::fail_soon(std::string_view reason) {
 void VirtualStream::flush() {
   if (!open_ || ended_) return;
   if (out_->is_lost && !outbox_.empty() && !host_.network_.is_dark(out_->to_site)) fail_soon("ECONNRESET");
-  const size_t room = host_.network_.window_bytes - std::min(out_->unread, host_.network_.window_bytes);
+  const size_t window_bytes = host_.network_.path(*out_).window_bytes;
+  const size_t room = window_bytes - std::min(out_->unread, window_bytes);
   size_t take = std::min(room, outbox_.bytes());
   const bool refused_before = std::exchange(refused_, take < outbox_.bytes());
   if (refused_ && !refused_before) observer_->on_congested();
@@ -273,8 +279,9 @@ void VirtualStream::resume_reading() {
 void VirtualStream::plan_delivery(const std::shared_ptr<Pipe>& pipe) {
   if (std::exchange(pipe->delivery_planned, true)) return;
   VirtualNetwork& network = host_.network_;
-  const Duration jitter{static_cast<int64_t>(network.prng_.below(static_cast<uint64_t>(network.jitter.count())))};
-  network.at(std::max(network.now_ + network.delay + jitter, pipe->free_at),
+  const VirtualNetwork::Path path = network.path(*pipe);
+  const Duration jitter{static_cast<int64_t>(network.prng_.below(static_cast<uint64_t>(path.jitter.count())))};
+  network.at(std::max(network.now_ + path.delay + jitter, pipe->free_at),
              [&network, pipe] { deliver(network, pipe); });
 }
 

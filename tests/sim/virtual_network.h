@@ -23,6 +23,7 @@ namespace mesh::sim {
 
 class VirtualHost;
 class VirtualStream;
+struct Pipe;
 
 class VirtualNetwork {
  public:
@@ -46,9 +47,9 @@ class VirtualNetwork {
   // A site without current: its processes must be destroyed while it is dark, and nobody is told.
   void set_dark(int site, bool dark);
   bool is_dark(int site) const { return dark_.contains(site); }
-  // Ends one of the connections between sites other than 0, or from a site to itself if `inside`, wherever its bytes
-  // are. False if there is none.
-  bool reset_one(bool inside, uint64_t which);
+  // Ends one of the connections for which `is_meant` is true of its two ends, wherever its bytes are. False if there is
+  // none.
+  bool reset_one(const std::function<bool(const VirtualHost& from, const VirtualHost& to)>& is_meant, uint64_t which);
   size_t open_streams() const { return streams_.size(); }
 
   // What a stream takes before it refuses.
@@ -73,6 +74,13 @@ class VirtualNetwork {
     std::function<void()> what;
     bool operator>(const Happening& other) const { return at != other.at ? at > other.at : order > other.order; }
   };
+  // What a connection goes over; the default is inside a site.
+  struct Path {
+    size_t window_bytes = 256 * 1024;
+    Duration delay = microseconds(50);
+    Duration jitter = microseconds(20);
+  };
+  Path path(const Pipe& pipe) const;
   struct Clock {
     Instant since{};
     Instant showed{};
@@ -120,6 +128,8 @@ class VirtualHost final : public Transport {
   // Stopped like by SIGSTOP: nothing happens in it until then.
   void pause_until(Instant until) { paused_until_ = until; }
   bool is_paused() const { return paused_until_ > network_.now(); }
+  // By its own clock, which may run faster.
+  Duration pause_left() const { return (paused_until_ - network_.now()) / 20 * 21; }
   int site() const { return site_; }
   const std::string& name() const { return name_; }
 

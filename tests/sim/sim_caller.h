@@ -1,0 +1,149 @@
+// A local agent that asks, with the habits that agents have.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/zmtp/connection.h"
+#include "tests/sim/simulation.h"
+
+namespace mesh::sim {
+
+struct Habit {
+  std::string port;
+  bool is_req = true;
+  bool is_fresh = false;      // a new socket for each request
+  Duration patience{kNoEnd};  // then it throws the socket away
+  size_t outstanding_max = 1;
+  bool at_mesh_socket = false;           // names its service and its budget itself
+  Duration budget = milliseconds(4500);  // what its port gives
+  size_t body_bytes_max = 300;
+  static constexpr Duration kNoEnd = std::chrono::hours(1);
+};
+
+class SimCaller final : public StreamObserver {
+ public:
+  SimCaller(Simulation& simulation, size_t index, Habit habit, uint64_t seed)
+      : simulation_(simulation),
+        index_(index),
+        habit_(std::move(habit)),
+        prng_(seed),
+        host_(simulation.network(), 1, "caller " + std::to_string(index)) {
+    dial();
+    tick();
+  }
+  ~SimCaller() override { *alive_ = false; }
+
+  void set_reading(bool reads) {
+    is_deaf_ = !reads;
+    if (reads) deaf_until_ = host_.now();
+    if (stream_) reads ? stream_->resume_reading() : stream_->pause_reading();
+  }
+  bool was_deaf_since(Instant since) const { return is_deaf_ || deaf_until_ >= since; }
+  const std::string& name() const { return host_.name(); }
+  size_t outstanding() const { return outstanding_.size(); }
+
+  void on_connected() override { stream_->flush_later(); }
+  std::span<uint8_t> read_target() override { return connection_->read_target(); }
+  void on_target_filled(size_t count) override { connection_->commit(count, host_.now()), receive(); }
+  void on_bytes(Slice bytes) override { connection_->feed(std::move(bytes), host_.now()), receive(); }
+  // As libzmq: another connection for the same socket; nothing is sent again.
+  void on_closed(std::string_view) override {
+    if (connection_ && connection_->ready()) simulation_.on_hung_up(index_);
+    for (const uint64_t ask : outstanding_) simulation_.give_up(ask);
+    if (!habit_.is_req) outstanding_.clear();
+    connection_.reset();
+    stream_.reset();
+    later(milliseconds(100), [this] { dial(); });
+  }
+
+ private:
+  static Endpoint endpoint(const std::string& text) {
+    return {.is_ipc = true, .address = text, .port = 0, .text = text};
+  }
+  template <class What>
+  void later(Duration span, What what) {
+    simulation_.network().at(simulation_.network().now() + span, [what, alive = std::weak_ptr<bool>(alive_)] {
+      if (!alive.expired()) what();
+    });
+  }
+  void dial() {
+    stream_ = host_.connect(endpoint(habit_.port), *this);
+    connection_.emplace(zmtp::Settings{.own_type = habit_.is_req ? zmtp::SocketType::kReq : zmtp::SocketType::kDealer,
+                                       .accepted_peers = {zmtp::SocketType::kRouter},
+                                       .identity = {}},
+                        stream_->out(), host_.now());
+    if (is_deaf_) stream_->pause_reading();
+  }
+  void throw_away() {
+    for (const uint64_t ask : outstanding_) simulation_.give_up(ask);
+    outstanding_.clear();
+    stream_.reset();
+    dial();
+  }
+  void tick() {
+    later(milliseconds(static_cast<int64_t>(1 + prng_.below(60))), [this] { tick(); });
+    const bool is_out_of_patience = !outstanding_.empty() && host_.now() - asked_ > habit_.patience;
+    host_.turn([&] {
+      if (is_out_of_patience) throw_away();
+      if (!connection_ || !connection_->ready() || !simulation_.may_ask()) return;
+      while (outstanding_.size() < habit_.outstanding_max && prng_.below(3) > 0) ask();
+    });
+  }
+  void ask() {
+    const bool is_large = prng_.below(12) == 0;
+    const size_t bytes =
+        24 + prng_.below(is_large ? habit_.body_bytes_max : std::min<size_t>(habit_.body_bytes_max, 300));
+    Duration budget = habit_.budget;
+    if (habit_.at_mesh_socket) budget = milliseconds(static_cast<int64_t>(30 + prng_.below(5000)));
+    const Ask& made = simulation_.begin_ask(index_, budget, bytes);
+    asked_ = host_.now();
+    outstanding_.push_back(made.id);
+    std::vector<Slice> frames;
+    // A DEALER tells its replies apart by a frame of its own.
+    if (!habit_.is_req) frames.push_back(Slice::copy_of(std::to_string(made.id)));
+    frames.emplace_back();
+    if (habit_.at_mesh_socket) {
+      frames.push_back(
+          Slice::copy_of(R"({"service":"echo","budget_ms":)" + std::to_string(to_us(budget) / 1000) + "}"));
+    }
+    frames.push_back(Slice::copy_of(simulation_.body_of(made)));
+    connection_->send(frames);
+    stream_->flush_later();
+  }
+  void receive() {
+    while (stream_) {
+      auto message = connection_->next();
+      if (!message || *message == nullptr) break;
+      const auto frames = (*message)->frames();
+      // A REQ socket takes whatever comes for its answer, and drops what comes when it has not asked.
+      if (habit_.is_req && outstanding_.empty()) continue;
+      const uint64_t ask = habit_.is_req ? outstanding_.front() : std::stoull(std::string(frames[0].text()));
+      std::erase(outstanding_, ask);
+      simulation_.on_result(index_, ask, frames.back().text());
+      if (!habit_.is_fresh) continue;
+      stream_.reset();
+      dial();
+      return;
+    }
+    stream_->flush_later();
+  }
+
+  Simulation& simulation_;
+  size_t index_;
+  Habit habit_;
+  Prng prng_;
+  VirtualHost host_;
+  std::unique_ptr<Stream> stream_;
+  std::optional<zmtp::Connection> connection_;
+  std::vector<uint64_t> outstanding_;
+  Instant asked_{};
+  bool is_deaf_ = false;
+  Instant deaf_until_{};
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace mesh::sim

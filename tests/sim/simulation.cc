@@ -1,0 +1,469 @@
+#include "tests/sim/simulation.h"
+
+#include <algorithm>
+
+#include "tests/sim/cast.h"
+#include "tests/sim/sim_agent.h"
+#include "tests/sim/sim_caller.h"
+
+namespace mesh::sim {
+namespace {
+
+// A result may come so much after its deadline: P1, and the way to the caller.
+constexpr Duration kLateness = milliseconds(50);
+constexpr Duration kSettling = milliseconds(12'000);
+// Idle links close after a minute, asked every 15 s.
+constexpr Duration kQuiet = milliseconds(80'000);
+constexpr int kHomeSite = 1;
+constexpr int kAgentSite = 2;
+
+proxy::SidecarConfig home_config() {
+  proxy::SidecarConfig config;
+  config.host = "a";
+  config.sidecar = "main";
+  config.admin_path = "a.admin";
+  config.mesh_socket = endpoint("a.mesh");
+  config.agents.push_back({.name = "own", .service = "own", .endpoint = endpoint("a.own")});
+  const auto port = [&](const char* name, int64_t budget_ms) {
+    config.ports.push_back(
+        {.name = name, .listen = endpoint(std::string("a.") + name + ".port"), .service = name, .terms = {}});
+    config.ports.back().terms.budget_ms = budget_ms;
+  };
+  port("echo", 2000);
+  port("wide", 4500);
+  port("own", 1000);
+  config.peers.push_back(
+      {.host = "b", .sidecar = "main", .endpoint = endpoint("b.link"), .services = {"echo", "wide"}});
+  config.peers.push_back({.host = "b", .sidecar = "second", .endpoint = endpoint("b2.link"), .services = {"echo"}});
+  return config;
+}
+
+proxy::SidecarConfig agents_config(bool is_second) {
+  const std::string own = is_second ? "b2" : "b";
+  proxy::SidecarConfig config;
+  config.host = "b";
+  config.sidecar = is_second ? "second" : "main";
+  config.admin_path = own + ".admin";
+  config.listen = endpoint(own + ".link");
+  config.agents.push_back({.name = "echo", .service = "echo", .endpoint = endpoint(own + ".echo")});
+  if (!is_second) {
+    config.agents.push_back({.name = "wide",
+                             .service = "wide",
+                             .endpoint = endpoint("b.wide"),
+                             .socket = proxy::AgentSocket::kRouter,
+                             .in_flight = 8});
+  }
+  return config;
+}
+
+std::vector<Habit> habits() {
+  const Habit patient{.port = "a.echo.port", .budget = milliseconds(2000), .body_bytes_max = 20'000};
+  Habit fresh = patient;
+  fresh.is_fresh = true;
+  Habit impatient = patient;
+  impatient.patience = milliseconds(700);
+  Habit dealer = patient;
+  dealer.is_req = false;
+  dealer.outstanding_max = 12;
+  Habit wide{.port = "a.wide.port",
+             .is_req = false,
+             .outstanding_max = 6,
+             .budget = milliseconds(4500),
+             .body_bytes_max = 400'000};
+  Habit own{.port = "a.own.port", .budget = milliseconds(1000)};
+  Habit mesh{.port = "a.mesh", .is_req = false, .outstanding_max = 4, .at_mesh_socket = true};
+  return {patient, patient, patient, fresh, fresh, impatient, impatient, dealer, dealer, wide, own, mesh};
+}
+
+std::string code_in(std::string_view reply) {
+  if (!reply.starts_with(R"({"status":"error")")) return "OK";
+  const size_t at = reply.find(R"("code":")");
+  return at == std::string_view::npos ? "?" : std::string(reply.substr(at + 8, reply.find('"', at + 8) - at - 8));
+}
+
+uint64_t ask_in(std::string_view body) {
+  return body.starts_with("ask ") ? std::stoull(std::string(body.substr(4, 20))) : 0;
+}
+
+}  // namespace
+
+// Something that can be killed, stopped and started again.
+struct Simulation::Process {
+  std::string name;
+  int site = 0;
+  int down = 0;  // by so many faults at once
+  uint64_t life = 0;
+  std::unique_ptr<Sidecar> sidecar;
+  std::unique_ptr<SimAgent> agent;
+  std::function<std::unique_ptr<SimAgent>()> make_agent;
+
+  bool is_sidecar() const { return sidecar != nullptr; }
+  VirtualHost* host() { return sidecar ? sidecar->host() : agent ? &agent->host() : nullptr; }
+};
+
+Simulation::Simulation(uint64_t seed, std::vector<Fault> faults, bool keeps_lines)
+    : network_(seed), prng_(seed ^ 0x5EED), faults_(std::move(faults)) {
+  if (keeps_lines) network_.trace().keep_lines();
+  // Bytes that come one by one take their time; then nobody asks for much.
+  const bool is_crumbly = prng_.below(8) == 0;
+  network_.piece_bytes = is_crumbly ? 1 + prng_.below(200) : 2000 + prng_.below(62'000);
+  network_.reads_per_turn = 1 + prng_.below(4);
+  const auto add_agent = [this](const std::string& name, int site, const std::string& where, zmtp::SocketType type) {
+    Process& process = processes_.emplace_back();
+    process.name = name;
+    process.site = site;
+    process.make_agent = [this, name, site, where, type] {
+      return std::make_unique<SimAgent>(*this, name, site, where, type);
+    };
+    process.agent = process.make_agent();
+  };
+  const auto add_sidecar = [this](int site, proxy::SidecarConfig config) {
+    Process& process = processes_.emplace_back();
+    process.name = config.host + "/" + config.sidecar;
+    process.site = site;
+    process.sidecar = std::make_unique<Sidecar>(network_, std::move(config), site);
+  };
+  add_sidecar(kHomeSite, home_config());  // the first
+  add_sidecar(kAgentSite, agents_config(false));
+  add_sidecar(kAgentSite, agents_config(true));
+  add_agent("agent own", kHomeSite, "a.own", zmtp::SocketType::kRep);
+  add_agent("agent echo", kAgentSite, "b.echo", zmtp::SocketType::kRep);
+  add_agent("agent echo 2", kAgentSite, "b2.echo", zmtp::SocketType::kRep);
+  add_agent("agent wide", kAgentSite, "b.wide", zmtp::SocketType::kRouter);
+  home_up_since_ = network_.now();
+  network_.run_for(milliseconds(500));
+  std::vector<Habit> all = habits();
+  for (Habit& habit : all) {
+    if (is_crumbly) habit.body_bytes_max = std::min<size_t>(habit.body_bytes_max, 1500);
+    callers_.push_back(std::make_unique<SimCaller>(*this, callers_.size(), habit, prng_.next()));
+  }
+}
+
+Simulation::~Simulation() = default;
+
+void Simulation::claim(bool holds, const std::string& otherwise) {
+  if (holds) return;
+  note("VIOLATION", otherwise);
+  violations_.push_back(otherwise);
+}
+
+Sidecar& Simulation::sidecar(size_t index) { return *processes_[index].sidecar; }
+
+Simulation::Process& Simulation::one_of(bool is_sidecar, uint64_t which) {
+  std::vector<Process*> chosen;
+  for (Process& process : processes_) {
+    if (process.is_sidecar() == is_sidecar) chosen.push_back(&process);
+  }
+  return *chosen[which % chosen.size()];
+}
+
+// --- what callers and agents tell ---
+
+Ask& Simulation::begin_ask(size_t caller, Duration budget, size_t body_bytes) {
+  const Process& home = processes_[0];
+  Ask& ask = asks_[++last_ask_];
+  ask = {.id = last_ask_,
+         .caller = caller,
+         .body_bytes = body_bytes,
+         .asked = network_.local_now(kHomeSite),
+         .budget = budget};
+  ask.sidecar_life = home.life;
+  if (VirtualHost* host = processes_[0].host(); host != nullptr && host->is_paused()) ask.excused = host->pause_left();
+  note(callers_[caller]->name(), "asks", ask.id);
+  return ask;
+}
+
+std::string Simulation::body_of(const Ask& ask) const {
+  std::string body = "ask " + std::to_string(ask.id) + " ";
+  body.resize(std::max(body.size(), ask.body_bytes), 'x');
+  return body;
+}
+
+void Simulation::on_executed(std::string_view agent, std::string_view body) {
+  const auto at = asks_.find(ask_in(body));
+  if (at == asks_.end()) return claim(false, std::string(agent) + " was asked what nobody asked");
+  Ask& ask = at->second;
+  note(agent, "works on", ask.id);
+  claim(body == body_of(ask),
+        std::string(agent) + " got a body that is not what was sent, ask " + std::to_string(ask.id));
+  claim(++ask.executions == 1, "ask " + std::to_string(ask.id) + " was executed twice");
+}
+
+void Simulation::on_result(size_t caller, uint64_t id, std::string_view reply) {
+  const std::string name = "ask " + std::to_string(id);
+  const auto at = asks_.find(id);
+  if (at == asks_.end()) return claim(false, "a reply for " + name + ", which was never asked");
+  Ask& ask = at->second;
+  ask.code = code_in(reply);
+  note(callers_[caller]->name(), "gets " + ask.code + " for", id);
+  ++results_[ask.code];
+  claim(ask.caller == caller, name + " was answered to another caller");
+  claim(++ask.results == 1, name + " got a second result: " + ask.code);
+  if (ask.code == "OK") {
+    claim(reply == body_of(ask), name + " got a reply to something else");
+    claim(ask.executions == 1, name + " was answered without being executed");
+  }
+  // Who does not read finds its result when it does.
+  if (ask.is_given_up || callers_[caller]->was_deaf_since(ask.asked)) return;
+  const Duration took = network_.local_now(kHomeSite) - ask.asked;
+  claim(took <= ask.budget + kLateness + ask.excused, name + " had " + std::to_string(to_us(ask.budget) / 1000) +
+                                                          " ms and got " + ask.code + " after " +
+                                                          std::to_string(to_us(took) / 1000) + " ms");
+}
+
+void Simulation::on_hung_up(size_t caller) {
+  note(callers_[caller]->name(), "was hung up on");
+  const Process& home = processes_[0];
+  // A sidecar that was started a moment ago may close a socket rather than guess whose answer it would take; and it
+  // closes who does not read.
+  const bool is_excused = home.down > 0 || network_.now() - home_up_since_ < milliseconds(10'500) ||
+                          callers_[caller]->was_deaf_since(network_.local_now(kHomeSite) - milliseconds(6000));
+  claim(is_excused, callers_[caller]->name() + " was hung up on without a reason");
+}
+
+// --- faults ---
+
+void Simulation::take_down(size_t index, bool is_drain) {
+  Process& process = processes_[index];
+  if (process.down++ > 0) return;
+  ++process.life;
+  note(process.name, is_drain ? "drains" : "is killed");
+  if (is_drain && process.is_sidecar()) {
+    --process.life;
+    process.sidecar->drain();
+    return await_drained(index, process.life);
+  }
+  if (process.is_sidecar()) {
+    process.sidecar->kill();
+  } else {
+    process.agent.reset();
+  }
+}
+
+void Simulation::await_drained(size_t index, uint64_t life) {
+  network_.at(network_.now() + milliseconds(20), [this, index, life] {
+    Process& process = processes_[index];
+    if (process.life != life || !process.sidecar->lives()) return;
+    if (!process.sidecar->drained) return await_drained(index, life);
+    note(process.name, "has drained");
+    ++process.life;
+    process.sidecar->kill();
+  });
+}
+
+void Simulation::bring_up(size_t index) {
+  Process& process = processes_[index];
+  if (--process.down > 0) return;
+  note(process.name, "starts");
+  if (process.is_sidecar()) {
+    if (process.sidecar->lives()) ++process.life, process.sidecar->kill();  // it did not drain in time
+    process.sidecar->drained = false;
+    process.sidecar->start();
+    if (index == 0) home_up_since_ = network_.now();
+  } else {
+    process.agent = process.make_agent();
+  }
+}
+
+void Simulation::begin_fault(size_t index) {
+  const Fault& fault = faults_[index];
+  note("fault", to_string(fault), index + 1);
+  const auto index_of = [this](const Process& process) { return static_cast<size_t>(&process - processes_.data()); };
+  const auto pause = [&](Process& process) {
+    if (process.host() == nullptr || process.host()->is_paused()) return;
+    process.host()->pause_until(network_.now() + fault.lasts);
+    if (&process != processes_.data()) return;
+    for (auto& [id, ask] : asks_) {
+      if (ask.results == 0) ask.excused += process.host()->pause_left();
+    }
+  };
+  switch (fault.kind) {
+    case Fault::Kind::kDelay:
+      network_.delay = milliseconds(fault.amount);
+      network_.jitter = milliseconds(1 + fault.amount / 2);
+      break;
+    case Fault::Kind::kReset:
+      network_.reset_one([](const VirtualHost& from, const VirtualHost& to) { return from.site() != to.site(); },
+                         fault.which);
+      break;
+    case Fault::Kind::kAgentReset:
+      network_.reset_one([](const VirtualHost& from, const VirtualHost&) { return from.name().starts_with("agent"); },
+                         fault.which);
+      break;
+    case Fault::Kind::kPartition:
+      network_.cut = {{kHomeSite, kAgentSite}, {kAgentSite, kHomeSite}};
+      break;
+    case Fault::Kind::kOneWay:
+      network_.cut.insert({kHomeSite, kAgentSite});
+      break;
+    case Fault::Kind::kOneWayBack:
+      network_.cut.insert({kAgentSite, kHomeSite});
+      break;
+    case Fault::Kind::kCrashSidecar:
+      take_down(index_of(one_of(true, fault.which)), false);
+      break;
+    case Fault::Kind::kCrashAgent:
+      take_down(index_of(one_of(false, fault.which)), false);
+      break;
+    case Fault::Kind::kPowerCut:
+      network_.set_dark(kAgentSite, true);
+      for (size_t i = 0; i < processes_.size(); ++i) {
+        if (processes_[i].site == kAgentSite) take_down(i, false);
+      }
+      break;
+    case Fault::Kind::kPauseSidecar:
+      pause(one_of(true, fault.which));
+      break;
+    case Fault::Kind::kPauseAgent:
+      pause(one_of(false, fault.which));
+      break;
+    case Fault::Kind::kStuckAgent:
+      if (auto& agent = one_of(false, fault.which).agent) agent->is_stuck = true;
+      break;
+    case Fault::Kind::kSlowAgent:
+      if (auto& agent = one_of(false, fault.which).agent) agent->work = milliseconds(fault.amount);
+      break;
+    case Fault::Kind::kSlowReader:
+      callers_[fault.which % callers_.size()]->set_reading(false);
+      break;
+    case Fault::Kind::kDrift:
+      network_.set_drift(fault.which % 2 == 0 ? kHomeSite : kAgentSite, fault.amount);
+      break;
+    case Fault::Kind::kNarrow:
+      network_.window_bytes = static_cast<size_t>(fault.amount);
+      break;
+    case Fault::Kind::kDrain:
+      take_down(index_of(one_of(true, fault.which)), true);
+      break;
+    case Fault::Kind::kCount:
+      break;
+  }
+}
+
+void Simulation::end_fault(size_t index) {
+  const Fault& fault = faults_[index];
+  note("fault over", to_string(fault.kind), index + 1);
+  const auto index_of = [this](const Process& process) { return static_cast<size_t>(&process - processes_.data()); };
+  switch (fault.kind) {
+    case Fault::Kind::kDelay:
+      network_.delay = microseconds(50);
+      network_.jitter = microseconds(20);
+      break;
+    case Fault::Kind::kPartition:
+      network_.cut.clear();
+      break;
+    case Fault::Kind::kOneWay:
+      network_.cut.erase({kHomeSite, kAgentSite});
+      break;
+    case Fault::Kind::kOneWayBack:
+      network_.cut.erase({kAgentSite, kHomeSite});
+      break;
+    case Fault::Kind::kCrashSidecar:
+    case Fault::Kind::kDrain:
+      bring_up(index_of(one_of(true, fault.which)));
+      break;
+    case Fault::Kind::kCrashAgent:
+      bring_up(index_of(one_of(false, fault.which)));
+      break;
+    case Fault::Kind::kPowerCut:
+      network_.set_dark(kAgentSite, false);
+      for (size_t i = 0; i < processes_.size(); ++i) {
+        if (processes_[i].site == kAgentSite) bring_up(i);
+      }
+      break;
+    case Fault::Kind::kStuckAgent:
+      if (auto& agent = one_of(false, fault.which).agent) agent->is_stuck = false;
+      break;
+    case Fault::Kind::kSlowAgent:
+      if (auto& agent = one_of(false, fault.which).agent) agent->work = microseconds(300);
+      break;
+    case Fault::Kind::kSlowReader:
+      callers_[fault.which % callers_.size()]->set_reading(true);
+      break;
+    case Fault::Kind::kNarrow:
+      network_.window_bytes = 256 * limits::KiB;
+      break;
+    default:
+      break;
+  }
+}
+
+// --- what must hold ---
+
+// Limits and books, of every process that lives.
+void Simulation::watch() {
+  for (Process& process : processes_) {
+    if (!process.is_sidecar() || !process.sidecar->lives()) continue;
+    proxy::Engine& engine = process.sidecar->driver().engine();
+    const std::string problem = engine.audit();
+    claim(problem.empty(), process.name + ": " + problem);
+    claim(engine.outbound().held_bytes() <= limits::process_queued_bytes, process.name + " holds more than it may");
+    claim(engine.inbound().queued_bytes() <= limits::process_queued_bytes,
+          process.name + " has queued more than it may");
+  }
+}
+
+// Every ask of which a result is owed by now has one.
+void Simulation::check_owed(Duration patience) {
+  const Process& home = processes_[0];
+  for (const auto& [id, ask] : asks_) {
+    if (ask.results > 0 || ask.is_given_up || ask.sidecar_life != home.life) continue;
+    const bool is_due = network_.local_now(kHomeSite) - ask.asked > ask.budget + kLateness + ask.excused + patience;
+    claim(!is_due, "ask " + std::to_string(id) + " of " + callers_[ask.caller]->name() + " never got a result");
+  }
+  for (const auto& [id, ask] : asks_) {
+    const bool is_untouched =
+        ask.code == "NOT_SENT" || ask.code == "OVERLOADED" || ask.code == "DRAINING" || ask.code == "NO_ROUTE";
+    claim(!is_untouched || ask.executions == 0, "ask " + std::to_string(id) + " got " + ask.code + " and was executed");
+  }
+}
+
+void Simulation::check_quiet() {
+  size_t agents = 0;
+  for (Process& process : processes_) {
+    if (!process.is_sidecar()) ++agents;
+    if (process.is_sidecar())
+      claim(process.sidecar->driver().engine().idle(), process.name + " has open calls when all is quiet");
+  }
+  const size_t expected = 2 * (agents + callers_.size());
+  claim(network_.open_streams() == expected, std::to_string(network_.open_streams()) +
+                                                 " ends of connections are open when all is quiet, not " +
+                                                 std::to_string(expected));
+}
+
+std::vector<std::string> Simulation::run() {
+  const Instant begin = network_.now();
+  Instant healed = begin + kFaultySpan;
+  for (size_t i = 0; i < faults_.size(); ++i) {
+    network_.at(begin + faults_[i].at, [this, i] { begin_fault(i); });
+    network_.at(begin + faults_[i].at + faults_[i].lasts, [this, i] { end_fault(i); });
+    healed = std::max(healed, begin + faults_[i].at + faults_[i].lasts);
+  }
+  while (network_.now() < healed && violations_.empty()) {
+    network_.run_for(milliseconds(50));
+    watch();
+  }
+  // Liveness: with everything up again, whoever asks is served.
+  network_.run_for(kSettling);
+  if (violations_.empty()) {
+    const Instant from = network_.local_now(kHomeSite);
+    network_.run_for(milliseconds(2000));
+    std::vector<bool> is_served(callers_.size(), false);
+    for (const auto& [id, ask] : asks_) {
+      if (ask.asked >= from && ask.code == "OK") is_served[ask.caller] = true;
+    }
+    for (size_t i = 0; i < callers_.size(); ++i) {
+      // A patient REQ whose request was lost with its connection waits for good: that is what a REQ socket does.
+      const bool is_stuck = callers_[i]->outstanding() > 0;
+      claim(is_served[i] || is_stuck, callers_[i]->name() + " is not served although all is well again");
+    }
+  }
+  asking_ = false;
+  network_.run_for(kQuiet);
+  watch();
+  check_owed(Duration{0});
+  if (violations_.empty()) check_quiet();
+  return violations_;
+}
+
+}  // namespace mesh::sim

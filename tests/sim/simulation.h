@@ -1,0 +1,93 @@
+// A mesh of two hosts under faults, with callers of every habit, and everything that must never happen.
+//
+//   host a: callers, sidecar a/main with an agent of its own      host b: sidecars b/main and b/second with agents
+//
+// Callers ask while faults come and go; then the faults stop, and everybody has to be served again and all to be quiet.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tests/sim/plan.h"
+#include "tests/sim/virtual_network.h"
+
+namespace mesh::sim {
+
+class Sidecar;
+class SimAgent;
+class SimCaller;
+
+// One request and what became of it.
+struct Ask {
+  uint64_t id = 0;
+  size_t caller = 0;
+  size_t body_bytes = 0;
+  Instant asked{};  // by the clock of its host
+  Duration budget{0};
+  uint64_t sidecar_life = 0;  // which process of its sidecar had it
+  Duration excused{0};  // its sidecar was stopped meanwhile
+  int results = 0;
+  int executions = 0;
+  bool is_given_up = false;  // by its caller, or its connection is gone: no result is owed
+  std::string code{};
+};
+
+class Simulation {
+ public:
+  Simulation(uint64_t seed, std::vector<Fault> faults, bool keeps_lines = false);
+  ~Simulation();
+
+  // What broke, in words; nothing if all was well. Once.
+  std::vector<std::string> run();
+
+  uint64_t trace_hash() { return network_.trace().hash(); }
+  const std::vector<std::string>& lines() { return network_.trace().lines(); }
+  // What was tried, so that a simulation that does nothing is noticed.
+  const std::map<std::string, uint64_t>& results() const { return results_; }
+
+  // --- for callers and agents ---
+  VirtualNetwork& network() { return network_; }
+  Ask& begin_ask(size_t caller, Duration budget, size_t body_bytes);
+  // The whole body, which names its ask.
+  std::string body_of(const Ask& ask) const;
+  void on_result(size_t caller, uint64_t ask, std::string_view reply);
+  void give_up(uint64_t ask) { asks_[ask].is_given_up = true; }
+  void on_executed(std::string_view agent, std::string_view body);
+  // A caller's connection was closed from the other side.
+  void on_hung_up(size_t caller);
+  bool may_ask() const { return asking_; }
+
+ private:
+  struct Process;
+  void note(std::string_view who, std::string_view what, uint64_t number = 0) {
+    network_.trace().add(network_.now(), who, what, number);
+  }
+  void claim(bool holds, const std::string& otherwise);
+  void begin_fault(size_t index);
+  void end_fault(size_t index);
+  void take_down(size_t process, bool is_drain);
+  void bring_up(size_t process);
+  void await_drained(size_t process, uint64_t life);
+  void watch();
+  void check_owed(Duration patience);
+  void check_quiet();
+  Sidecar& sidecar(size_t index);
+  Process& one_of(bool is_sidecar, uint64_t which);
+
+  VirtualNetwork network_;
+  Prng prng_;
+  std::vector<Fault> faults_;
+  std::vector<Process> processes_;
+  std::vector<std::unique_ptr<SimCaller>> callers_;
+  std::map<uint64_t, Ask> asks_;
+  std::map<std::string, uint64_t> results_;
+  std::vector<std::string> violations_;
+  Instant home_up_since_{};  // sidecar a/main
+  uint64_t last_ask_ = 0;
+  bool asking_ = true;
+};
+
+}  // namespace mesh::sim
