@@ -12,6 +12,8 @@ namespace {
 constexpr int64_t kStuckWindow_ms = 10'000;
 // Connections come and go in crowds: once for all of them.
 constexpr int64_t kReleaseDelay_ms = 1000;
+constexpr int64_t kOverslept_ms = 100;
+constexpr int64_t kGrace_ms = 250;
 constexpr uint32_t kMeshSocketMode = 0660;
 constexpr uint32_t kAdminSocketMode = 0600;
 
@@ -286,6 +288,13 @@ void Driver::act(TellPeersDraining& /*action*/) {
 
 // --- turns ---
 
+// The process was stopped, or had no processor: what others said meanwhile is still to be read, and comes before any
+// judgement of their silence.
+void Driver::notice_oversleep(Instant at) {
+  if (armed_for_ != kNever && at - armed_for_ > milliseconds(kOverslept_ms))
+    grace_until_ = at + milliseconds(kGrace_ms);
+}
+
 void Driver::on_timer() {
   const Instant at = now();
   if (at >= stuck_until_) forget_stuck();
@@ -295,6 +304,8 @@ void Driver::on_timer() {
   }
   engine_.on_time(at, actions_);
   perform();
+  notice_oversleep(at);
+  if (at < grace_until_) return;
   due_.clear();
   sessions_.expire(at, due_);
   for (const uint64_t id : due_) {
@@ -311,11 +322,14 @@ void Driver::on_turn_ending() {
     retired_.clear();
     if (settings_.release_memory && release_at_ == kNever) release_at_ = now() + milliseconds(kReleaseDelay_ms);
   }
-  Instant next = std::min({engine_.next_deadline(), sessions_.next_deadline(), stuck_until_, release_at_});
+  notice_oversleep(now());
+  const Instant sessions = std::max(sessions_.next_deadline(), grace_until_);
+  Instant next = std::min({engine_.next_deadline(), sessions, stuck_until_, release_at_});
   if (drain_until_ != kNever) {
     judge_drain();
     next = std::min(next, now() + milliseconds(20));
   }
+  armed_for_ = std::max(next, now());
   if (next != kNever) transport_.arm_timer(next);
 }
 

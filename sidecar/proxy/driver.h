@@ -113,6 +113,7 @@ class Driver final : public SessionHost,
   void act(ReplaceAgentConnection& action);
   void act(TellPeersDraining& action);
   void judge_drain();
+  void notice_oversleep(Instant at);
   void forget_stuck();
 
   Transport& transport_;
@@ -123,6 +124,8 @@ class Driver final : public SessionHost,
   contract::MethodReader methods_;
   Instant started_{};
   Instant drain_until_ = kNever;
+  Instant armed_for_ = kNever;    // the timer
+  Instant grace_until_{};         // nobody is judged by his silence before
   Instant release_at_ = kNever;   // memory
   Instant stuck_until_ = kNever;  // until then a REQ socket may be one that waits for a process before
   Actions actions_;

@@ -12,8 +12,11 @@ namespace {
 // A result may come so much after its deadline: P1, and the way to the caller.
 constexpr Duration kLateness = milliseconds(50);
 constexpr Duration kSettling = milliseconds(12'000);
+// A serial agent that never answers is given up after half a minute.
+constexpr Duration kAbandoned = milliseconds(limits::agent_abandon_ms);
 // Idle links close after a minute, asked every 15 s.
 constexpr Duration kQuiet = milliseconds(80'000);
+constexpr uint64_t kQueuedBytesMax = 1'500'000;
 constexpr int kHomeSite = 1;
 constexpr int kAgentSite = 2;
 
@@ -23,7 +26,9 @@ proxy::SidecarConfig home_config() {
   config.sidecar = "main";
   config.admin_path = "a.admin";
   config.mesh_socket = endpoint("a.mesh");
-  config.agents.push_back({.name = "own", .service = "own", .endpoint = endpoint("a.own")});
+  config.limits.process_queued_bytes = kQueuedBytesMax;
+  // It cannot tell which request it answers.
+  config.agents.push_back({.name = "own", .service = "own", .endpoint = endpoint("a.own"), .correlate = false});
   const auto port = [&](const char* name, int64_t budget_ms) {
     config.ports.push_back(
         {.name = name, .listen = endpoint(std::string("a.") + name + ".port"), .service = name, .terms = {}});
@@ -45,6 +50,7 @@ proxy::SidecarConfig agents_config(bool is_second) {
   config.sidecar = is_second ? "second" : "main";
   config.admin_path = own + ".admin";
   config.listen = endpoint(own + ".link");
+  config.limits.process_queued_bytes = kQueuedBytesMax;
   config.agents.push_back({.name = "echo", .service = "echo", .endpoint = endpoint(own + ".echo")});
   if (!is_second) {
     config.agents.push_back({.name = "wide",
@@ -397,9 +403,8 @@ void Simulation::watch() {
     proxy::Engine& engine = process.sidecar->driver().engine();
     const std::string problem = engine.audit();
     claim(problem.empty(), process.name + ": " + problem);
-    claim(engine.outbound().held_bytes() <= limits::process_queued_bytes, process.name + " holds more than it may");
-    claim(engine.inbound().queued_bytes() <= limits::process_queued_bytes,
-          process.name + " has queued more than it may");
+    claim(engine.outbound().held_bytes() <= kQueuedBytesMax, process.name + " holds more than it may");
+    claim(engine.inbound().queued_bytes() <= kQueuedBytesMax, process.name + " has queued more than it may");
   }
 }
 
@@ -431,13 +436,24 @@ void Simulation::check_quiet() {
                                                  std::to_string(expected));
 }
 
+// Who goes in peace loses nothing.
+void Simulation::check_drains() {
+  const auto is_peaceful = [](const Fault& fault) { return fault.kind == Fault::Kind::kDrain; };
+  if (faults_.empty() || !std::all_of(faults_.begin(), faults_.end(), is_peaceful)) return;
+  for (const auto& [id, ask] : asks_) {
+    const bool is_lost = ask.code == "OUTCOME_UNKNOWN" || ask.code == "DEADLINE";
+    claim(!is_lost, "ask " + std::to_string(id) + " got " + ask.code + " because a sidecar was drained");
+  }
+}
+
 std::vector<std::string> Simulation::run() {
   const Instant begin = network_.now();
   Instant healed = begin + kFaultySpan;
   for (size_t i = 0; i < faults_.size(); ++i) {
     network_.at(begin + faults_[i].at, [this, i] { begin_fault(i); });
     network_.at(begin + faults_[i].at + faults_[i].lasts, [this, i] { end_fault(i); });
-    healed = std::max(healed, begin + faults_[i].at + faults_[i].lasts);
+    const Duration aftermath = faults_[i].kind == Fault::Kind::kStuckAgent ? kAbandoned : Duration{0};
+    healed = std::max(healed, begin + faults_[i].at + faults_[i].lasts + aftermath);
   }
   while (network_.now() < healed && violations_.empty()) {
     network_.run_for(milliseconds(50));
@@ -462,6 +478,7 @@ std::vector<std::string> Simulation::run() {
   network_.run_for(kQuiet);
   watch();
   check_owed(Duration{0});
+  check_drains();
   if (violations_.empty()) check_quiet();
   return violations_;
 }

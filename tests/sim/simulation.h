@@ -28,7 +28,7 @@ struct Ask {
   Instant asked{};  // by the clock of its host
   Duration budget{0};
   uint64_t sidecar_life = 0;  // which process of its sidecar had it
-  Duration excused{0};  // its sidecar was stopped meanwhile
+  Duration excused{0};        // its sidecar was stopped meanwhile
   int results = 0;
   int executions = 0;
   bool is_given_up = false;  // by its caller, or its connection is gone: no result is owed
@@ -73,6 +73,7 @@ class Simulation {
   void await_drained(size_t process, uint64_t life);
   void watch();
   void check_owed(Duration patience);
+  void check_drains();
   void check_quiet();
   Sidecar& sidecar(size_t index);
   Process& one_of(bool is_sidecar, uint64_t which);

@@ -281,8 +281,7 @@ void VirtualStream::plan_delivery(const std::shared_ptr<Pipe>& pipe) {
   VirtualNetwork& network = host_.network_;
   const VirtualNetwork::Path path = network.path(*pipe);
   const Duration jitter{static_cast<int64_t>(network.prng_.below(static_cast<uint64_t>(path.jitter.count())))};
-  network.at(std::max(network.now_ + path.delay + jitter, pipe->free_at),
-             [&network, pipe] { deliver(network, pipe); });
+  network.at(std::max(network.now_ + path.delay + jitter, pipe->free_at), [&network, pipe] { deliver(network, pipe); });
 }
 
 void VirtualStream::deliver(VirtualNetwork& network, const std::shared_ptr<Pipe>& pipe) {
@@ -291,7 +290,8 @@ void VirtualStream::deliver(VirtualNetwork& network, const std::shared_ptr<Pipe>
   if (reader == nullptr || !reader->open_ || reader->paused_ || reader->ended_) return;
   if (network.is_cut(pipe->from_site, pipe->to_site) || reader->host_.is_paused()) {
     pipe->delivery_planned = true;
-    network.at(network.now_ + milliseconds(10), [&network, pipe] { deliver(network, pipe); });
+    network.at(std::max(network.now_ + milliseconds(10), reader->host_.paused_until_),
+               [&network, pipe] { deliver(network, pipe); });
     return;
   }
   const std::weak_ptr<bool> life = reader->life_;
