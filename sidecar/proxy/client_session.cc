@@ -17,7 +17,7 @@ constexpr int64_t kStuckSilence_ms = 2000;
 constexpr int64_t kCrossing_ms = 100;
 // One client's share of a turn; more wait for the next tick of the timer, so that a flood of tiny messages holds up
 // nobody.
-constexpr int kMessagesPerTurn = 256;
+constexpr int kMessagesPerTurn = 64;
 
 zmtp::Settings settings_for(const ClientPort& port) {
   return {.own_type = zmtp::SocketType::kRouter,

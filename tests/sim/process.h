@@ -1,0 +1,30 @@
+// What a simulation is made of: processes on two sites. Private to the simulation.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "tests/sim/cast.h"
+#include "tests/sim/sim_agent.h"
+
+namespace mesh::sim {
+
+inline constexpr int kHomeSite = 1;
+inline constexpr int kAgentSite = 2;
+
+// Something that can be killed, stopped and started again.
+struct Simulation::Process {
+  std::string name;
+  int site = 0;
+  int down = 0;  // by so many faults at once
+  uint64_t life = 0;
+  std::unique_ptr<Sidecar> sidecar;
+  std::unique_ptr<SimAgent> agent;
+  std::function<std::unique_ptr<SimAgent>()> make_agent;
+
+  bool is_sidecar() const { return sidecar != nullptr; }
+  VirtualHost* host() { return sidecar ? sidecar->host() : agent ? &agent->host() : nullptr; }
+};
+
+}  // namespace mesh::sim

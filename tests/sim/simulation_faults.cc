@@ -1,0 +1,176 @@
+// How faults come and go.
+
+#include "tests/sim/process.h"
+#include "tests/sim/sim_caller.h"
+#include "tests/sim/simulation.h"
+
+namespace mesh::sim {
+
+// --- faults ---
+
+void Simulation::take_down(size_t index, bool is_drain) {
+  Process& process = processes_[index];
+  if (process.down++ > 0) return;
+  ++process.life;
+  note(process.name, is_drain ? "drains" : "is killed");
+  if (is_drain && process.is_sidecar()) {
+    --process.life;
+    process.sidecar->drain();
+    return await_drained(index, process.life);
+  }
+  if (process.is_sidecar()) {
+    process.sidecar->kill();
+  } else {
+    process.agent.reset();
+  }
+}
+
+void Simulation::await_drained(size_t index, uint64_t life) {
+  network_.at(network_.now() + milliseconds(20), [this, index, life] {
+    Process& process = processes_[index];
+    if (process.life != life || !process.sidecar->lives()) return;
+    if (!process.sidecar->drained) return await_drained(index, life);
+    note(process.name, "has drained");
+    ++process.life;
+    process.sidecar->kill();
+  });
+}
+
+void Simulation::bring_up(size_t index) {
+  Process& process = processes_[index];
+  if (--process.down > 0) return;
+  note(process.name, "starts");
+  if (process.is_sidecar()) {
+    if (process.sidecar->lives()) ++process.life, process.sidecar->kill();  // it did not drain in time
+    process.sidecar->drained = false;
+    process.sidecar->start();
+    if (index == 0) home_up_since_ = network_.now();
+  } else {
+    process.agent = process.make_agent();
+  }
+}
+
+void Simulation::begin_fault(size_t index) {
+  const Fault& fault = faults_[index];
+  note("fault", to_string(fault), index + 1);
+  const auto index_of = [this](const Process& process) { return static_cast<size_t>(&process - processes_.data()); };
+  const auto pause = [&](Process& process) {
+    if (process.host() == nullptr || process.host()->is_paused()) return;
+    process.host()->pause_until(network_.now() + fault.lasts);
+    if (&process != processes_.data()) return;
+    for (auto& [id, ask] : asks_) {
+      if (ask.results == 0) ask.excused += process.host()->pause_left();
+    }
+  };
+  switch (fault.kind) {
+    case Fault::Kind::kDelay:
+      network_.delay = milliseconds(fault.amount);
+      network_.jitter = milliseconds(1 + fault.amount / 2);
+      break;
+    case Fault::Kind::kReset:
+      network_.reset_one([](const VirtualHost& from, const VirtualHost& to) { return from.site() != to.site(); },
+                         fault.which);
+      break;
+    case Fault::Kind::kAgentReset:
+      network_.reset_one([](const VirtualHost& from, const VirtualHost&) { return from.name().starts_with("agent"); },
+                         fault.which);
+      break;
+    case Fault::Kind::kPartition:
+      network_.cut = {{kHomeSite, kAgentSite}, {kAgentSite, kHomeSite}};
+      break;
+    case Fault::Kind::kOneWay:
+      network_.cut.insert({kHomeSite, kAgentSite});
+      break;
+    case Fault::Kind::kOneWayBack:
+      network_.cut.insert({kAgentSite, kHomeSite});
+      break;
+    case Fault::Kind::kCrashSidecar:
+      take_down(index_of(one_of(true, fault.which)), false);
+      break;
+    case Fault::Kind::kCrashAgent:
+      take_down(index_of(one_of(false, fault.which)), false);
+      break;
+    case Fault::Kind::kPowerCut:
+      network_.set_dark(kAgentSite, true);
+      for (size_t i = 0; i < processes_.size(); ++i) {
+        if (processes_[i].site == kAgentSite) take_down(i, false);
+      }
+      break;
+    case Fault::Kind::kPauseSidecar:
+      pause(one_of(true, fault.which));
+      break;
+    case Fault::Kind::kPauseAgent:
+      pause(one_of(false, fault.which));
+      break;
+    case Fault::Kind::kStuckAgent:
+      if (auto& agent = one_of(false, fault.which).agent) agent->is_stuck = true;
+      break;
+    case Fault::Kind::kSlowAgent:
+      if (auto& agent = one_of(false, fault.which).agent) agent->work = milliseconds(fault.amount);
+      break;
+    case Fault::Kind::kSlowReader:
+      callers_[fault.which % callers_.size()]->set_reading(false);
+      break;
+    case Fault::Kind::kDrift:
+      network_.set_drift(fault.which % 2 == 0 ? kHomeSite : kAgentSite, fault.amount);
+      break;
+    case Fault::Kind::kNarrow:
+      network_.window_bytes = static_cast<size_t>(fault.amount);
+      break;
+    case Fault::Kind::kDrain:
+      take_down(index_of(one_of(true, fault.which)), true);
+      break;
+    case Fault::Kind::kCount:
+      break;
+  }
+}
+
+void Simulation::end_fault(size_t index) {
+  const Fault& fault = faults_[index];
+  note("fault over", to_string(fault.kind), index + 1);
+  const auto index_of = [this](const Process& process) { return static_cast<size_t>(&process - processes_.data()); };
+  switch (fault.kind) {
+    case Fault::Kind::kDelay:
+      network_.delay = microseconds(50);
+      network_.jitter = microseconds(20);
+      break;
+    case Fault::Kind::kPartition:
+      network_.cut.clear();
+      break;
+    case Fault::Kind::kOneWay:
+      network_.cut.erase({kHomeSite, kAgentSite});
+      break;
+    case Fault::Kind::kOneWayBack:
+      network_.cut.erase({kAgentSite, kHomeSite});
+      break;
+    case Fault::Kind::kCrashSidecar:
+    case Fault::Kind::kDrain:
+      bring_up(index_of(one_of(true, fault.which)));
+      break;
+    case Fault::Kind::kCrashAgent:
+      bring_up(index_of(one_of(false, fault.which)));
+      break;
+    case Fault::Kind::kPowerCut:
+      network_.set_dark(kAgentSite, false);
+      for (size_t i = 0; i < processes_.size(); ++i) {
+        if (processes_[i].site == kAgentSite) bring_up(i);
+      }
+      break;
+    case Fault::Kind::kStuckAgent:
+      if (auto& agent = one_of(false, fault.which).agent) agent->is_stuck = false;
+      break;
+    case Fault::Kind::kSlowAgent:
+      if (auto& agent = one_of(false, fault.which).agent) agent->work = microseconds(300);
+      break;
+    case Fault::Kind::kSlowReader:
+      callers_[fault.which % callers_.size()]->set_reading(true);
+      break;
+    case Fault::Kind::kNarrow:
+      network_.window_bytes = 256 * limits::KiB;
+      break;
+    default:
+      break;
+  }
+}
+
+}  // namespace mesh::sim
