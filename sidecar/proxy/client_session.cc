@@ -15,9 +15,9 @@ constexpr int64_t kStuckSilence_ms = 2000;
 // A request that comes this soon after may have crossed the error on its way: which of the two the socket took for its
 // answer cannot be known.
 constexpr int64_t kCrossing_ms = 100;
-// One client's share of a turn; more wait for the next tick of the timer, so that a flood of tiny messages holds up
+// One client's share of a turn; more wait for the next, so that a flood of tiny messages holds up
 // nobody.
-constexpr int kMessagesPerTurn = 64;
+constexpr int kMessagesPerTurn = 96;
 
 zmtp::Settings settings_for(const ClientPort& port) {
   return {.own_type = zmtp::SocketType::kRouter,
@@ -65,7 +65,6 @@ void ClientSession::receive() {
     // What is read already waits as well: it may be many calls more.
     if (full_ || messages == kMessagesPerTurn) {
       has_rest_ = true;
-      if (!full_) read_on_at_ = host_.now();
       break;
     }
     auto message = connection_.next();
@@ -86,7 +85,7 @@ void ClientSession::receive() {
   if (ended_) return;
   if (has_rest_) {
     stream_->pause_reading();
-    if (!full_) arm();
+    if (!full_) host_.call_next_turn(*this);
   }
   message_.look(connection_.unfinished_bytes(), connection_.declared_bytes(), received_bytes_);
   if (message_.waits()) stream_->pause_reading();
@@ -252,8 +251,7 @@ void ClientSession::free_stuck(Instant now) {
 }
 
 void ClientSession::arm() {
-  armed_ =
-      std::min({stuck_at_, read_on_at_, stall_.next_deadline(), message_.next_deadline(), connection_.next_deadline()});
+  armed_ = std::min({stuck_at_, stall_.next_deadline(), message_.next_deadline(), connection_.next_deadline()});
   host_.set_deadline(*this, armed_);
 }
 
@@ -280,11 +278,6 @@ void ClientSession::on_time(Instant now) {
   if (now >= stuck_at_) {
     stuck_at_ = kNever;
     if (std::exchange(may_be_stuck_, false) && port_.stuck_before > 0) free_stuck(now);
-  }
-  if (now >= read_on_at_) {
-    read_on_at_ = kNever;
-    read_on();
-    if (ended_) return;
   }
   if (stall_.is_stalled(stream_->accepted_bytes(), now)) {
     return refuse(rule_broken(Code::kOverloaded, "reader_stalled", "the peer does not read what it asked for"));

@@ -105,7 +105,6 @@ class ClientSession final : public Session {
   bool full_ = false;      // reads nothing until some of its calls are answered
   bool has_rest_ = false;  // of what was read already
   bool receiving_ = false;
-  Instant read_on_at_ = kNever;  // had its share of this turn
   Instant armed_ = kNever;
 };
 

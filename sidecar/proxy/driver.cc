@@ -297,6 +297,8 @@ void Driver::notice_oversleep(Instant at) {
 
 void Driver::on_timer() {
   const Instant at = now();
+  at_turn_end_.insert(at_turn_end_.end(), in_next_turn_.begin(), in_next_turn_.end());
+  in_next_turn_.clear();
   if (at >= stuck_until_) forget_stuck();
   if (at >= release_at_) {
     release_at_ = kNever;
@@ -325,6 +327,7 @@ void Driver::on_turn_ending() {
   notice_oversleep(now());
   const Instant sessions = std::max(sessions_.next_deadline(), grace_until_);
   Instant next = std::min({engine_.next_deadline(), sessions, stuck_until_, release_at_});
+  if (!in_next_turn_.empty()) next = now();
   if (drain_until_ != kNever) {
     judge_drain();
     next = std::min(next, now() + milliseconds(20));

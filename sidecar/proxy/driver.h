@@ -62,6 +62,7 @@ class Driver final : public SessionHost,
   void set_deadline(Session& session, Instant deadline) override;
   void retire(Session& session) override;
   void call_at_turn_end(Session& session) override;
+  void call_next_turn(Session& session) override { in_next_turn_.push_back(session.id()); }
   void report(std::string_view port, const Error& error) override;
   bool ask_room(Session& session, size_t bytes) override;
   void give_room_back(Session& session) override;
@@ -137,6 +138,7 @@ class Driver final : public SessionHost,
   std::vector<std::unique_ptr<Session>> retired_;
   std::vector<uint64_t> due_;
   std::vector<uint64_t> at_turn_end_;
+  std::vector<uint64_t> in_next_turn_;
   std::vector<AgentSession*> agents_;
   std::vector<std::array<PeerLane*, 2>> lanes_;
   std::map<std::string, PeerLinks> peer_links_;

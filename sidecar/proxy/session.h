@@ -37,6 +37,8 @@ class SessionHost {
   virtual void retire(Session& session) = 0;
   // Calls session.on_turn_ending() once at the end of this turn.
   virtual void call_at_turn_end(Session& session) = 0;
+  // The same in the next turn, which comes at once, when everybody else had what was there for him.
+  virtual void call_next_turn(Session& session) = 0;
   // A connection is closed because of what the other end did: counted by port and rule, and logged (rate-limited per
   // port). `port` is a name from the configuration, never one from the wire.
   virtual void report(std::string_view port, const Error& error) = 0;

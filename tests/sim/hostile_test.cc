@@ -150,6 +150,17 @@ TEST_CASE(
   CHECK(world.a.driver().engine().idle());
 }
 
+TEST_CASE("who asks much at once waits for answers, and for no timer") {
+  World world(1, true);
+  const auto caller = world.caller(zmtp::SocketType::kDealer);
+  caller->ask("warm");
+  world.network.run_for(milliseconds(100));
+  for (int i = 0; i < 1000; ++i) caller->ask("x");
+  // 128 at a time, each round trip 0.3 ms on this network.
+  world.network.run_for(milliseconds(10));
+  CHECK(caller->replies.size() == 1001);
+}
+
 TEST_CASE("a REQ socket that sends too many parts is told so, and asks on") {
   World world;
   Attacker chatty(world.network, "a.echo");

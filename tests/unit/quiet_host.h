@@ -22,6 +22,7 @@ class QuietHost : public SessionHost, public Transport {
   void set_deadline(Session&, Instant) override {}
   void retire(Session&) override {}
   void call_at_turn_end(Session&) override {}
+  void call_next_turn(Session&) override {}
   void report(std::string_view, const Error&) override {}
   void arm_timer(Instant) override {}
   Result<std::unique_ptr<Listener>> listen(const Endpoint&, uint32_t, AcceptObserver&) override { return nullptr; }
