@@ -60,8 +60,10 @@ std::string to_string(const Fault& fault) {
 std::vector<Fault> draw_faults(uint64_t seed) {
   Prng prng(seed * 2 + 1);
   std::vector<Fault> faults(prng.below(kFaultsMax + 1));
+  const bool is_peaceful = prng.below(16) == 0;  // nothing but processes that are told to go
   for (Fault& fault : faults) {
     fault.kind = static_cast<Fault::Kind>(prng.below(static_cast<uint64_t>(Fault::Kind::kCount)));
+    if (is_peaceful) fault.kind = Fault::Kind::kDrain;
     fault.at = microseconds(static_cast<int64_t>(prng.below(static_cast<uint64_t>(to_us(kFaultySpan)))));
     fault.lasts = milliseconds(lasts_ms(fault.kind, prng));
     fault.amount = amount_of(fault.kind, prng);

@@ -26,7 +26,7 @@ void Simulation::take_down(size_t index, bool is_drain) {
 }
 
 void Simulation::await_drained(size_t index, uint64_t life) {
-  network_.at(network_.now() + milliseconds(20), [this, index, life] {
+  network_.at(network_.now() + microseconds(100), [this, index, life] {
     Process& process = processes_[index];
     if (process.life != life || !process.sidecar->lives()) return;
     if (!process.sidecar->drained) return await_drained(index, life);
