@@ -136,6 +136,8 @@ inline constexpr int64_t heartbeat_dead_ms = 1500;
 inline constexpr int64_t heartbeat_idle_ms = 15'000;
 inline constexpr int64_t link_idle_close_ms = 60'000;
 inline constexpr int64_t drain_ms = 8000;
+// Of these, how long it waits for each peer to say that it knows.
+inline constexpr int64_t farewell_ms = 1500;
 // After its deadline a serial agent is given this long to come back before its connection is replaced.
 inline constexpr int64_t agent_abandon_ms = 30'000;
 

@@ -79,12 +79,19 @@ void Driver::forget_stuck() {
   }
 }
 
-// All answered and all bytes out, or the time for it is up.
+// All answered, all bytes out and all peers told, or the time for it is up. A peer that does not answer is not waited
+// for as long.
 void Driver::judge_drain() {
   if (drain_until_ == kNever || !settings_.on_drained) return;
   size_t unsent = 0;
-  sessions_.for_each([&](uint64_t, const std::unique_ptr<Session>& session) { unsent += session->unsent_bytes(); });
-  if ((engine_.idle() && unsent == 0) || now() >= drain_until_) std::exchange(settings_.on_drained, {})();
+  bool may_come_more = false;
+  sessions_.for_each([&](uint64_t, const std::unique_ptr<Session>& session) {
+    unsent += session->unsent_bytes();
+    may_come_more |= session->may_bring_more();
+  });
+  if (now() >= drain_until_ - milliseconds(limits::drain_ms - limits::farewell_ms)) may_come_more = false;
+  if ((engine_.idle() && unsent == 0 && !may_come_more) || now() >= drain_until_)
+    std::exchange(settings_.on_drained, {})();
 }
 
 wire::Hello Driver::hello(wire::Lane lane) const {
@@ -281,7 +288,7 @@ void Driver::act(ReplaceAgentConnection& action) { agents_[action.agent]->replac
 void Driver::act(TellPeersDraining& /*action*/) {
   for (const auto& [key, links] : peer_links_) {
     for (const LinkId id : links.lane) {
-      if (auto* session = sessions_.find(id)) static_cast<LinkSession&>(**session).put({.kind = wire::Kind::kDraining});
+      if (auto* session = sessions_.find(id)) static_cast<LinkSession&>(**session).say_draining();
     }
   }
 }

@@ -162,6 +162,7 @@ bool LinkSession::receive_envelope(const wire::Envelope& envelope) {
       put({.kind = wire::Kind::kPong, .call_id = envelope.call_id});
       return true;
     case wire::Kind::kPong:
+      if (std::exchange(awaits_farewell_, false)) return true;
       // An accepted link asks for none.
       if (settings_.lane == nullptr && !idle_talk_.take(host_.now())) {
         return refuse("pong_flood", "the peer answers pings that nobody sent");
@@ -201,6 +202,12 @@ void LinkSession::put(const wire::Envelope& envelope) {
     seal();
     stream_->flush();
   }
+}
+
+void LinkSession::say_draining() {
+  put({.kind = wire::Kind::kDraining});
+  put({.kind = wire::Kind::kPing, .call_id = 0});
+  awaits_farewell_ = true;
 }
 
 uint64_t LinkSession::seal() {

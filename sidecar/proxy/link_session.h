@@ -70,6 +70,9 @@ class LinkSession final : public Session {
   const wire::BatchShape& received() const { return decoder_.shape(); }
   uint32_t decompress_us() const { return decompress_us_; }
   uint64_t handed_bytes() const { return stream_->handed_bytes(); }
+  // Tells the peer that nothing more is accepted, and waits for its answer: what it sent before it knew comes before
+  // that.
+  void say_draining();
   // Whether calls are outstanding: then a dead peer is found out sooner.
   void set_busy(bool busy);
 
@@ -84,6 +87,7 @@ class LinkSession final : public Session {
   void on_turn_ending() override;
   void on_room() override;
   size_t unsent_bytes() const override { return stream_ ? stream_->unsent_bytes() : 0; }
+  bool may_bring_more() const override { return awaits_farewell_; }
   bool is_newcomer() const override { return settings_.lane == nullptr && !up_; }
   Worth worth(Instant now) const override;
   void refuse(const Error& error) override;
@@ -121,6 +125,7 @@ class LinkSession final : public Session {
   Instant used_at_ = kNever;
   Instant armed_ = kNever;
   bool ping_open_ = false;
+  bool awaits_farewell_ = false;
   bool congested_ = false;
   uint64_t acknowledged_bytes_ = 0;  // when the ping was sent, or looked for last
   uint64_t ping_waits_behind_ = 0;   // bytes

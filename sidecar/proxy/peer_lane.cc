@@ -119,10 +119,6 @@ void PeerLane::cancel(uint64_t call_id) {
   settle();
 }
 
-void PeerLane::tell_draining() {
-  if (link_ && link_->up()) link_->put({.kind = wire::Kind::kDraining});
-}
-
 LostCalls PeerLane::drop_link() {
   LostCalls lost;
   for (const Leaving& batch : leaving_) {

@@ -38,7 +38,6 @@ class PeerLane final : public Session {
   // The link ended: retires it and says what became of its calls.
   LostCalls drop_link();
   void on_up();
-  void tell_draining();
 
   void on_bytes(Slice) override {}
   void on_closed(std::string_view) override {}

@@ -68,6 +68,8 @@ class Session : public StreamObserver {
     static_cast<void>(now), static_cast<void>(motionless);
     return 0;
   }
+  // The other end was told that this process goes, and may not know it yet.
+  virtual bool may_bring_more() const { return false; }
   // Bytes that still have to leave.
   virtual size_t unsent_bytes() const { return 0; }
 

@@ -16,10 +16,6 @@ namespace {
 
 using proxy::Counter;
 
-bool has_code(const std::string& reply, std::string_view code) {
-  return reply.find("\"code\":\"" + std::string(code) + "\"") != std::string::npos;
-}
-
 TEST_CASE("a body of any size goes through two sidecars and comes back, whatever the pieces it arrives in") {
   for (const size_t piece : {1, 3, 100, 70'000}) {
     World world;
@@ -179,21 +175,6 @@ TEST_CASE("a restart with nothing unanswered frees nobody") {
   world.network.run_for(milliseconds(100));
   REQUIRE(caller->replies.size() == 2);
   CHECK(caller->replies[1] == "y");
-}
-
-TEST_CASE("a drain answers what was accepted and then ends") {
-  World world;
-  world.agent.echoes = false;
-  const auto caller = world.caller();
-  caller->ask("x");
-  world.network.run_for(milliseconds(100));
-  world.a.drain();
-  world.network.run_for(milliseconds(100));
-  CHECK_FALSE(world.a.drained);
-  world.agent.answer("done");
-  world.network.run_for(milliseconds(100));
-  CHECK(caller->replies == std::vector<std::string>{"done"});
-  CHECK(world.a.drained);
 }
 
 TEST_CASE("calls that waited behind a full link leave when it has room, although nothing more is asked") {

@@ -31,6 +31,11 @@ inline proxy::SidecarConfig agent_config(bool parallel = false) {
   return config;
 }
 
+// Of an error as agents see it.
+inline bool has_code(const std::string& reply, std::string_view code) {
+  return reply.find("\"code\":\"" + std::string(code) + "\"") != std::string::npos;
+}
+
 struct World {
   VirtualNetwork network;
   Sidecar a;

@@ -1,0 +1,56 @@
+// Sidecars that are told to go.
+
+#include <doctest/doctest.h>
+
+#include <string>
+
+#include "common/base/limits.h"
+#include "tests/sim/world.h"
+
+namespace mesh::sim {
+namespace {
+
+TEST_CASE("a drain answers what was accepted and then ends") {
+  World world;
+  world.agent.echoes = false;
+  const auto caller = world.caller();
+  caller->ask("x");
+  world.network.run_for(milliseconds(100));
+  world.a.drain();
+  world.network.run_for(milliseconds(100));
+  CHECK_FALSE(world.a.drained);
+  world.agent.answer("done");
+  world.network.run_for(milliseconds(100));
+  CHECK(caller->replies == std::vector<std::string>{"done"});
+  CHECK(world.a.drained);
+}
+
+TEST_CASE("a call that is under way while its sidecar goes is answered, and a silent peer is not waited for long") {
+  World world;
+  const auto caller = world.caller();
+  caller->ask("warm");
+  world.network.run_for(milliseconds(100));
+  caller->ask("under way");
+  world.network.run_for(microseconds(120));  // it has left a, and not come to b
+  world.b.drain();
+  world.network.run_for(microseconds(10));
+  CHECK_FALSE(world.b.drained);
+  world.network.run_for(milliseconds(20));
+  CHECK(world.b.drained);
+  REQUIRE(caller->replies.size() == 2);
+  CHECK(has_code(caller->replies[1], "DRAINING"));
+
+  World cut;
+  const auto other = cut.caller();
+  other->ask("warm");
+  cut.network.run_for(milliseconds(100));
+  cut.network.cut = {{1, 2}, {2, 1}};
+  cut.b.drain();
+  cut.network.run_for(milliseconds(1000));
+  CHECK_FALSE(cut.b.drained);
+  cut.network.run_for(milliseconds(1000));
+  CHECK(cut.b.drained);
+}
+
+}  // namespace
+}  // namespace mesh::sim
