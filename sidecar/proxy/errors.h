@@ -32,7 +32,8 @@ class Rejector {
     error->hop = hop_;
     error->stage = stage;
     if (error->hint.empty()) error->hint = "see proto/README.md";
-    return Outcome{.code = error->code, .error = std::move(error), .payload = {}};
+    const Code code = error->code;
+    return Outcome{.code = code, .error = std::move(error), .payload = {}};
   }
   const std::string& hop() const { return hop_; }
 
