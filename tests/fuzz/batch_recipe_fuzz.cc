@@ -103,7 +103,7 @@ void check_same(const Envelope& sent, const Envelope& got) {
   if (sent.spans != nullptr) MESH_CHECK(got.spans != nullptr && got.spans->agent_us == sent.spans->agent_us);
 }
 
-// Changes, cuts or lengthens some bytes; false if nothing was to be changed.
+// Changes, cuts or lengthens some bytes, or puts a frame in another's place; false if nothing was to be changed.
 bool spoil(fuzz::Recipe& recipe, std::vector<Slice>& frames) {
   bool is_spoilt = false;
   while (!recipe.is_used_up()) {

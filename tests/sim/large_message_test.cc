@@ -118,5 +118,19 @@ TEST_CASE("links that begin large messages and stop hold no more than their shar
   CHECK(refused(world.b, "link", "message_stalled") + refused(world.b, "link", "no_room") == 10);
 }
 
+TEST_CASE("whoever spoke while the sidecar was stopped is heard before its silence is judged") {
+  World world;
+  const auto caller = world.caller();
+  world.network.piece_bytes = 200;
+  caller->ask(std::string(20'000, 'x'));
+  world.network.run_for(milliseconds(2));  // some of it is there
+  CHECK(world.a.driver().engine().outbound().open_calls() == 0);
+  world.a.host()->pause_until(world.network.now() + milliseconds(6000));
+  world.network.run_for(milliseconds(7000));
+  CHECK_FALSE(caller->closed);
+  REQUIRE(caller->replies.size() == 1);
+  CHECK(caller->replies[0].size() == 20'000);
+}
+
 }  // namespace
 }  // namespace mesh::sim

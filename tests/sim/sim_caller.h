@@ -44,7 +44,8 @@ class SimCaller final : public StreamObserver {
   }
   bool was_deaf_since(Instant since) const { return is_deaf_ || deaf_until_ >= since; }
   const std::string& name() const { return host_.name(); }
-  size_t outstanding() const { return outstanding_.size(); }
+  // Asks without a result, oldest first.
+  const std::vector<uint64_t>& outstanding() const { return outstanding_; }
 
   void on_connected() override { stream_->flush_later(); }
   std::span<uint8_t> read_target() override { return connection_->read_target(); }

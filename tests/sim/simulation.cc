@@ -136,8 +136,6 @@ void Simulation::claim(bool holds, const std::string& otherwise) {
   violations_.push_back(otherwise);
 }
 
-Sidecar& Simulation::sidecar(size_t index) { return *processes_[index].sidecar; }
-
 Simulation::Process& Simulation::one_of(bool is_sidecar, uint64_t which) {
   std::vector<Process*> chosen;
   for (Process& process : processes_) {
@@ -208,7 +206,8 @@ void Simulation::on_hung_up(size_t caller) {
   const Process& home = processes_[0];
   // A sidecar that was started a moment ago may close a socket rather than guess whose answer it would take; and it
   // closes who does not read.
-  const bool is_excused = home.down > 0 || network_.now() - home_up_since_ < milliseconds(10'500) ||
+  const bool is_excused = !home.sidecar->lives() || home.down > 0 ||
+                          network_.now() - home_up_since_ < milliseconds(10'500) ||
                           callers_[caller]->was_deaf_since(network_.local_now(kHomeSite) - milliseconds(6000));
   claim(is_excused, callers_[caller]->name() + " was hung up on without a reason");
 }
@@ -228,11 +227,11 @@ void Simulation::watch() {
 }
 
 // Every ask of which a result is owed by now has one.
-void Simulation::check_owed(Duration patience) {
+void Simulation::check_owed() {
   const Process& home = processes_[0];
   for (const auto& [id, ask] : asks_) {
     if (ask.results > 0 || ask.is_given_up || ask.sidecar_life != home.life) continue;
-    const bool is_due = network_.local_now(kHomeSite) - ask.asked > ask.budget + kLateness + ask.excused + patience;
+    const bool is_due = network_.local_now(kHomeSite) - ask.asked > ask.budget + kLateness + ask.excused;
     claim(!is_due, "ask " + std::to_string(id) + " of " + callers_[ask.caller]->name() + " never got a result");
   }
   for (const auto& [id, ask] : asks_) {
@@ -253,6 +252,19 @@ void Simulation::check_quiet() {
   claim(network_.open_streams() == expected, std::to_string(network_.open_streams()) +
                                                  " ends of connections are open when all is quiet, not " +
                                                  std::to_string(expected));
+}
+
+void Simulation::check_served(Instant since) {
+  std::vector<bool> is_served(callers_.size(), false);
+  for (const auto& [id, ask] : asks_) {
+    if (ask.asked >= since && ask.code == "OK") is_served[ask.caller] = true;
+  }
+  for (size_t i = 0; i < callers_.size(); ++i) {
+    // A patient REQ whose request was lost with its connection waits for good: that is what a REQ socket does.
+    const std::vector<uint64_t>& waits_for = callers_[i]->outstanding();
+    const bool is_stuck = !waits_for.empty() && asks_[waits_for.front()].is_given_up;
+    claim(is_served[i] || is_stuck, callers_[i]->name() + " is not served although all is well again");
+  }
 }
 
 // Who goes in peace loses nothing.
@@ -283,20 +295,12 @@ std::vector<std::string> Simulation::run() {
   if (violations_.empty()) {
     const Instant from = network_.local_now(kHomeSite);
     network_.run_for(milliseconds(2000));
-    std::vector<bool> is_served(callers_.size(), false);
-    for (const auto& [id, ask] : asks_) {
-      if (ask.asked >= from && ask.code == "OK") is_served[ask.caller] = true;
-    }
-    for (size_t i = 0; i < callers_.size(); ++i) {
-      // A patient REQ whose request was lost with its connection waits for good: that is what a REQ socket does.
-      const bool is_stuck = callers_[i]->outstanding() > 0;
-      claim(is_served[i] || is_stuck, callers_[i]->name() + " is not served although all is well again");
-    }
+    check_served(from);
   }
   asking_ = false;
   network_.run_for(kQuiet);
   watch();
-  check_owed(Duration{0});
+  check_owed();
   check_drains();
   if (violations_.empty()) check_quiet();
   return violations_;

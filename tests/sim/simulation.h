@@ -70,12 +70,13 @@ class Simulation {
   void end_fault(size_t index);
   void take_down(size_t process, bool is_drain);
   void bring_up(size_t process);
+  void start_when_gone(size_t process);
   void await_drained(size_t process, uint64_t life);
   void watch();
-  void check_owed(Duration patience);
+  void check_owed();
+  void check_served(Instant since);
   void check_drains();
   void check_quiet();
-  Sidecar& sidecar(size_t index);
   Process& one_of(bool is_sidecar, uint64_t which);
 
   VirtualNetwork network_;

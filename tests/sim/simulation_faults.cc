@@ -38,10 +38,19 @@ void Simulation::await_drained(size_t index, uint64_t life) {
 
 void Simulation::bring_up(size_t index) {
   Process& process = processes_[index];
-  if (--process.down > 0) return;
+  if (--process.down == 0) start_when_gone(index);
+}
+
+// One that drains is given its time.
+void Simulation::start_when_gone(size_t index) {
+  Process& process = processes_[index];
+  if (process.down > 0) return;
+  if (process.is_sidecar() && process.sidecar->lives()) {
+    network_.at(network_.now() + milliseconds(1), [this, index] { start_when_gone(index); });
+    return;
+  }
   note(process.name, "starts");
   if (process.is_sidecar()) {
-    if (process.sidecar->lives()) ++process.life, process.sidecar->kill();  // it did not drain in time
     process.sidecar->drained = false;
     process.sidecar->start();
     if (index == 0) home_up_since_ = network_.now();
