@@ -15,7 +15,7 @@ constexpr uint32_t kCriticalKnown = 0;
 constexpr uint64_t kBudgetUsMax = static_cast<uint64_t>(limits::budget_ms_max) * 1000;
 
 // Tags, lengths and numbers of all flat fields, each at its longest.
-constexpr size_t kFlatBytesMax = 64 + 34;  // 34: the spans
+constexpr size_t kFlatBytesMax = 64 + 2 + kSpansBytes;
 constexpr size_t kPartBytesMax = 5;
 static_assert(kFlatBytesMax + kPartBytesMax * limits::frames_per_message_max + kHelloBytesMax + kErrorBytesMax +
                       2 * limits::name_bytes <=
@@ -214,7 +214,8 @@ void encode_envelope(const Envelope& envelope, bool body_own_frame, FieldWriter&
   }
   if (envelope.spans != nullptr) {
     writer.tag(tag::kSpans);
-    writer.with_length([&] { encode_spans(*envelope.spans, writer); });
+    writer.varint(kSpansBytes);
+    encode_spans(*envelope.spans, writer);
   }
   if (body_own_frame) {
     writer.number(tag::kBodyOwnFrame, 1);

@@ -1,14 +1,32 @@
 #include "common/wire/envelope_parts.h"
 
+#include <cstring>
+
 #include "common/base/check.h"
 
 namespace mesh::wire {
 namespace {
 
-constexpr uint8_t kReceivedTag = fixed64_tag(1);
-constexpr uint8_t kDecompressTag = fixed32_tag(2);
-constexpr uint8_t kQueueTag = fixed32_tag(3);
-constexpr uint8_t kAgentTag = fixed32_tag(4);
+// All spans in the order of their fields, which makes each lie at a known place: every reply carries them.
+#pragma pack(push, 1)
+struct SpansInOrder {
+  uint8_t received_tag = fixed64_tag(1);
+  uint64_t received_us = 0;
+  uint8_t decompress_tag = fixed32_tag(2);
+  uint32_t decompress_us = 0;
+  uint8_t queue_tag = fixed32_tag(3);
+  uint32_t queue_us = 0;
+  uint8_t agent_tag = fixed32_tag(4);
+  uint32_t agent_us = 0;
+};
+#pragma pack(pop)
+static_assert(sizeof(SpansInOrder) == kSpansBytes);
+
+bool is_in_order(const SpansInOrder& spans) {
+  constexpr SpansInOrder layout;
+  return spans.received_tag == layout.received_tag && spans.decompress_tag == layout.decompress_tag &&
+         spans.queue_tag == layout.queue_tag && spans.agent_tag == layout.agent_tag;
+}
 
 // Its beginning, not cut within a character.
 std::string_view shortened(std::string_view text, size_t bytes_max) {
@@ -138,20 +156,27 @@ const Fault* decode_hello(std::string_view bytes, Hello& hello) {
 }
 
 void encode_spans(const CalleeSpans& spans, FieldWriter& writer) {
-  writer.fixed(kReceivedTag, spans.received_us);
-  writer.fixed(kDecompressTag, spans.decompress_us);
-  writer.fixed(kQueueTag, spans.queue_us);
-  writer.fixed(kAgentTag, spans.agent_us);
+  const SpansInOrder ordered{.received_us = spans.received_us,
+                             .decompress_us = spans.decompress_us,
+                             .queue_us = spans.queue_us,
+                             .agent_us = spans.agent_us};
+  writer.raw({reinterpret_cast<const uint8_t*>(&ordered), sizeof ordered});
 }
 
 const Fault* decode_spans(std::string_view bytes, CalleeSpans& spans) {
+  if (bytes.size() == sizeof(SpansInOrder)) {
+    SpansInOrder ordered;
+    std::memcpy(&ordered, bytes.data(), sizeof ordered);
+    if (is_in_order(ordered)) {
+      spans = {ordered.received_us, ordered.decompress_us, ordered.queue_us, ordered.agent_us};
+      return nullptr;
+    }
+  }
   FieldReader reader(as_bytes(bytes));
   while (!reader.done()) {
-    // In this order, as encode_spans writes it, one round reads all.
-    bool is_read = reader.fixed(kReceivedTag, spans.received_us);
-    is_read |= reader.fixed(kDecompressTag, spans.decompress_us);
-    is_read |= reader.fixed(kQueueTag, spans.queue_us);
-    is_read |= reader.fixed(kAgentTag, spans.agent_us);
+    const bool is_read = reader.fixed(fixed64_tag(1), spans.received_us) ||
+                         reader.fixed(fixed32_tag(2), spans.decompress_us) ||
+                         reader.fixed(fixed32_tag(3), spans.queue_us) || reader.fixed(fixed32_tag(4), spans.agent_us);
     uint64_t tag = 0;
     if (!is_read && !(reader.tag(tag) && reader.skip(tag))) return &fault::kEnvelopeBroken;
   }

@@ -18,6 +18,7 @@ constexpr size_t kErrorHintBytes = 1024;
 
 inline constexpr size_t kHelloBytesMax = 64 + 2 * limits::name_bytes;
 inline constexpr size_t kErrorBytesMax = 32 + kErrorTextBytes + kErrorHintBytes + 4 * limits::name_bytes;
+inline constexpr size_t kSpansBytes = 24;
 
 // Each encode_ writes the fields without a length in front. Each decode_ reads them into what already has its defaults;
 // null if all is well.

@@ -41,10 +41,9 @@ AgentIndex Inbound::pick_agent(const Service& service) const {
 
 void Inbound::accept(InboundRequest request, Instant now, Actions& out) {
   const Service& service = services_[request.service];
-  const wire::CalleeSpans arrival = arrived(now, request.decompress_us);
   const auto reject = [&](Code code, std::string_view rule, std::string text, std::string_view hint) {
-    answer(request.origin, rejector_.reject(code, service.name, "admission", rule, std::move(text), hint), arrival,
-           out);
+    answer(request.origin, rejector_.reject(code, service.name, "admission", rule, std::move(text), hint),
+           arrived(now, request.decompress_us), out);
   };
   if (draining_) {
     return reject(Code::kDraining, "draining", "this sidecar is shutting down",
@@ -63,8 +62,8 @@ void Inbound::accept(InboundRequest request, Instant now, Actions& out) {
         "raise max_bytes in the contract of the service on both hosts");
   }
   if (service.is_echo) {
-    return answer(request.origin, {.code = Code::kOk, .error = nullptr, .payload = std::move(request.payload)}, arrival,
-                  out);
+    return answer(request.origin, {.code = Code::kOk, .error = nullptr, .payload = std::move(request.payload)},
+                  arrived(now, request.decompress_us), out);
   }
   const AgentIndex index = pick_agent(service);
   Agent& agent = agents_[index];
@@ -157,10 +156,10 @@ wire::CalleeSpans Inbound::spans_of(const Call& call, Instant now) {
     return static_cast<uint32_t>(to_us(to - from));  // no call is open for an hour
   };
   const bool delivered = call.delivered_at != kNever;
-  wire::CalleeSpans spans = arrived(call.accepted_at, call.decompress_us);
-  spans.queue_us = spent_us(call.accepted_at, delivered ? call.delivered_at : now);
-  if (delivered) spans.agent_us = spent_us(call.delivered_at, now);
-  return spans;
+  return {.received_us = static_cast<uint64_t>(to_us(call.accepted_at.time_since_epoch())) - call.decompress_us,
+          .decompress_us = call.decompress_us,
+          .queue_us = spent_us(call.accepted_at, delivered ? call.delivered_at : now),
+          .agent_us = delivered ? spent_us(call.delivered_at, now) : wire::CalleeSpans::kAgentNotReached};
 }
 
 // Ends a queued or delivered call; the agent's slot is the caller's affair.

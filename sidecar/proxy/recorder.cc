@@ -21,11 +21,11 @@ void Recorder::record(const Ended& ended, Instant now) {
       .reply_bytes = ended.outcome.payload.body.size(),
       .at_peer = ended.peer.has_value(),
       .has_spans = is_answered,
+      .spans = is_answered ? *ended.spans : wire::CalleeSpans{},
       .decompress_us = ended.decompress_us,
+      .reply_batch = ended.batch != nullptr ? *ended.batch : wire::BatchShape{},
   };
   decision.method.set(ended.method);
-  if (is_answered) decision.spans = *ended.spans;
-  if (ended.batch != nullptr) decision.reply_batch = *ended.batch;
   if (ended.peer && is_answered && trace.left_at != kNever) {
     telemetry::ClockOffset& clock = clocks_[*ended.peer];
     clock.observe(trace.left_at, ended.spans->received_us, away_us_of(decision), now);
