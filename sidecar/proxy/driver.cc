@@ -158,6 +158,8 @@ void Driver::on_link_up(LinkSession& link, const wire::Hello& hello) {
   }
   if (link.lane() != nullptr) {
     link.lane()->on_up();
+    const wire::Lane other = link.lane()->lane() == wire::Lane::kBulk ? wire::Lane::kInteractive : wire::Lane::kBulk;
+    lane(link.lane()->peer(), other).dial_now();
     tell(PeerConnected{link.lane()->peer(), link.lane()->lane()});
     return;
   }

@@ -253,7 +253,7 @@ void Outbound::on(const PeerConnected& event, Instant /*now*/, Actions& /*out*/)
   Peer& peer = peers_[event.peer];
   peer.up[static_cast<size_t>(event.lane)] = true;
   recorder_.forget_clock(event.peer);
-  peer.failing = false;
+  peer.failing[static_cast<size_t>(event.lane)] = false;
   peer.draining = false;
   for (const uint64_t id : calls_at(event.peer, event.lane)) calls_.set_deadline(id, calls_.find(id)->deadline);
 }
@@ -261,7 +261,7 @@ void Outbound::on(const PeerConnected& event, Instant /*now*/, Actions& /*out*/)
 void Outbound::on(const PeerLost& event, Instant now, Actions& out) {
   Peer& peer = peers_[event.peer];
   const bool was_up = std::exchange(peer.up[static_cast<size_t>(event.lane)], false);
-  peer.failing = !was_up;
+  peer.failing[static_cast<size_t>(event.lane)] = !was_up;
   peer.draining = false;
   const auto contains = [](const std::vector<uint64_t>& ids, uint64_t id) {
     return std::find(ids.begin(), ids.end(), id) != ids.end();

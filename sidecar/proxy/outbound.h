@@ -84,8 +84,8 @@ class Outbound {
     Payload payload;  // kept only where another instance could be tried
   };
   struct Peer {
-    bool up[2] = {false, false};
-    bool failing = false;  // the last attempt to connect failed
+    bool up[2] = {false, false};       // by lane
+    bool failing[2] = {false, false};  // the last attempt to connect failed
     bool draining = false;
   };
 
@@ -96,7 +96,7 @@ class Outbound {
     const wire::BatchShape* batch = nullptr;
   };
   std::optional<uint32_t> choose(const Call& call, telemetry::Choices& choices) const;
-  telemetry::Choice::State state_of(const Instance& instance, bool was_tried) const;
+  telemetry::Choice::State state_of(const Instance& instance, wire::Lane lane, bool was_tried) const;
   Outcome no_instance(const Call& call) const;
   void send(uint64_t id, Payload payload, Instant now, Actions& out);
   void leave_instance(const Call& call);

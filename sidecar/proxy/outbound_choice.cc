@@ -18,12 +18,14 @@ telemetry::Choice choice_of(uint32_t index, const Instance& instance, telemetry:
 
 }  // namespace
 
-telemetry::Choice::State Outbound::state_of(const Instance& instance, bool was_tried) const {
+telemetry::Choice::State Outbound::state_of(const Instance& instance, wire::Lane lane, bool was_tried) const {
   using State = telemetry::Choice::State;
   if (was_tried) return State::kTried;
   if (instance.local) return State::kAvailable;
   const Peer& peer = peers_[instance.peer];
-  return peer.draining ? State::kDraining : peer.failing ? State::kFailing : State::kAvailable;
+  return peer.draining                             ? State::kDraining
+         : peer.failing[static_cast<size_t>(lane)] ? State::kFailing
+                                                   : State::kAvailable;
 }
 
 // Not one that drains or was tried; one whose last connection failed only where there is no other.
@@ -36,7 +38,7 @@ std::optional<uint32_t> Outbound::choose(const Call& call, telemetry::Choices& c
   choices.why = Why::kNobody;
   if (count == 1) {
     const Instance& only = service.instances[0];
-    const Choice::State state = state_of(only, call.tried != 0);
+    const Choice::State state = state_of(only, call.lane, call.tried != 0);
     choices.seen[0] = choice_of(0, only, state);
     if (state == Choice::State::kTried || state == Choice::State::kDraining) return std::nullopt;
     choices.chosen_instance = 0;
@@ -46,14 +48,15 @@ std::optional<uint32_t> Outbound::choose(const Call& call, telemetry::Choices& c
   candidates_.clear();
   for (uint32_t i = 0; i < count; ++i) {
     const Instance& instance = service.instances[i];
-    const Choice::State state = state_of(instance, (call.tried >> i & 1) != 0);
+    const Choice::State state = state_of(instance, call.lane, (call.tried >> i & 1) != 0);
     if (i < choices.count) choices.seen[i] = choice_of(i, instance, state);
     candidates_.push_back({i, instance.own_host, state == Choice::State::kAvailable, instance.in_flight});
   }
   auto best = routing::pick(candidates_);
   if (!best) {
     for (uint32_t i = 0; i < count; ++i) {
-      candidates_[i].available = state_of(service.instances[i], (call.tried >> i & 1) != 0) == Choice::State::kFailing;
+      candidates_[i].available =
+          state_of(service.instances[i], call.lane, (call.tried >> i & 1) != 0) == Choice::State::kFailing;
     }
     best = routing::pick(candidates_);
   }

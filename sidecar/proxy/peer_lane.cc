@@ -43,6 +43,10 @@ void PeerLane::ensure_link() {
   link_->dial(config_.endpoint);
 }
 
+void PeerLane::dial_now() {
+  if (waiting_to_dial_) on_time(host_.now());
+}
+
 void PeerLane::on_up() {
   backoff_.reset();
   link_->set_busy(!queue_.empty());

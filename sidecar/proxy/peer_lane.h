@@ -35,6 +35,8 @@ class PeerLane final : public Session {
   void on_reply() { settle(); }
   // Dials if there is no connection and none is due.
   void ensure_link();
+  // The peer is there: the next attempt to connect, if one is due, is made now.
+  void dial_now();
   // The link ended: retires it and says what became of its calls.
   LostCalls drop_link();
   void on_up();

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "tests/sim/cast.h"
 #include "tests/sim/sim_agent.h"
@@ -19,6 +20,8 @@ struct Simulation::Process {
   int site = 0;
   int down = 0;  // by so many faults at once
   uint64_t life = 0;
+  Instant up_since{};
+  std::vector<std::string> services;  // of a sidecar
   std::unique_ptr<Sidecar> sidecar;
   std::unique_ptr<SimAgent> agent;
   std::function<std::unique_ptr<SimAgent>()> make_agent;

@@ -14,6 +14,7 @@ namespace mesh::sim {
 
 struct Habit {
   std::string port;
+  std::string service;
   bool is_req = true;
   bool is_fresh = false;      // a new socket for each request
   Duration patience{kNoEnd};  // then it throws the socket away
@@ -100,7 +101,7 @@ class SimCaller final : public StreamObserver {
         24 + prng_.below(is_large ? habit_.body_bytes_max : std::min<size_t>(habit_.body_bytes_max, 300));
     Duration budget = habit_.budget;
     if (habit_.at_mesh_socket) budget = milliseconds(static_cast<int64_t>(30 + prng_.below(5000)));
-    const Ask& made = simulation_.begin_ask(index_, budget, bytes);
+    const Ask& made = simulation_.begin_ask(index_, habit_.service, budget, bytes);
     asked_ = host_.now();
     outstanding_.push_back(made.id);
     std::vector<Slice> frames;

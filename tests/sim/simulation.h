@@ -32,6 +32,8 @@ struct Ask {
   int results = 0;
   int executions = 0;
   bool is_given_up = false;  // by its caller, or its connection is gone: no result is owed
+  // A sidecar that serves it had been up for so long that it was certainly connected.
+  bool is_reachable = true;
   std::string code{};
 };
 
@@ -50,7 +52,7 @@ class Simulation {
 
   // --- for callers and agents ---
   VirtualNetwork& network() { return network_; }
-  Ask& begin_ask(size_t caller, Duration budget, size_t body_bytes);
+  Ask& begin_ask(size_t caller, std::string_view service, Duration budget, size_t body_bytes);
   // The whole body, which names its ask.
   std::string body_of(const Ask& ask) const;
   void on_result(size_t caller, uint64_t ask, std::string_view reply);
@@ -78,6 +80,7 @@ class Simulation {
   void check_drains();
   void check_quiet();
   Process& one_of(bool is_sidecar, uint64_t which);
+  bool is_reachable(std::string_view service);
 
   VirtualNetwork network_;
   Prng prng_;
@@ -87,7 +90,6 @@ class Simulation {
   std::map<uint64_t, Ask> asks_;
   std::map<std::string, uint64_t> results_;
   std::vector<std::string> violations_;
-  Instant home_up_since_{};  // sidecar a/main
   uint64_t last_ask_ = 0;
   bool asking_ = true;
 };

@@ -53,7 +53,7 @@ void Simulation::start_when_gone(size_t index) {
   if (process.is_sidecar()) {
     process.sidecar->drained = false;
     process.sidecar->start();
-    if (index == 0) home_up_since_ = network_.now();
+    process.up_since = network_.now();
   } else {
     process.agent = process.make_agent();
   }
