@@ -92,6 +92,7 @@ class Simulation {
   std::vector<std::string> violations_;
   uint64_t last_ask_ = 0;
   bool asking_ = true;
+  bool is_crumbly_ = false;
 };
 
 }  // namespace mesh::sim
