@@ -71,6 +71,8 @@ inline constexpr size_t envelope_bytes = 8 * KiB;
 // The header frame of a call on the mesh socket.
 inline constexpr size_t mesh_header_bytes = 8 * KiB;
 inline constexpr size_t name_bytes = 128;
+// Whose an idempotency key is: host, sidecar, port and user.
+inline constexpr size_t caller_bytes = 3 * name_bytes + 32;
 
 // A method is looked for in bodies up to this: one pass over it takes the loop well under a millisecond.
 inline constexpr size_t method_body_bytes = 256 * KiB;

@@ -15,14 +15,42 @@ void apply(const Declaration& terms, Terms& effective) {
   effective.max_bytes = terms.max_bytes.value_or(effective.max_bytes);
   effective.linger_ms = terms.linger_ms.value_or(effective.linger_ms);
   effective.linger_count = terms.linger_count.value_or(effective.linger_count);
+  effective.idempotent = terms.idempotent.value_or(effective.idempotent);
+  effective.durable = terms.durable.value_or(effective.durable);
+  effective.sensitive = terms.sensitive.value_or(effective.sensitive);
+  if (terms.idempotency_field) effective.idempotency_field = &*terms.idempotency_field;
+}
+
+// Agents that exist write a new one of each into every attempt.
+constexpr std::string_view kFreshFields[] = {"request_id", "timestamp", "source_agent"};
+
+void judge(std::string_view service, std::string_view method, const Terms& terms, std::vector<Conflict>& conflicts) {
+  const auto add = [&](std::string_view key, std::string_view text, std::string_view hint) {
+    conflicts.push_back({std::string(service), std::string(method), key, text, hint});
+  };
+  if (terms.durable && terms.sensitive) {
+    add("durable", "would keep on disk, in clear, what a sensitive method replies",
+        "leave one of the two out; a key without durable is kept in memory");
+  }
+  if (terms.durable && terms.idempotent) {
+    add("durable", "says that each call counts, idempotent that it makes no difference how often",
+        "idempotent where a call may simply be sent again, durable where it must not be");
+  }
+  if (terms.idempotency_field == nullptr) return;
+  if (std::find(std::begin(kFreshFields), std::end(kFreshFields), *terms.idempotency_field) != std::end(kFreshFields)) {
+    add("idempotency_field", "is written anew into every attempt: no two would be taken for the same",
+        "a field that stays the same when the caller asks again, such as an order number");
+  }
 }
 
 }  // namespace
 
-void Table::declare_service(std::string service, Declaration terms) { services_[std::move(service)].terms = terms; }
+void Table::declare_service(std::string service, Declaration terms) {
+  services_[std::move(service)].terms = std::move(terms);
+}
 
 void Table::declare_method(std::string service, std::string method, Declaration terms) {
-  services_[std::move(service)].methods[std::move(method)] = terms;
+  services_[std::move(service)].methods[std::move(method)] = std::move(terms);
 }
 
 void Table::declare_naming(std::string service, MethodNaming naming) {
@@ -33,6 +61,28 @@ const MethodNaming* Table::naming(std::string_view service) const {
   const auto found = services_.find(service);
   if (found == services_.end() || found->second.methods.empty() || found->second.naming.fields.empty()) return nullptr;
   return &found->second.naming;
+}
+
+std::vector<Conflict> Table::conflicts() const {
+  std::vector<Conflict> found;
+  for (const auto& [name, service] : services_) {
+    judge(name, {}, lookup(name, {}), found);
+    const bool is_told = !found.empty() && found.back().service == name;
+    for (const auto& [method, terms] : service.methods) {
+      // What a method inherits is told once, of its service.
+      const bool says_something = terms.idempotent || terms.durable || terms.sensitive || terms.idempotency_field;
+      if (says_something || !is_told) judge(name, method, lookup(name, method), found);
+    }
+  }
+  return found;
+}
+
+bool Table::is_durable(std::string_view service) const {
+  const auto found = services_.find(service);
+  if (found == services_.end()) return false;
+  return found->second.terms.durable.value_or(false) ||
+         std::any_of(found->second.methods.begin(), found->second.methods.end(),
+                     [](const auto& method) { return method.second.durable.value_or(false); });
 }
 
 uint64_t Table::largest_bytes(std::string_view service) const {
@@ -48,7 +98,11 @@ Terms Table::lookup(std::string_view service, std::string_view method) const {
                   .priority = Priority::kNormal,
                   .max_bytes = limits::dropin_body_bytes,
                   .linger_ms = 0,
-                  .linger_count = limits::batch_envelopes_max};
+                  .linger_count = limits::batch_envelopes_max,
+                  .idempotent = false,
+                  .durable = false,
+                  .sensitive = false,
+                  .idempotency_field = nullptr};
   const auto found = services_.find(service);
   if (found == services_.end()) return effective;
   apply(found->second.terms, effective);

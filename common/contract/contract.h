@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "common/base/priority.h"
 #include "common/contract/method.h"
@@ -20,6 +21,15 @@ struct Terms {
   // How long a request may wait for company on its way to another host, and for how much of it.
   int64_t linger_ms = 0;
   uint32_t linger_count = 1;
+  // Executing it twice does what executing it once does: it may be sent again where nobody knows whether it was
+  // executed.
+  bool idempotent = false;
+  // What became of a call with an idempotency key is kept on disk.
+  bool durable = false;
+  // Never compressed, beside others or alone, for what compresses well with it would tell of it.
+  bool sensitive = false;
+  // Top-level field of a JSON body that holds the idempotency key; null: bodies hold none. Lives as long as the table.
+  const std::string* idempotency_field = nullptr;
 };
 
 // What one entry says; what it leaves out comes from the service's entry, then from the defaults.
@@ -29,6 +39,19 @@ struct Declaration {
   std::optional<uint64_t> max_bytes{};
   std::optional<int64_t> linger_ms{};
   std::optional<uint32_t> linger_count{};
+  std::optional<bool> idempotent{};
+  std::optional<bool> durable{};
+  std::optional<bool> sensitive{};
+  std::optional<std::string> idempotency_field{};
+};
+
+// Terms that must not be together.
+struct Conflict {
+  std::string service;
+  std::string method;  // empty: of the service itself
+  std::string_view key;
+  std::string_view text;
+  std::string_view hint;
 };
 
 class Table {
@@ -40,6 +63,10 @@ class Table {
 
   // How the service's requests name their method; null where that makes no difference, as no method is declared.
   const MethodNaming* naming(std::string_view service) const;
+  // All combinations that are unsafe, of what each entry means with what it inherits.
+  std::vector<Conflict> conflicts() const;
+  // Whether a method of the service keeps results on disk.
+  bool is_durable(std::string_view service) const;
   // The largest body that any method of the service takes.
   uint64_t largest_bytes(std::string_view service) const;
   // Method before service before defaults. Unknown names get the defaults.

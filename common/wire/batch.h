@@ -48,8 +48,9 @@ class BatchEncoder {
   size_t bytes() const;  // uncompressed, of all frames; 0 when empty
 
   // The frames to send, 1..limits::frames_per_message_max of them; the encoder is empty and reusable afterwards.
-  // `compressor` may be null: then nothing is compressed. The result is valid until the next add().
-  // Once no slice of them is kept elsewhere, the memory of frame 0 is used again for a later batch.
+  // `compressor` may be null: then nothing is compressed, and neither is a batch with a sensitive envelope. The result
+  // is valid until the next add(). Once no slice of them is kept elsewhere, the memory of frame 0 is used again for a
+  // later batch.
   std::span<const Slice> seal(Compressor* compressor);
   // Of the batch sealed last.
   const BatchShape& shape() const;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <utility>
 
 #include "common/base/check.h"
 #include "common/wire/batch.h"
@@ -27,6 +28,7 @@ struct BatchEncoder::State {
   size_t typical = 0;  // what recent batches used, decaying
   size_t envelopes = 0;
   size_t own_frame_bytes = 0;
+  bool is_sensitive = false;  // some of it: none is compressed
   std::vector<OwnFrameBody> own_frame_bodies;
   std::vector<Slice> frames;  // of the batch sealed last
   BatchShape shape;           // of the same
@@ -136,6 +138,7 @@ void BatchEncoder::add(const Envelope& envelope) {
   MESH_CHECK(fits(body_bytes) && body_bytes <= limits::message_bytes);
   const bool own_frame = body_bytes > limits::inline_body_bytes;
   if (state.envelopes == 0) state.start();
+  if (envelope.delivery != nullptr && envelope.delivery->is_sensitive) state.is_sensitive = true;
   state.reserve(kVarintBytesMax + encoded_bytes_bound(envelope) + (own_frame ? 0 : body_bytes));
 
   uint8_t* const begin = state.block->data();
@@ -156,6 +159,7 @@ void BatchEncoder::add(const Envelope& envelope) {
 std::span<const Slice> BatchEncoder::seal(Compressor* compressor) {
   State& state = *state_;
   MESH_CHECK(!empty());
+  if (std::exchange(state.is_sensitive, false)) compressor = nullptr;
   const uint64_t tried_before = compressor != nullptr ? compressor->tried() : 0;
   state.shape = {.envelopes = static_cast<uint32_t>(state.envelopes), .plain_bytes = bytes()};
   state.frames.emplace_back();  // frame 0 is written last, when the flags of the bodies are known

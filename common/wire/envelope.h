@@ -36,6 +36,7 @@ struct Hello {
   uint32_t link_ns_per_kib = 0;
 };
 inline constexpr uint64_t kFeatureZstd = 1;
+inline constexpr uint64_t kFeatureKeys = 2;  // keeps idempotency keys
 
 // Where a call's time went beside its callee, as durations: the clocks of two hosts need not agree. Only `received_us`
 // is a reading of the callee's clock; differences between two of them mean something, itself it means nothing.
@@ -45,6 +46,15 @@ struct CalleeSpans {
   uint32_t queue_us = 0;  // until the agent was given the request, or the call ended
   uint32_t agent_us = kAgentNotReached;
   static constexpr uint32_t kAgentNotReached = UINT32_MAX;
+};
+
+// How a request is to be delivered, where that is not once, and to whoever is best. The views live as long as what they
+// were made of.
+struct Delivery {
+  uint32_t attempt = 1;       // at most limits::attempts_max
+  std::string_view key{};     // idempotency key; empty: none
+  std::string_view caller{};  // whose key it is
+  bool is_sensitive = false;  // its body and its reply's are never compressed
 };
 
 // One envelope. Which fields count depends on `kind`; the rest stay at their defaults.
@@ -62,6 +72,9 @@ struct Envelope {
   std::vector<uint32_t> part_sizes{};
   const Hello* hello = nullptr;        // hello
   const CalleeSpans* spans = nullptr;  // reply
+  const Delivery* delivery = nullptr;  // request; of a reply, too, if it is sensitive
+  // A request as it was read needs something that this version does not know: it is to be answered so.
+  bool needs_unknown = false;
 };
 
 }  // namespace mesh::wire

@@ -9,8 +9,9 @@
 namespace mesh::wire {
 namespace {
 
-// Features that may not be ignored, of which this version knows none.
-constexpr uint32_t kCriticalKnown = 0;
+// Features that may not be ignored: who does not keep idempotency keys must not execute a call that has one.
+constexpr uint32_t kCriticalKeys = 1;
+constexpr uint32_t kCriticalKnown = kCriticalKeys;
 
 constexpr uint64_t kBudgetUsMax = static_cast<uint64_t>(limits::budget_ms_max) * 1000;
 
@@ -18,7 +19,7 @@ constexpr uint64_t kBudgetUsMax = static_cast<uint64_t>(limits::budget_ms_max) *
 constexpr size_t kFlatBytesMax = 64 + 2 + kSpansBytes;
 constexpr size_t kPartBytesMax = 5;
 static_assert(kFlatBytesMax + kPartBytesMax * limits::frames_per_message_max + kHelloBytesMax + kErrorBytesMax +
-                      2 * limits::name_bytes <=
+                      kDeliveryBytesMax + 2 * limits::name_bytes <=
                   limits::envelope_bytes,
               "what is written here must be accepted at the other end");
 
@@ -40,6 +41,7 @@ constexpr uint8_t kPartSize = number_tag(12);  // not packed: parsers must take 
 constexpr uint8_t kHello = bytes_tag(13);
 constexpr uint8_t kCritical = number_tag(14);
 constexpr uint8_t kSpans = bytes_tag(15);
+constexpr uint64_t kDelivery = wide_bytes_tag(16);
 
 }  // namespace tag
 
@@ -157,6 +159,12 @@ const Fault* read_fields(ByteView bytes, DecodedEnvelope& decoded, Numbers& numb
         envelope.spans = &decoded.spans;
         broken = decode_spans(nested, decoded.spans);
         break;
+      case tag::kDelivery:
+        is_read = reader.bytes(nested);
+        if (envelope.delivery == nullptr) decoded.delivery = Delivery();
+        envelope.delivery = &decoded.delivery;
+        broken = decode_delivery(nested, decoded.delivery);
+        break;
       default:
         is_read = reader.skip(tag);
     }
@@ -183,6 +191,7 @@ size_t encoded_bytes_bound(const Envelope& envelope) {
   bound += kPartBytesMax * envelope.part_sizes.size();
   if (envelope.error != nullptr) bound += kErrorBytesMax;
   if (envelope.hello != nullptr) bound += kHelloBytesMax;
+  if (envelope.delivery != nullptr) bound += kDeliveryBytesMax;
   return bound;
 }
 
@@ -217,6 +226,13 @@ void encode_envelope(const Envelope& envelope, bool body_own_frame, FieldWriter&
     writer.varint(kSpansBytes);
     encode_spans(*envelope.spans, writer);
   }
+  if (envelope.delivery != nullptr) {
+    const Delivery& delivery = *envelope.delivery;
+    MESH_CHECK(delivery.key.size() <= limits::name_bytes && delivery.caller.size() <= limits::caller_bytes);
+    if (!delivery.key.empty()) writer.number(tag::kCritical, kCriticalKeys);
+    writer.varint(tag::kDelivery);
+    writer.with_length([&] { encode_delivery(delivery, writer); });
+  }
   if (body_own_frame) {
     writer.number(tag::kBodyOwnFrame, 1);
     writer.number(tag::kBodyZstd, 0);
@@ -229,11 +245,13 @@ const Fault* decode_envelope(ByteView bytes, DecodedEnvelope& decoded) {
   Numbers numbers;
   if (const Fault* broken = read_fields(bytes, decoded, numbers)) return broken;
 
-  // First of all: an unknown feature may change the meaning of the rest.
-  if ((low(numbers.critical) & ~kCriticalKnown) != 0) return &fault::kUnknownCritical;
   const uint32_t kind = low(numbers.kind);
+  // An unknown feature may change the meaning of the rest. Of a request it is enough to say so.
+  envelope.needs_unknown = (low(numbers.critical) & ~kCriticalKnown) != 0;
+  if (envelope.needs_unknown && kind != static_cast<uint32_t>(Kind::kRequest)) return &fault::kUnknownCritical;
   if (kind < static_cast<uint32_t>(Kind::kHello) || kind > static_cast<uint32_t>(Kind::kDraining)) return &fault::kKind;
   envelope.kind = static_cast<Kind>(kind);
+  if (envelope.needs_unknown) return judge_body(decoded);
   if (low(numbers.priority) > static_cast<uint32_t>(Priority::kBatch)) return &fault::kPriority;
   envelope.priority = static_cast<Priority>(numbers.priority);
   if (low(numbers.code) >= static_cast<uint32_t>(kCodeCount)) return &fault::kCode;

@@ -22,6 +22,7 @@ struct DecodedEnvelope {
   Error error;
   Hello hello;
   CalleeSpans spans;
+  Delivery delivery;
 };
 
 // Bytes that encode_envelope() may need at most.

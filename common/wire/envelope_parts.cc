@@ -1,5 +1,6 @@
 #include "common/wire/envelope_parts.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "common/base/check.h"
@@ -180,6 +181,46 @@ const Fault* decode_spans(std::string_view bytes, CalleeSpans& spans) {
     uint64_t tag = 0;
     if (!is_read && !(reader.tag(tag) && reader.skip(tag))) return &fault::kEnvelopeBroken;
   }
+  return nullptr;
+}
+
+void encode_delivery(const Delivery& delivery, FieldWriter& writer) {
+  if (delivery.attempt > 1) writer.number(number_tag(1), delivery.attempt);
+  writer.bytes_unless_empty(bytes_tag(2), delivery.key);
+  writer.bytes_unless_empty(bytes_tag(3), delivery.caller);
+  writer.number_unless_zero(number_tag(4), delivery.is_sensitive ? 1 : 0);
+}
+
+const Fault* decode_delivery(std::string_view bytes, Delivery& delivery) {
+  FieldReader reader(as_bytes(bytes));
+  uint64_t attempt = delivery.attempt;
+  while (!reader.done()) {
+    uint64_t tag = 0;
+    uint64_t number = 0;
+    bool is_read = false;
+    if (!reader.tag(tag)) return &fault::kEnvelopeBroken;
+    switch (tag) {
+      case number_tag(1):
+        is_read = reader.varint(attempt);
+        break;
+      case bytes_tag(2):
+        is_read = reader.bytes(delivery.key);
+        break;
+      case bytes_tag(3):
+        is_read = reader.bytes(delivery.caller);
+        break;
+      case number_tag(4):
+        is_read = reader.varint(number);
+        delivery.is_sensitive = number != 0;
+        break;
+      default:
+        is_read = reader.skip(tag);
+    }
+    if (!is_read) return &fault::kEnvelopeBroken;
+  }
+  if (delivery.key.size() > limits::name_bytes || delivery.caller.size() > limits::caller_bytes) return &fault::kName;
+  // A number for people to read: what a later version counts beyond it is as good as the most.
+  delivery.attempt = static_cast<uint32_t>(std::clamp<uint64_t>(static_cast<uint32_t>(attempt), 1, UINT8_MAX));
   return nullptr;
 }
 

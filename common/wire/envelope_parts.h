@@ -1,4 +1,4 @@
-// The messages within an envelope: an error, a hello, a callee's spans.
+// The messages within an envelope: an error, a hello, a callee's spans, a request's delivery.
 #pragma once
 
 #include <cstddef>
@@ -19,6 +19,7 @@ constexpr size_t kErrorHintBytes = 1024;
 inline constexpr size_t kHelloBytesMax = 64 + 2 * limits::name_bytes;
 inline constexpr size_t kErrorBytesMax = 32 + kErrorTextBytes + kErrorHintBytes + 4 * limits::name_bytes;
 inline constexpr size_t kSpansBytes = 24;
+inline constexpr size_t kDeliveryBytesMax = 24 + limits::name_bytes + limits::caller_bytes;
 
 // Each encode_ writes the fields without a length in front. Each decode_ reads them into what already has its defaults;
 // null if all is well.
@@ -31,5 +32,8 @@ const Fault* decode_hello(std::string_view bytes, Hello& hello);
 
 void encode_spans(const CalleeSpans& spans, FieldWriter& writer);
 const Fault* decode_spans(std::string_view bytes, CalleeSpans& spans);
+
+void encode_delivery(const Delivery& delivery, FieldWriter& writer);
+const Fault* decode_delivery(std::string_view bytes, Delivery& delivery);
 
 }  // namespace mesh::wire

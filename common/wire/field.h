@@ -23,6 +23,9 @@ consteval uint8_t bytes_tag(uint32_t field) { return static_cast<uint8_t>(number
 consteval uint8_t fixed64_tag(uint32_t field) { return static_cast<uint8_t>(number_tag(field) | 1); }
 consteval uint8_t fixed32_tag(uint32_t field) { return static_cast<uint8_t>(number_tag(field) | 5); }
 
+// From 16 on a tag has two bytes.
+consteval uint64_t wide_bytes_tag(uint32_t field) { return field < 16 ? throw field : uint64_t{field} << 3 | 2; }
+
 inline constexpr size_t kVarintBytesMax = 10;
 
 // Writes into memory that the caller has made large enough.

@@ -21,6 +21,7 @@ struct Host {
   std::string name;
   bool insecure = false;
   std::string runtime_dir = "/run/mesh";
+  std::string data_dir = "/var/lib/mesh";
   std::map<std::string, SidecarEntry> sidecars;
   std::vector<std::pair<std::string, AgentConfig>> agents;  // by sidecar
   std::vector<std::pair<std::string, PortConfig>> ports;
@@ -34,13 +35,14 @@ class HostReader {
   HostReader(Reader& in, Host& host) : in_(in), host_(host) {}
 
   void read(const Json& root) {
-    in_.only(
-        root, "",
-        {"$schema", "host", "insecure", "runtime_dir", "sidecars", "agents", "ports", "peers", "contracts", "limits"});
+    in_.only(root, "",
+             {"$schema", "host", "insecure", "runtime_dir", "data_dir", "sidecars", "agents", "ports", "peers",
+              "contracts", "limits"});
     host_.name = in_.text(root, "", "host", true).value_or("");
     if (!host_.name.empty()) judge_name(host_.name, "/host");
     host_.insecure = in_.boolean(root, "", "insecure").value_or(false);
     host_.runtime_dir = in_.text(root, "", "runtime_dir", false).value_or(host_.runtime_dir);
+    host_.data_dir = in_.text(root, "", "data_dir", false).value_or(host_.data_dir);
     read_sidecars(in_.object(root, "", "sidecars"));
     read_agents(in_.object(root, "", "agents"));
     read_ports(in_.object(root, "", "ports"));
@@ -196,15 +198,23 @@ class HostReader {
       const std::string path = "/contracts/" + service;
       if (!in_.is_object(entry, path)) continue;
       in_.only(entry, path,
-               {"budget_ms", "priority", "max_bytes", "class", "linger_ms", "linger_count", "methods", "method_field"});
-      host_.contracts.declare_service(service, in_.terms(entry, path));
+               {"budget_ms", "priority", "max_bytes", "class", "linger_ms", "linger_count", "idempotent", "durable",
+                "sensitive", "idempotency_field", "methods", "method_fields"});
+      host_.contracts.declare_service(service, in_.contract(entry, path));
       if (const auto naming = in_.method_naming(entry, path)) host_.contracts.declare_naming(service, *naming);
       for (const auto& [method, terms] : in_.object(entry, path, "methods").items()) {
         const std::string at = path + "/methods/" + method;
         if (!in_.is_object(terms, at)) continue;
-        in_.only(terms, at, {"budget_ms", "priority", "max_bytes", "class", "linger_ms", "linger_count"});
-        host_.contracts.declare_method(service, method, in_.terms(terms, at));
+        in_.only(terms, at,
+                 {"budget_ms", "priority", "max_bytes", "class", "linger_ms", "linger_count", "idempotent", "durable",
+                  "sensitive", "idempotency_field"});
+        host_.contracts.declare_method(service, method, in_.contract(terms, at));
       }
+    }
+    for (const contract::Conflict& conflict : host_.contracts.conflicts()) {
+      std::string at = "/contracts/" + conflict.service;
+      if (!conflict.method.empty()) at += "/methods/" + conflict.method;
+      in_.error(at + "/" + std::string(conflict.key), std::string(conflict.text), std::string(conflict.hint));
     }
   }
 
@@ -269,6 +279,7 @@ SidecarConfig cut(const Host& host, const std::string& name) {
                        .mesh_socket = own.mesh,
                        .admin_path = own.admin,
                        .state_path = own.state,
+                       .data_path = {},
                        .ports = {},
                        .agents = {},
                        .peers = host.peers,
@@ -281,6 +292,7 @@ SidecarConfig cut(const Host& host, const std::string& name) {
   for (const auto& [sidecar, agent] : host.agents) {
     if (sidecar == name) {
       config.agents.push_back(agent);
+      if (host.contracts.is_durable(agent.service)) config.data_path = host.data_dir + "/" + name + ".calls";
     } else if (const auto& listen = host.sidecars.at(sidecar).listen) {
       PeerConfig& peer = siblings
                              .try_emplace(sidecar, PeerConfig{.host = host.name,

@@ -154,9 +154,19 @@ class Reader {
     return terms;
   }
 
+  // What a port cannot say, too.
+  contract::Declaration contract(const Json& parent, const std::string& path) {
+    contract::Declaration terms = this->terms(parent, path);
+    terms.idempotent = boolean(parent, path, "idempotent");
+    terms.durable = boolean(parent, path, "durable");
+    terms.sensitive = boolean(parent, path, "sensitive");
+    terms.idempotency_field = text(parent, path, "idempotency_field", false);
+    return terms;
+  }
+
   // The name of one field, or a list of them.
   std::optional<contract::MethodNaming> method_naming(const Json& parent, const std::string& path) {
-    const auto at = parent.find("method_field");
+    const auto at = parent.find("method_fields");
     if (at == parent.end()) return std::nullopt;
     contract::MethodNaming naming;
     naming.fields.clear();
@@ -165,7 +175,7 @@ class Reader {
       if (field.is_string() && !field.get_ref<const std::string&>().empty()) {
         naming.fields.push_back(field.get<std::string>());
       } else {
-        error(path + "/method_field", "must be the name of a field, or a list of names",
+        error(path + "/method_fields", "must be the name of a field, or a list of names",
               "e.g. \"action\"; [] if bodies are not to be read");
         return std::nullopt;
       }

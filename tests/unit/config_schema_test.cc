@@ -53,7 +53,7 @@ TEST_CASE("schema and parser accept the hosts of the demo") {
 
 TEST_CASE("every key that the schema knows is one that the parser takes") {
   const std::string everything = R"({
-    "$schema": "schema.json", "host": "h", "insecure": true, "runtime_dir": "/tmp/m",
+    "$schema": "schema.json", "host": "h", "insecure": true, "runtime_dir": "/tmp/m", "data_dir": "/tmp/d",
     "sidecars": {"main": {"listen": "tcp://*:7700", "mesh": "ipc://m.sock", "admin": "m.admin", "state": "m.state"}},
     "agents": {"a": {"service": "s", "endpoint": "tcp://127.0.0.1:1", "socket": "router", "in_flight": 3, "correlate": true,
                      "port": "ipc://a.sock", "sidecar": "main"}},
@@ -62,10 +62,12 @@ TEST_CASE("every key that the schema knows is one that the parser takes") {
     "peers": {"b": {"compression": "never", "bandwidth_mbps": 2.5,
                     "sidecars": {"x": {"endpoint": "tcp://10.0.0.2:7700", "services": ["t"]}}}},
     "contracts": {"s": {"budget_ms": 300000, "priority": "critical", "max_bytes": 67108864,
-                        "class": "model", "linger_ms": 0, "linger_count": 256, "method_field": ["action", "op"],
+                        "class": "model", "linger_ms": 0, "linger_count": 256, "method_fields": ["action", "op"],
+                        "idempotent": false, "durable": true, "sensitive": false, "idempotency_field": "order",
                         "methods": {"m": {"budget_ms": 5, "priority": "normal", "max_bytes": 7, "class": "network",
-                                          "linger_ms": 1000, "linger_count": 1}}},
-                  "t": {"method_field": "action"}, "u": {"method_field": []}},
+                                          "linger_ms": 1000, "linger_count": 1, "idempotent": true, "durable": false, "sensitive": true,
+                                          "idempotency_field": "order_id"}}},
+                  "t": {"method_fields": "action"}, "u": {"method_fields": []}},
     "limits": {"calls_per_target_max": 1, "queued_bytes_per_target": 1, "process_queued_bytes": 1, "connections_per_port_max": 1}
   })";
   Schema schema;
@@ -86,8 +88,10 @@ TEST_CASE("what is wrong in its structure is refused by both") {
       R"({"host":"h","sidecars":{"m":{}},"agents":{"a":{"endpoint":"tcp://127.0.0.1:1","correlate":"no"}}})",
       R"({"host":"h","sidecars":{"m":{}},"contracts":{"s":{"budget_ms":300001}}})",
       R"({"host":"h","sidecars":{"m":{}},"contracts":{"s":{"methods":{"m":{"ttl":1}}}}})",
-      R"({"host":"h","sidecars":{"m":{}},"contracts":{"s":{"method_field":5}}})",
-      R"({"host":"h","sidecars":{"m":{}},"contracts":{"s":{"method_field":[""]}}})",
+      R"({"host":"h","sidecars":{"m":{}},"contracts":{"s":{"method_fields":5}}})",
+      R"({"host":"h","sidecars":{"m":{}},"contracts":{"s":{"method_fields":[""]}}})",
+      R"({"host":"h","sidecars":{"m":{}},"contracts":{"s":{"durable":"yes"}}})",
+      R"({"host":"h","sidecars":{"m":{}},"contracts":{"s":{"idempotency_field":""}}})",
       R"({"host":"h","sidecars":{"m":{}},"contracts":{"s":{"linger_ms":1001}}})",
       R"({"host":"h","sidecars":{"m":{}},"contracts":{"s":{"class":"voice"}}})",
       R"({"host":"h","sidecars":{"m":{}},"peers":{"b":{"compression":"zip"}}})",

@@ -108,6 +108,14 @@ v1::Envelope random_message(Draw& draw) {
     spans->set_queue_us(static_cast<uint32_t>(draw.number()));
     if (draw.coin()) spans->set_agent_us(static_cast<uint32_t>(draw.number()));
   }
+  if (message.kind() == v1::KIND_REQUEST && draw.coin()) {
+    v1::Delivery* delivery = message.mutable_delivery();
+    if (draw.coin()) delivery->set_attempt(2 + static_cast<uint32_t>(draw.below(254)));
+    delivery->set_caller(draw.text(limits::caller_bytes));
+    delivery->set_sensitive(draw.coin());
+    if (draw.coin()) delivery->set_idempotency_key("k" + draw.text(limits::name_bytes - 1));
+    if (!delivery->idempotency_key().empty()) message.set_critical(1);
+  }
   if (message.kind() == v1::KIND_REQUEST || message.kind() == v1::KIND_REPLY) {
     uint64_t body_size = draw.below(100'000);
     if (draw.coin()) {
@@ -147,6 +155,14 @@ void check_same(const DecodedEnvelope& decoded, const v1::Envelope& message) {
     CHECK(envelope.error->stage == message.error().stage());
     CHECK(envelope.error->rule == message.error().rule());
     CHECK(envelope.error->hint == message.error().hint());
+  }
+  REQUIRE((envelope.delivery != nullptr) == message.has_delivery());
+  if (envelope.delivery != nullptr) {
+    const v1::Delivery& delivery = message.delivery();
+    CHECK(envelope.delivery->attempt == std::clamp<uint32_t>(delivery.attempt(), 1, 255));
+    CHECK(envelope.delivery->key == delivery.idempotency_key());
+    CHECK(envelope.delivery->caller == delivery.caller());
+    CHECK(envelope.delivery->is_sensitive == delivery.sensitive());
   }
   REQUIRE((envelope.hello != nullptr) == message.has_hello());
   if (envelope.hello != nullptr) {
@@ -221,7 +237,7 @@ TEST_CASE("bytes flipped at random never give values that protoc's class would n
       bytes[draw.below(bytes.size())] = static_cast<char>(draw.below(256));
     }
     if (draw.coin()) bytes.resize(draw.below(bytes.size() + 1));
-    if (decode_envelope(as_bytes(bytes), decoded) != nullptr) continue;
+    if (decode_envelope(as_bytes(bytes), decoded) != nullptr || decoded.envelope.needs_unknown) continue;
     ++accepted;
     v1::Envelope message;
     REQUIRE(message.ParseFromString(bytes));
@@ -245,7 +261,7 @@ TEST_CASE("the flag for a compressed body is the last byte of an envelope whose 
 
 TEST_CASE("fields of a later version are skipped, whatever their type") {
   std::string bytes = request_message().SerializeAsString();
-  bytes += std::string("\x80\x01\x07", 3);           // field 16, varint
+  bytes += std::string("\x88\x01\x07", 3);           // field 17, varint
   bytes += std::string("\x89\x01", 2) + "12345678";  // field 17, 64 bits
   bytes += std::string("\x92\x01\x03", 3) + "abc";   // field 18, bytes
   bytes += std::string("\x9D\x01", 2) + "1234";      // field 19, 32 bits
@@ -265,6 +281,18 @@ TEST_CASE("a feature that must not be ignored is refused before anything else is
   message.set_critical(1U << 31);
   message.set_kind(static_cast<v1::Kind>(99));
   CHECK(broken_rule(message) == "unknown_critical");
+}
+
+TEST_CASE("a request that needs an unknown feature is read so far that it can be told so") {
+  v1::Envelope message = request_message();
+  message.set_critical(1U << 31);
+  message.set_priority(static_cast<v1::Priority>(9));  // may be a priority there
+  DecodedEnvelope decoded;
+  const std::string bytes = message.SerializeAsString();
+  REQUIRE(decode_envelope(as_bytes(bytes), decoded) == nullptr);
+  CHECK(decoded.envelope.needs_unknown);
+  CHECK(decoded.envelope.call_id == message.call_id());
+  CHECK(decoded.body_size == message.body_size());
 }
 
 TEST_CASE("numbers outside their closed sets are refused by name") {
