@@ -47,6 +47,15 @@ struct MethodReader::State {
   std::string text;  // in which a name out of an escape may lie
 
   std::string_view in_object(ByteView body, const MethodNaming& naming);
+  std::optional<std::string_view> key_in_object(ByteView body, std::string_view field);
+  void begin() {
+    if (!parser) parser = std::make_unique<ondemand::parser>();
+  }
+  void end(ByteView body) {
+    if (body.size() <= kKeptBodyBytes) return;
+    parser.reset();
+    padded = {};
+  }
   // simdjson reads beyond the end.
   simdjson::padded_string_view with_padding(ByteView body) {
     padded.resize(body.size() + simdjson::SIMDJSON_PADDING);
@@ -77,6 +86,31 @@ std::string_view MethodReader::State::in_object(ByteView body, const MethodNamin
   return best < naming.fields.size() ? name_or_nothing(text) : std::string_view();
 }
 
+std::optional<std::string_view> MethodReader::State::key_in_object(ByteView body, std::string_view name) {
+  ondemand::document document;
+  ondemand::object object;
+  if (parser->iterate(with_padding(body)).get(document) != simdjson::SUCCESS) return "";
+  if (document.get_object().get(object) != simdjson::SUCCESS) return "";
+  for (auto field : object) {
+    std::string_view key;
+    if (field.unescaped_key().get(key) != simdjson::SUCCESS) return "";
+    if (key != name) continue;
+    ondemand::value value;
+    if (field.value().get(value) != simdjson::SUCCESS) return "";
+    std::string_view found;
+    int64_t number = 0;
+    if (value.get_string().get(found) == simdjson::SUCCESS) {
+      text = found;
+    } else if (value.get_int64().get(number) == simdjson::SUCCESS) {
+      text = std::to_string(number);
+    } else {
+      return "";
+    }
+    return name_or_nothing(text);
+  }
+  return std::nullopt;
+}
+
 MethodReader::MethodReader() : state_(std::make_unique<State>()) {}
 MethodReader::~MethodReader() = default;
 
@@ -90,13 +124,20 @@ std::string_view MethodReader::read(ByteView body, const MethodNaming& naming) {
     state_->text = as_text(body.first(std::min(body.size(), limits::name_bytes + 1)));
     return is_word(state_->text) ? name_or_nothing(state_->text) : std::string_view();
   }
-  if (!state_->parser) state_->parser = std::make_unique<ondemand::parser>();
+  state_->begin();
   const std::string_view name = state_->in_object(body, naming);
-  if (body.size() > kKeptBodyBytes) {
-    state_->parser.reset();
-    state_->padded = {};
-  }
+  state_->end(body);
   return name;
+}
+
+std::optional<std::string_view> MethodReader::read_key(ByteView body, std::string_view field) {
+  body = trimmed(body);
+  if (body.empty() || body.front() != '{') return std::nullopt;
+  if (body.size() > limits::key_body_bytes) return "";
+  state_->begin();
+  const auto key = state_->key_in_object(body, field);
+  state_->end(body);
+  return key;
 }
 
 }  // namespace mesh::contract

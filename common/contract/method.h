@@ -5,6 +5,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,6 +32,11 @@ class MethodReader {
   // The method's name, 1 to limits::name_bytes printable bytes; empty if the body names none, is no JSON and no bare
   // word, or is larger than limits::method_body_bytes. Any bytes will do. Valid until the next call.
   std::string_view read(ByteView body, const MethodNaming& naming);
+
+  // The idempotency key in a top-level field: a text of 1 to limits::name_bytes printable bytes, or a whole number as
+  // it is written. Nothing if there is no such field; empty if what it holds, or the body, cannot be taken for a key.
+  // Valid until the next call.
+  std::optional<std::string_view> read_key(ByteView body, std::string_view field);
 
  private:
   struct State;

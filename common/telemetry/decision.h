@@ -9,6 +9,7 @@
 
 #include "common/base/code.h"
 #include "common/base/instant.h"
+#include "common/base/limits.h"
 #include "common/base/priority.h"
 #include "common/wire/batch.h"
 #include "common/wire/envelope.h"
@@ -36,7 +37,7 @@ inline constexpr size_t kStageCount = static_cast<size_t>(Stage::kCount);
 std::string_view to_string(Stage stage);
 
 // Why an instance was chosen.
-enum class Why : uint8_t { kNobody, kOnlyOne, kOwnHost, kFewestInFlight, kNextAfterNotSent };
+enum class Why : uint8_t { kNobody, kOnlyOne, kOwnHost, kFewestInFlight, kNextAfterFailure, kSameAgain, kHomeOfKey };
 std::string_view to_string(Why why);
 
 // One instance as the balancer saw it.
@@ -75,6 +76,13 @@ class ShortText {
   uint8_t size_;
 };
 
+// An attempt before the last.
+struct Attempt {
+  uint8_t instance = 0;
+  Code code = Code::kOk;  // what it gave
+  uint32_t took_us = 0;
+};
+
 // What is known of a call's way while it is open.
 struct Trace {
   uint64_t number = 0;  // counts the requests of this process, from 1
@@ -85,7 +93,8 @@ struct Trace {
   int64_t budget_us = 0;       // when the request came
   int64_t sent_budget_us = 0;  // what travelled to the peer; 0: nothing did
   uint8_t attempts = 0;
-  wire::BatchShape request_batch{};  // with 0 envelopes: it never left
+  std::array<Attempt, limits::attempts_max - 1> earlier{};  // those that there were
+  wire::BatchShape request_batch{};                         // with 0 envelopes: it never left
   Choices choices{};
 };
 

@@ -50,6 +50,11 @@ struct HeaderFields {
     to = value;
     return true;
   }
+  bool set_key(std::string_view value) {
+    // An empty one is no key, and no mistake that may pass for one.
+    if (value.empty()) return refuse("idempotency_key", "is empty");
+    return set_name("idempotency_key", value, header.key);
+  }
   bool set_budget(int64_t budget_ms) {
     if (budget_ms < 1 || budget_ms > limits::budget_ms_max) {
       return refuse("budget_ms", "must be within 1 and " + std::to_string(limits::budget_ms_max));
@@ -84,6 +89,7 @@ class HeaderSax final : public nlohmann::json_sax<nlohmann::json> {
     if (key_ == "service") return fields_.set_name(key_, value, header.service);
     if (key_ == "method") return fields_.set_name(key_, value, header.method);
     if (key_ == "id") return fields_.set_name(key_, value, header.id);
+    if (key_ == "idempotency_key") return fields_.set_key(value);
     if (key_ == "priority") {
       header.priority = priority_from_name(value);
       return header.priority || fields_.refuse(key_, "must be critical, interactive, normal or batch");
@@ -107,8 +113,8 @@ class HeaderSax final : public nlohmann::json_sax<nlohmann::json> {
  private:
   bool is_top() const { return depth_ == 1; }
   bool is_known() const {
-    return is_top() &&
-           (key_ == "service" || key_ == "method" || key_ == "id" || key_ == "priority" || key_ == "budget_ms");
+    return is_top() && (key_ == "service" || key_ == "method" || key_ == "id" || key_ == "idempotency_key" ||
+                        key_ == "priority" || key_ == "budget_ms");
   }
   bool other(const char* what) { return !is_known() || fields_.refuse(key_, std::string("must not be ") + what); }
   bool number(int64_t value) {
@@ -144,6 +150,8 @@ bool read_protobuf_field(FieldReader& reader, HeaderFields& fields) {
       return reader.bytes(text) && fields.set_name("method", text, header.method);
     case bytes_tag(3):
       return reader.bytes(text) && fields.set_name("id", text, header.id);
+    case bytes_tag(6):
+      return reader.bytes(text) && fields.set_key(text);
     case number_tag(4):
       return reader.varint(number) && fields.set_budget(static_cast<int64_t>(number));
     case number_tag(5):

@@ -20,7 +20,8 @@ std::string reply_for(const Error& error);
 struct MeshHeader {
   std::string service;
   std::string method;
-  std::string id;  // echoed in the reply
+  std::string id;   // echoed in the reply
+  std::string key;  // idempotency key; empty: none
   std::optional<int64_t> budget_ms;
   std::optional<Priority> priority;
   bool is_json = false;  // the reply's header is written in the same format

@@ -133,7 +133,8 @@ void ClientSession::receive_message(const zmtp::Message& message) {
   ++open_calls_;
   if (is_req()) port_.add_unanswered(1);
 
-  contract::Declaration own = port_.terms;
+  const contract::Declaration* own = &port_.terms;
+  contract::Declaration own_of_header;
   std::string_view service = port_.service;
   std::string_view method;
   if (service.empty()) {
@@ -143,36 +144,66 @@ void ClientSession::receive_message(const zmtp::Message& message) {
       path.header->is_json = true;
       AgentRequested unreadable;
       unreadable.path = std::move(path);
-      unreadable.header_error = std::make_unique<Error>(std::move(header.error()));
+      unreadable.unreadable = std::make_unique<Error>(std::move(header.error()));
       return observer_.on_client_request(*this, std::move(unreadable));
     }
     *path.header = std::move(*header);
     service = path.header->service;
     method = path.header->method;
-    own = {.budget_ms = path.header->budget_ms,
-           .priority = path.header->priority,
-           .max_bytes = {},
-           .linger_ms = {},
-           .linger_count = {}};
+    own_of_header.budget_ms = path.header->budget_ms;
+    own_of_header.priority = path.header->priority;
+    own = &own_of_header;
     body = body.subspan(1);
   }
   const contract::Terms terms = observer_.terms_for(service, method, body);
+  std::unique_ptr<Error> unreadable;
+  const std::string_view header_key = path.header ? std::string_view(path.header->key) : std::string_view();
+  std::shared_ptr<const CallKey> key;
+  if (!header_key.empty() || terms.idempotency_field != nullptr) key = key_of(header_key, terms, body, unreadable);
   Payload payload = body.empty() ? Payload() : payload_of(body);
   path.bytes = payload.body.size();
   open_bytes_ += path.bytes;
   AgentRequested request{.path = std::move(path),
+                         .unreadable = std::move(unreadable),
                          .service = service,
                          .method = method,
-                         .budget_ms = std::min(own.budget_ms.value_or(terms.budget_ms), limits::budget_ms_max),
-                         .priority = own.priority.value_or(terms.priority),
-                         .max_bytes = own.max_bytes.value_or(terms.max_bytes),
-                         .linger_ms = own.linger_ms.value_or(terms.linger_ms),
-                         .linger_count = own.linger_count.value_or(terms.linger_count),
+                         .budget_ms = std::min(own->budget_ms.value_or(terms.budget_ms), limits::budget_ms_max),
+                         .priority = own->priority.value_or(terms.priority),
+                         .max_bytes = own->max_bytes.value_or(terms.max_bytes),
+                         .linger_ms = own->linger_ms.value_or(terms.linger_ms),
+                         .linger_count = own->linger_count.value_or(terms.linger_count),
+                         .idempotent = terms.idempotent,
+                         .is_sensitive = terms.sensitive,
+                         .key = std::move(key),
                          .dropped_bytes = message.dropped_bytes,
                          .dropped_frames = message.dropped_frames,
                          .payload = std::move(payload)};
   observer_.on_client_request(*this, std::move(request));
   adjust_reading();
+}
+
+// The key that the header names, or the body where the contract says so. What ought to be a key and is none must not be
+// executed as if nobody had asked for that.
+std::shared_ptr<const CallKey> ClientSession::key_of(std::string_view in_header, const contract::Terms& terms,
+                                                     std::span<const Slice> body, std::unique_ptr<Error>& unreadable) {
+  std::string_view key = in_header;
+  if (key.empty()) {
+    const auto in_body = observer_.read_key(body, *terms.idempotency_field);
+    if (!in_body) return nullptr;
+    key = *in_body;
+  }
+  if (key.empty()) {
+    unreadable = std::make_unique<Error>();
+    unreadable->code = Code::kInvalid;
+    unreadable->stage = "admission";
+    unreadable->rule = "idempotency_key";
+    unreadable->text = "the field '" + *terms.idempotency_field + "' holds no key";
+    unreadable->hint = "a text of 1 to 128 printable bytes, or a whole number, in a JSON body of at most 4 MiB";
+    return nullptr;
+  }
+  std::string caller = port_.caller;
+  if (const auto credentials = stream_->credentials()) caller += "/uid " + std::to_string(credentials->uid);
+  return std::make_shared<const CallKey>(CallKey{std::string(key), std::move(caller)});
 }
 
 void ClientSession::put_reply(const ReturnPath& path, const Outcome& outcome) {

@@ -19,6 +19,7 @@ struct ClientPort {
   uint32_t index = 0;           // position in SidecarConfig::ports, behind them the mesh socket
   std::string label;            // as counters and the log name it, e.g. "drop_in:tts"
   std::string service;          // empty: the mesh socket, calls name their service
+  std::string caller;           // whose idempotency keys come in here
   contract::Declaration terms;  // of this port, before the contract's
   uint64_t keep_bytes = 0;      // larger messages are answered, not kept
   // REQ sockets that were asked for and not answered: by this process, or by one before it. Survives it; see
@@ -47,6 +48,8 @@ class ClientObserver {
   // it is read from the body; it is valid until the next call.
   virtual contract::Terms terms_for(std::string_view service, std::string_view& method,
                                     std::span<const Slice> body) = 0;
+  // The idempotency key in a field of the body; see contract::MethodReader::read_key.
+  virtual std::optional<std::string_view> read_key(std::span<const Slice> body, std::string_view field) = 0;
 };
 
 class ClientSession final : public Session {
@@ -79,6 +82,8 @@ class ClientSession final : public Session {
  private:
   void receive();
   void receive_message(const zmtp::Message& message);
+  std::shared_ptr<const CallKey> key_of(std::string_view in_header, const contract::Terms& terms,
+                                        std::span<const Slice> body, std::unique_ptr<Error>& unreadable);
   void put_reply(const ReturnPath& path, const Outcome& outcome);
   void free_stuck(Instant now);
   void adjust_reading();

@@ -18,7 +18,10 @@ enum class Counter : uint8_t {
   kPeerRequests,         // calls that came from other sidecars
   kDelivered,            // handed to an agent of ours
   kLateReplies,          // came after their call had ended: dropped
-  kRetriesAfterNotSent,  // went to another instance
+  kRetriesAfterNotSent,  // certainly not executed, sent again
+  kRetriesOfIdempotent,  // perhaps executed, and sent again because that does no harm
+  kRetriesDenied,        // more of them than the budget allows: the caller was told
+  kRetriesReceived,      // of what came from other sidecars
   kCallerGone,           // the caller closed its socket before the answer
   kStuckPeersFreed,      // REQ sockets that waited for a reply of a process before this one
   kBatchesSent,

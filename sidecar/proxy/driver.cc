@@ -97,7 +97,7 @@ void Driver::judge_drain() {
 wire::Hello Driver::hello(wire::Lane lane) const {
   wire::Hello hello;
   hello.epoch = settings_.epoch;
-  hello.features = wire::kFeatureZstd;
+  hello.features = wire::kFeatureZstd | wire::kFeatureKeys;
   hello.batch_bytes = limits::batch_bytes;
   hello.message_bytes = limits::message_bytes;
   hello.host = config_.host;
@@ -134,6 +134,10 @@ contract::Terms Driver::terms_for(std::string_view service, std::string_view& me
   const contract::MethodNaming* naming = engine_.services()[*index].naming;
   if (method.empty() && naming != nullptr && body.size() == 1) method = methods_.read(body[0].view(), *naming);
   return engine_.services().terms(*index, method);
+}
+
+std::optional<std::string_view> Driver::read_key(std::span<const Slice> body, std::string_view field) {
+  return body.size() == 1 ? methods_.read_key(body[0].view(), field) : std::nullopt;
 }
 
 void Driver::on_agent_connected(AgentIndex agent) {
@@ -199,7 +203,9 @@ void Driver::on_envelope(LinkSession& link, const wire::Envelope& envelope) {
                              std::min<uint64_t>(envelope.budget_us, limits::budget_ms_max * 1000))),
                          .priority = envelope.priority,
                          .payload = {envelope.body, envelope.part_sizes},
-                         .decompress_us = link.decompress_us()});
+                         .decompress_us = link.decompress_us(),
+                         .delivery = envelope.delivery,
+                         .needs_unknown = envelope.needs_unknown});
       return;
     case wire::Kind::kCancel:
       tell(PeerCancelled{link.id(), envelope.call_id});
@@ -274,13 +280,15 @@ LinkSession* Driver::reply_link(LinkId link, uint64_t call_id, size_t body_bytes
 void Driver::act(SendReply& action) {
   LinkSession* link = reply_link(action.link, action.call_id, action.outcome.payload.body.size());
   if (link == nullptr) return;  // whoever asked has been told that the link is lost
+  const wire::Delivery sensitive{.is_sensitive = true};
   link->put({.kind = wire::Kind::kReply,
              .call_id = action.call_id,
              .code = action.outcome.code,
              .error = action.outcome.error.get(),
              .body = std::move(action.outcome.payload.body),
              .part_sizes = std::move(action.outcome.payload.part_sizes),
-             .spans = &action.spans});
+             .spans = &action.spans,
+             .delivery = action.is_sensitive ? &sensitive : nullptr});
 }
 
 void Driver::act(DeliverToAgent& action) { agents_[action.agent]->deliver(action); }

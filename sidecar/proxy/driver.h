@@ -84,6 +84,7 @@ class Driver final : public SessionHost,
   void on_client_closed(ClientSession& client) override;
   Outcome stuck_outcome(const ClientPort& port) override;
   contract::Terms terms_for(std::string_view service, std::string_view& method, std::span<const Slice> body) override;
+  std::optional<std::string_view> read_key(std::span<const Slice> body, std::string_view field) override;
   void on_agent_connected(AgentIndex agent) override;
   void on_agent_congested(AgentIndex agent) override { tell(AgentCongested{agent}); }
   void on_agent_drained(AgentIndex agent) override { tell(AgentDrained{agent}); }
@@ -92,6 +93,7 @@ class Driver final : public SessionHost,
   void on_link_up(LinkSession& link, const wire::Hello& hello) override;
   void on_envelope(LinkSession& link, const wire::Envelope& envelope) override;
   void on_calls_left(const CallsLeft& left) override { engine_.outbound().note(left, now()); }
+  void on_peer_lacks_keys(PeerLane& lane, uint64_t call_id) override { tell(PeerLacksKeys{lane.peer(), call_id}); }
   void on_link_closed(LinkSession& link, std::string_view reason) override;
 
   void admit_to_room(std::span<const uint64_t> sessions);

@@ -12,9 +12,11 @@ ClientPort* Driver::add_port(std::string label, std::string service, contract::D
   port->index = static_cast<uint32_t>(index);
   port->label = std::move(label);
   port->service = std::move(service);
-  port->terms = terms;
-  port->keep_bytes = port->service.empty() ? limits::message_bytes
-                                           : terms.max_bytes.value_or(config_.contracts.largest_bytes(port->service));
+  port->terms = std::move(terms);
+  port->caller = config_.host + "/" + config_.sidecar + "/" + port->label;
+  port->keep_bytes = port->service.empty()
+                         ? limits::message_bytes
+                         : port->terms.max_bytes.value_or(config_.contracts.largest_bytes(port->service));
   if (index < settings_.unanswered.size()) port->unanswered = &settings_.unanswered[index];
   if (port->unanswered != nullptr) port->stuck_before = *port->unanswered;
   ports_.push_back(std::move(port));

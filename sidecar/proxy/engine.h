@@ -65,9 +65,10 @@ class Engine {
 
  private:
   template <class Event>
-  static constexpr bool kIsOutbound = std::is_same_v<Event, AgentRequested> || std::is_same_v<Event, ClientClosed> ||
-                                      std::is_same_v<Event, PeerReplied> || std::is_same_v<Event, PeerConnected> ||
-                                      std::is_same_v<Event, PeerLost> || std::is_same_v<Event, PeerDraining>;
+  static constexpr bool kIsOutbound =
+      std::is_same_v<Event, AgentRequested> || std::is_same_v<Event, ClientClosed> ||
+      std::is_same_v<Event, PeerReplied> || std::is_same_v<Event, PeerConnected> || std::is_same_v<Event, PeerLost> ||
+      std::is_same_v<Event, PeerDraining> || std::is_same_v<Event, PeerLacksKeys>;
 
   // Outcomes of calls that stay in this sidecar. Giving one over may start another attempt here, so until none is left.
   void hand_over(Instant now, Actions& out) {

@@ -30,7 +30,7 @@ class Rejector {
   // The same of an error that a parser of the request gave.
   Outcome reject(std::unique_ptr<Error> error, std::string_view stage) const {
     error->hop = hop_;
-    error->stage = stage;
+    if (error->stage.empty()) error->stage = stage;
     if (error->hint.empty()) error->hint = "see proto/README.md";
     const Code code = error->code;
     return Outcome{.code = code, .error = std::move(error), .payload = {}};

@@ -34,6 +34,12 @@ struct Payload {
   std::vector<uint32_t> part_sizes;
 };
 
+// Whose call it is and which: two with the same are one.
+struct CallKey {
+  std::string key;
+  std::string caller;
+};
+
 // How an answer finds its way back into the socket that asked.
 struct ReturnPath {
   ClientId client = 0;
@@ -55,7 +61,7 @@ struct Outcome {
 
 struct AgentRequested {  // a local agent asked for something
   ReturnPath path;
-  std::unique_ptr<Error> header_error = nullptr;  // what it asked for cannot be read
+  std::unique_ptr<Error> unreadable = nullptr;  // what it asked for; its stage may be set
   std::string_view service;
   std::string_view method;
   int64_t budget_ms = 0;
@@ -63,6 +69,9 @@ struct AgentRequested {  // a local agent asked for something
   uint64_t max_bytes = 0;
   int64_t linger_ms = 0;
   uint32_t linger_count = 1;
+  bool idempotent = false;
+  bool is_sensitive = false;
+  std::shared_ptr<const CallKey> key = nullptr;
   uint64_t dropped_bytes = 0;  // of a body too large to keep
   uint64_t dropped_frames = 0;
   Payload payload;
@@ -80,7 +89,9 @@ struct PeerRequested {
   Duration budget;
   Priority priority;
   Payload payload;
-  uint32_t decompress_us = 0;  // before now
+  uint32_t decompress_us = 0;                // before now
+  const wire::Delivery* delivery = nullptr;  // lives as long as the event
+  bool needs_unknown = false;                // it must not be executed by who does not know what it needs
 };
 
 struct PeerCancelled {
@@ -107,6 +118,11 @@ struct CallsLeft {
   };
   wire::BatchShape batch;
   std::span<const Call> calls;
+};
+
+struct PeerLacksKeys {  // the call has a key, and the peer's version keeps none: it did not leave
+  PeerIndex peer;
+  uint64_t call_id;
 };
 
 struct LinkClosed {  // an accepted connection of a peer ended
@@ -173,6 +189,9 @@ struct SendToPeer {
   Instant leave_by;  // may wait for company until then
   uint32_t linger_count;
   Priority priority;
+  uint32_t attempt = 1;
+  bool is_sensitive = false;
+  std::shared_ptr<const CallKey> key;
   Payload payload;
 };
 
@@ -187,6 +206,7 @@ struct SendReply {
   uint64_t call_id;
   Outcome outcome;
   wire::CalleeSpans spans;
+  bool is_sensitive = false;
 };
 
 struct DeliverToAgent {

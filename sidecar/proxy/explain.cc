@@ -49,6 +49,13 @@ class Explainer {
     json["chosen"] = chosen;
     json["why"] = decision.trace.attempts > 0 ? to_string(decision.trace.choices.why) : "";
     json["attempts"] = decision.trace.attempts;
+    json["earlier"] = Json::array();
+    for (size_t i = 0; i + 1 < decision.trace.attempts; ++i) {
+      const telemetry::Attempt& attempt = decision.trace.earlier[i];
+      json["earlier"].push_back({{"instance", instance_name(service->instances[attempt.instance])},
+                                 {"code", to_string(attempt.code)},
+                                 {"us", attempt.took_us}});
+    }
     json["bytes"] = {{"request", decision.request_bytes}, {"reply", decision.reply_bytes}};
     json["request_batch"] = batch(decision.trace.request_batch);
     json["reply_batch"] = batch(decision.reply_batch);

@@ -11,6 +11,14 @@ Inbound::Inbound(const SidecarConfig& config, Services& services, Counters& coun
 void Inbound::on(PeerRequested event, Instant now, Actions& out) {
   counters_.add(Counter::kPeerRequests);
   const Origin origin{event.link, event.call_id};
+  if (event.delivery != nullptr && event.delivery->attempt > 1) counters_.add(Counter::kRetriesReceived);
+  if (event.needs_unknown) {
+    return answer(origin,
+                  rejector_.reject(Code::kInvalid, event.service, "admission", "unknown_critical",
+                                   "the request needs a feature that this sidecar does not have",
+                                   "upgrade the sidecar of the service first"),
+                  arrived(now, event.decompress_us), out);
+  }
   const auto service = services_.find(event.service);
   if (!service || !services_[*service].has_local()) {
     answer(origin,
@@ -26,6 +34,7 @@ void Inbound::on(PeerRequested event, Instant now, Actions& out) {
           .deadline = now + event.budget,
           .priority = event.priority,
           .decompress_us = event.decompress_us,
+          .delivery = event.delivery,
           .payload = std::move(event.payload)},
          now, out);
 }

@@ -31,7 +31,8 @@ struct InboundRequest {
   std::string_view method;
   Instant deadline;
   Priority priority = Priority::kNormal;
-  uint32_t decompress_us = 0;  // before now
+  uint32_t decompress_us = 0;                // before now
+  const wire::Delivery* delivery = nullptr;  // may be null; only for the time of the call of accept()
   Payload payload;
 };
 

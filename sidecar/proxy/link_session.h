@@ -30,6 +30,8 @@ class LinkObserver {
   virtual void on_envelope(LinkSession& link, const wire::Envelope& envelope) = 0;
   // A lane's calls left in one batch.
   virtual void on_calls_left(const CallsLeft& left) = 0;
+  // A call with a key is not sent to a peer whose version keeps none.
+  virtual void on_peer_lacks_keys(PeerLane& lane, uint64_t call_id) = 0;
   virtual void on_link_closed(LinkSession& link, std::string_view reason) = 0;
 };
 

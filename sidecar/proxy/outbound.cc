@@ -25,6 +25,8 @@ void Outbound::on(AgentRequested event, Instant now, Actions& out) {
   counters_.add(Counter::kRequests);
   const uint64_t bytes = event.payload.body.size();
   Call call{.path = std::move(event.path),
+            .idempotent = event.idempotent,
+            .is_sensitive = event.is_sensitive,
             .priority = event.priority,
             .lane = bytes > limits::bulk_body_bytes ? wire::Lane::kBulk : wire::Lane::kInteractive,
             .deadline = now + milliseconds(event.budget_ms),
@@ -33,13 +35,14 @@ void Outbound::on(AgentRequested event, Instant now, Actions& out) {
             .trace = {.number = recorder_.next_number(), .started = now, .budget_us = 1000 * event.budget_ms},
             .bytes = bytes,
             .method = std::string(event.method),
+            .key = std::move(event.key),
             .payload = {}};
   const auto reject = [&](Code code, std::string_view rule, std::string text, std::string_view hint) {
     finish(call, rejector_.reject(code, event.service, "admission", rule, std::move(text), hint), {}, now, out);
   };
-  if (event.header_error) {
+  if (event.unreadable) {
     call.service = telemetry::Decision::kNoService;
-    return finish(call, rejector_.reject(std::move(event.header_error), "mesh_header"), {}, now, out);
+    return finish(call, rejector_.reject(std::move(event.unreadable), "mesh_header"), {}, now, out);
   }
   const auto service = services_.find(event.service);
   call.service = service.value_or(telemetry::Decision::kNoService);
@@ -73,6 +76,7 @@ void Outbound::on(AgentRequested event, Instant now, Actions& out) {
     return reject(Code::kOverloaded, "memory", "this sidecar holds as many bytes of open calls as it may",
                   "ask again after some 100 ms, or raise limits.process_queued_bytes");
   }
+  services_[call.service].retries.on_call();
   const auto chosen = choose(call, call.trace.choices);
   if (!chosen) return finish(call, no_instance(call), {}, now, out);
   call.instance = *chosen;
@@ -101,17 +105,22 @@ void Outbound::send(uint64_t id, Payload payload, Instant now, Actions& out) {
   call.trace.batch_wait_us = 0;
   ++instance.in_flight;
   instance.bytes_in_flight += call.bytes;
-  if (service.instances.size() > 1) {
+  call.is_kept =
+      (call.idempotent || call.key || service.instances.size() > 1) && call.trace.attempts < limits::attempts_max;
+  if (call.is_kept) {
     payload.body = payload.body.compact();
     call.payload = payload;
   }
   if (instance.local) {
     calls_.set_deadline(id, backstop(call.deadline));
+    wire::Delivery delivery{.attempt = call.trace.attempts, .is_sensitive = call.is_sensitive};
+    if (call.key) delivery.key = call.key->key, delivery.caller = call.key->caller;
     inbound_.accept({.origin = {.link = 0, .call_id = id},
                      .service = call.service,
                      .method = call.method,
                      .deadline = call.deadline,
                      .priority = call.priority,
+                     .delivery = &delivery,
                      .payload = std::move(payload)},
                     now, out);
     return;
@@ -133,6 +142,9 @@ void Outbound::send(uint64_t id, Payload payload, Instant now, Actions& out) {
                            .leave_by = now + std::min(call.linger, (call.deadline - now) / 2),
                            .linger_count = call.linger_count,
                            .priority = call.priority,
+                           .attempt = call.trace.attempts,
+                           .is_sensitive = call.is_sensitive,
+                           .key = call.key,
                            .payload = std::move(payload)});
 }
 
@@ -142,21 +154,11 @@ void Outbound::leave_instance(const Call& call) {
   instance.bytes_in_flight -= call.bytes;
 }
 
-// Another instance after NOT_SENT, else the one terminal result.
+// Once more where that is right, else the one terminal result.
 void Outbound::conclude(uint64_t id, Outcome&& outcome, ReplyCost cost, Instant now, Actions& out) {
   Call& call = *calls_.find(id);
   leave_instance(call);
-  const bool untouched = outcome.code == Code::kNotSent || outcome.code == Code::kDraining;
-  if (untouched && call.deadline > now && services_[call.service].instances.size() > 1) {
-    telemetry::Choices choices;
-    if (const auto next = choose(call, choices)) {
-      counters_.add(Counter::kRetriesAfterNotSent);
-      call.instance = *next;
-      call.trace.choices = choices;
-      send(id, std::move(call.payload), now, out);
-      return;
-    }
-  }
+  if (outcome.code != Code::kOk && try_again(id, outcome.code, now, out)) return;
   held_bytes_ -= call.bytes;
   finish(call, std::move(outcome), cost, now, out);
   call.payload = Payload();
@@ -273,7 +275,7 @@ void Outbound::on(const PeerLost& event, Instant now, Actions& out) {
     if (contains(event.waiting, id)) {
       // Another instance takes it now; alone it waits for the peer a little longer.
       telemetry::Choices choices;
-      if (choose(call, choices)) {
+      if (!call.key && choose(call, choices)) {
         out.push_back(CancelAtPeer{.peer = event.peer, .lane = event.lane, .call_id = id});
         conclude(id,
                  rejector_.reject(Code::kNotSent, service, "link", "peer_unreachable",
@@ -298,6 +300,17 @@ void Outbound::on(const PeerLost& event, Instant now, Actions& out) {
 }
 
 void Outbound::on(const PeerDraining& event, Instant /*now*/, Actions& /*out*/) { peers_[event.peer].draining = true; }
+
+void Outbound::on(const PeerLacksKeys& event, Instant now, Actions& out) {
+  Call* call = calls_.find(event.call_id);
+  if (call == nullptr || instance_of(*call).local || instance_of(*call).peer != event.peer) return;
+  const PeerConfig& peer = config_.peers[event.peer];
+  conclude(event.call_id,
+           rejector_.reject(Code::kNoRoute, services_[call->service].name, "routing", "peer_too_old",
+                            "sidecar " + peer.host + "/" + peer.sidecar + " keeps no idempotency keys",
+                            "upgrade it, or ask without a key"),
+           now, out);
+}
 
 void Outbound::expire(uint64_t id, Instant now, Actions& out) {
   const Call& call = *calls_.find(id);

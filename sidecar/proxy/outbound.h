@@ -32,6 +32,7 @@ class Outbound {
   void on(const PeerConnected& event, Instant now, Actions& out);
   void on(const PeerLost& event, Instant now, Actions& out);
   void on(const PeerDraining& event, Instant now, Actions& out);
+  void on(const PeerLacksKeys& event, Instant now, Actions& out);
   // For the record: asks for nothing.
   void note(const CallsLeft& left_calls, Instant now);
   // How a call ended that this sidecar's own agents served.
@@ -73,6 +74,10 @@ class Outbound {
     ServiceIndex service = 0;
     uint32_t instance = 0;
     uint32_t tried = 0;  // bit per instance
+    bool idempotent = false;
+    bool is_sensitive = false;
+    bool is_second_round = false;  // all instances were tried
+    bool is_kept = false;          // its payload: it could be sent again
     Priority priority = Priority::kNormal;
     wire::Lane lane = wire::Lane::kInteractive;
     Instant deadline{};
@@ -81,7 +86,8 @@ class Outbound {
     telemetry::Trace trace;
     uint64_t bytes = 0;
     std::string method;
-    Payload payload;  // kept only where another instance could be tried
+    std::shared_ptr<const CallKey> key;
+    Payload payload;
   };
   struct Peer {
     bool up[2] = {false, false};       // by lane
@@ -97,6 +103,9 @@ class Outbound {
   };
   std::optional<uint32_t> choose(const Call& call, telemetry::Choices& choices) const;
   telemetry::Choice::State state_of(const Instance& instance, wire::Lane lane, bool was_tried) const;
+  std::optional<uint32_t> home_of_key(const Call& call, telemetry::Choices& choices) const;
+  std::optional<uint32_t> choose_same(Call& call, Code code, Instant now, telemetry::Choices& choices);
+  bool try_again(uint64_t id, Code code, Instant now, Actions& out);
   Outcome no_instance(const Call& call) const;
   void send(uint64_t id, Payload payload, Instant now, Actions& out);
   void leave_instance(const Call& call);

@@ -1,7 +1,10 @@
 // Which instance of a service a call goes to.
 
 #include <algorithm>
+#include <utility>
 
+#include "common/routing/rendezvous.h"
+#include "common/wire/digest.h"
 #include "sidecar/proxy/outbound.h"
 
 namespace mesh::proxy {
@@ -33,6 +36,8 @@ std::optional<uint32_t> Outbound::choose(const Call& call, telemetry::Choices& c
   using telemetry::Choice;
   using telemetry::Why;
   const Service& service = services_[call.service];
+  if (call.key) [[unlikely]]
+    return home_of_key(call, choices);
   const size_t count = std::min(service.instances.size(), kInstancesMax);
   choices.count = static_cast<uint8_t>(std::min(count, telemetry::Choices::kMax));
   choices.why = Why::kNobody;
@@ -62,13 +67,83 @@ std::optional<uint32_t> Outbound::choose(const Call& call, telemetry::Choices& c
   }
   if (!best) return std::nullopt;
   choices.chosen_instance = static_cast<uint8_t>(*best);
-  choices.why = call.tried != 0                     ? Why::kNextAfterNotSent
+  choices.why = call.tried != 0                     ? Why::kNextAfterFailure
                 : service.instances[*best].own_host ? Why::kOwnHost
                                                     : Why::kFewestInFlight;
   return static_cast<uint32_t>(*best);
 }
 
+// The same instance for the same key, whatever state it is in: only there it is known whether the call was executed.
+std::optional<uint32_t> Outbound::home_of_key(const Call& call, telemetry::Choices& choices) const {
+  const Service& service = services_[call.service];
+  const uint64_t key = wire::digest_of({call.key->caller, call.key->key}).short_form();
+  const auto& instances = service.instances;
+  const auto home = std::max_element(instances.begin(), instances.end(), [&](const Instance& a, const Instance& b) {
+    return routing::rendezvous_weight(key, a.name_digest) < routing::rendezvous_weight(key, b.name_digest);
+  });
+  const auto index = static_cast<uint32_t>(home - instances.begin());
+  const telemetry::Choice::State state = state_of(*home, call.lane, call.tried != 0);
+  choices.count = 1;
+  choices.seen[0] = choice_of(index, *home, state);
+  choices.why = telemetry::Why::kNobody;
+  if (state == telemetry::Choice::State::kTried || state == telemetry::Choice::State::kDraining) return std::nullopt;
+  choices.chosen_instance = static_cast<uint8_t>(index);
+  choices.why = telemetry::Why::kHomeOfKey;
+  return index;
+}
+
+// An instance that was tried before: where the call may have been executed and that does no harm, or where it was
+// turned away so soon that whoever went away may be back in time.
+std::optional<uint32_t> Outbound::choose_same(Call& call, Code code, Instant now, telemetry::Choices& choices) {
+  const bool was_short = now - call.trace.attempt_at < milliseconds(limits::connect_wait_ms) / 2;
+  // Who may just ask again is told so, once every instance has had its chance.
+  if (!call.idempotent && !call.key) return std::nullopt;
+  if (call.is_second_round || (code != Code::kOutcomeUnknown && !was_short)) return std::nullopt;
+  const uint32_t tried = std::exchange(call.tried, 0);
+  const auto next = choose(call, choices);
+  const bool is_there = next && state_of(services_[call.service].instances[*next], call.lane, false) ==
+                                    telemetry::Choice::State::kAvailable;
+  if (!is_there) {
+    call.tried = tried;
+    return std::nullopt;
+  }
+  call.is_second_round = true;
+  if (!call.key) choices.why = telemetry::Why::kSameAgain;
+  return next;
+}
+
+// What was certainly not executed is sent again, and what may have been if executing it twice does no harm.
+bool Outbound::try_again(uint64_t id, Code code, Instant now, Actions& out) {
+  Call& call = *calls_.find(id);
+  const bool is_untouched = code == Code::kNotSent || code == Code::kDraining;
+  const bool is_harmless = call.idempotent && !call.key && code == Code::kOutcomeUnknown;
+  if (!call.is_kept || (!is_untouched && !is_harmless) || call.deadline <= now) return false;
+  telemetry::Choices choices;
+  auto next = choose(call, choices);
+  if (!next) next = choose_same(call, code, now, choices);
+  if (!next) return false;
+  // What never left this process loads nobody.
+  const bool has_left = instance_of(call).local || call.trace.left_at != kNever;
+  if (has_left && !services_[call.service].retries.take(now)) {
+    counters_.add(Counter::kRetriesDenied);
+    return false;
+  }
+  counters_.add(is_untouched ? Counter::kRetriesAfterNotSent : Counter::kRetriesOfIdempotent);
+  telemetry::Trace& trace = call.trace;
+  trace.earlier[trace.attempts - 1] = {.instance = static_cast<uint8_t>(call.instance),
+                                       .code = code,
+                                       .took_us = static_cast<uint32_t>(to_us(now - trace.attempt_at))};
+  call.instance = *next;
+  trace.choices = choices;
+  send(id, std::move(call.payload), now, out);
+  return true;
+}
+
 Outcome Outbound::no_instance(const Call& call) const {
+  if (call.key) {
+    return rejector_.reject(Code::kDraining, services_[call.service].name, "routing", "home_draining",
+                            "the sidecar that keeps this idempotency key is shutting down", "ask again in a second");
+  }
   return rejector_.reject(Code::kDraining, services_[call.service].name, "routing", "all_draining",
                           "every instance of the service is shutting down", "ask again in a second");
 }

@@ -75,19 +75,17 @@ void PeerLane::on_turn_ending() {
         queue_.pop_front();
         continue;
       }
+      if (call.key && (link_->peer().features & wire::kFeatureKeys) == 0) {
+        refused_.push_back(call.call_id);
+        queue_.pop_front();
+        continue;
+      }
       if (!batch_calls_.empty() && !link_->fits(call.payload.body.size())) break;
       const Duration margin = std::min<Duration>(milliseconds(limits::hop_margin_ms), left / 10);
       const int64_t budget_us = std::max<int64_t>(1, to_us(left - margin));
       left_.push_back(
           {call.call_id, std::max<int64_t>(0, to_us(std::min(now, call.leave_by) - call.queued_at)), budget_us});
-      link_->put({.kind = wire::Kind::kRequest,
-                  .call_id = call.call_id,
-                  .service = call.service,
-                  .method = call.method,
-                  .budget_us = static_cast<uint64_t>(budget_us),
-                  .priority = call.priority,
-                  .body = std::move(call.payload.body),
-                  .part_sizes = std::move(call.payload.part_sizes)});
+      put(call, static_cast<uint64_t>(budget_us));
       batch_calls_.push_back(call.call_id);
       queue_.pop_front();
     }
@@ -104,6 +102,22 @@ void PeerLane::on_turn_ending() {
     company_ = SIZE_MAX;
   }
   link_->set_busy(outstanding_ > 0);
+  for (const uint64_t call_id : std::exchange(refused_, {})) observer_.on_peer_lacks_keys(*this, call_id);
+}
+
+void PeerLane::put(SendToPeer& call, uint64_t budget_us) {
+  wire::Delivery delivery{.attempt = call.attempt, .is_sensitive = call.is_sensitive};
+  if (call.key) delivery.key = call.key->key, delivery.caller = call.key->caller;
+  const bool is_plain = call.attempt == 1 && !call.is_sensitive && !call.key;
+  link_->put({.kind = wire::Kind::kRequest,
+              .call_id = call.call_id,
+              .service = call.service,
+              .method = call.method,
+              .budget_us = budget_us,
+              .priority = call.priority,
+              .body = std::move(call.payload.body),
+              .part_sizes = std::move(call.payload.part_sizes),
+              .delivery = is_plain ? nullptr : &delivery});
 }
 
 void PeerLane::settle() {

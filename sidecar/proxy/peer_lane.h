@@ -53,6 +53,7 @@ class PeerLane final : public Session {
   };
   void settle();
   bool lingers(Instant now) const;
+  void put(SendToPeer& call, uint64_t budget_us);
 
   SessionHost& host_;
   LinkObserver& observer_;
@@ -71,6 +72,7 @@ class PeerLane final : public Session {
   size_t company_ = SIZE_MAX;  // how many it waits for
   std::deque<Leaving> leaving_;
   std::vector<uint64_t> batch_calls_;
+  std::vector<uint64_t> refused_;  // those that the peer's version must not get
   std::vector<CallsLeft::Call> left_;
   std::vector<uint64_t> expired_;  // taken out of the queue unsent; the engine is about to cancel them
   uint64_t outstanding_ = 0;

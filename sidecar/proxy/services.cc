@@ -1,5 +1,7 @@
 #include "sidecar/proxy/services.h"
 
+#include "common/wire/digest.h"
+
 namespace mesh::proxy {
 
 std::string echo_service(std::string_view host, std::string_view sidecar) {
@@ -26,6 +28,18 @@ Services::Services(const SidecarConfig& config) : config_(&config) {
     services_[intern(echo_service(peer.host, peer.sidecar))].instances.push_back(
         {.peer = i, .own_host = peer.is_own_host});
   }
+  name_instances();
+}
+
+void Services::name_instances() {
+  for (Service& service : services_) {
+    for (Instance& instance : service.instances) {
+      const bool is_local = instance.local;
+      const std::string& host = is_local ? config_->host : config_->peers[instance.peer].host;
+      const std::string& sidecar = is_local ? config_->sidecar : config_->peers[instance.peer].sidecar;
+      instance.name_digest = wire::digest_of({host, sidecar}).short_form();
+    }
+  }
 }
 
 ServiceIndex Services::intern(const std::string& name) {
@@ -35,7 +49,8 @@ ServiceIndex Services::intern(const std::string& name) {
                          .terms = config_->contracts.lookup(name, {}),
                          .naming = config_->contracts.naming(name),
                          .instances = {},
-                         .agents = {}});
+                         .agents = {},
+                         .retries = {}});
   return at->second;
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/contract/contract.h"
+#include "common/routing/retry_budget.h"
 #include "sidecar/proxy/config.h"
 #include "sidecar/proxy/events.h"
 
@@ -20,6 +21,7 @@ struct Instance {
   bool own_host = false;
   uint32_t in_flight = 0;
   uint64_t bytes_in_flight = 0;
+  uint64_t name_digest = 0;  // of "host/sidecar": the same for every caller
 };
 
 struct Service {
@@ -28,7 +30,8 @@ struct Service {
   const contract::MethodNaming* naming = nullptr;  // null: methods need not be known
   std::vector<Instance> instances;
   std::vector<AgentIndex> agents;  // of this sidecar
-  bool is_echo = false;            // this sidecar's own, for probes
+  routing::RetryBudget retries;
+  bool is_echo = false;  // this sidecar's own, for probes
   bool has_local() const { return is_echo || !agents.empty(); }
 };
 
@@ -50,6 +53,7 @@ class Services {
 
  private:
   ServiceIndex intern(const std::string& name);
+  void name_instances();
 
   const SidecarConfig* config_;
   std::vector<Service> services_;

@@ -203,7 +203,7 @@ TEST_CASE("a call whose header cannot be read is counted, written down and answe
   scene.begin();
   AgentRequested unreadable;
   unreadable.path.client = 1;
-  unreadable.header_error = std::make_unique<Error>(rule_broken(Code::kInvalid, "header_json", "no JSON"));
+  unreadable.unreadable = std::make_unique<Error>(rule_broken(Code::kInvalid, "header_json", "no JSON"));
   scene.tell(std::move(unreadable));
   REQUIRE(scene.actions.size() == 1);
   const auto* reply = std::get_if<ReplyToAgent>(scene.actions.data());

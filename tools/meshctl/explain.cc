@@ -75,6 +75,16 @@ std::string candidates(const Json& record) {
   return text.empty() ? line("candidates", "none") : text;
 }
 
+std::string earlier(const Json& record) {
+  std::string text;
+  for (const Json& attempt : list_at(record, "earlier")) {
+    text +=
+        line(text.empty() ? "earlier" : "", "  " + text_at(attempt, "instance") + "  gave " + text_at(attempt, "code") +
+                                                " after " + duration_text(number_at(attempt, "us")));
+  }
+  return text;
+}
+
 std::string stages(const Json& record, const Paint& paint) {
   const double total = std::max(1.0, number_at(record, "total_us"));
   std::vector<std::vector<std::string>> rows;
@@ -119,6 +129,7 @@ std::string explain_text(const Json& record, const Paint& paint) {
       line("caller", "client " + std::to_string(count_at(caller, "client")) + " at port " + text_at(caller, "port") +
                          ", " + text_at(record, "priority") + ", " + text_at(record, "lane") +
                          " lane, attempts: " + std::to_string(count_at(record, "attempts")));
+  text += earlier(record);
   text += candidates(record);
   text += stages(record, paint);
   text += line("sizes", sizes_text(record));
