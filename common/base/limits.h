@@ -124,6 +124,16 @@ inline constexpr size_t idle_bytes = 32 * MiB;
 // Everything queued in one process.
 inline constexpr size_t process_queued_bytes = 64 * MiB;
 
+// --- idempotency keys ---
+// How long a key is remembered after its call ended: agents that ask again do so within minutes. And how many at most.
+inline constexpr int64_t key_window_ms = 600'000;
+inline constexpr size_t keys_max = 100'000;
+// A result larger than this is not kept, only that there was one; nor are more than so many bytes of all in memory.
+inline constexpr size_t kept_result_bytes = 1 * MiB;
+inline constexpr size_t kept_results_bytes = 16 * MiB;
+// The same call asked for again and again while it is under way.
+inline constexpr size_t waiters_per_key_max = 64;
+
 // --- time ---
 // Most agents give up after 5000 ms and a REQ socket that got no reply is stuck for good: answer before it.
 inline constexpr int64_t dropin_budget_ms = 4500;

@@ -42,6 +42,7 @@ std::string Outbound::audit() {
 std::string Inbound::audit() {
   struct Sum {
     uint64_t working = 0;
+    uint64_t intending = 0;
     uint64_t queued = 0;
     uint64_t bytes = 0;
   };
@@ -50,19 +51,19 @@ std::string Inbound::audit() {
   uint64_t queued_bytes = 0;
   calls_.for_each([&](uint64_t, const Call& call) {
     Sum& sum = sums[call.agent];
-    if (call.state != State::kAbandoned) ++live;
-    if (call.state != State::kQueued) {
-      ++sum.working;
-      return;
-    }
-    ++sum.queued;
-    sum.bytes += call.bytes;
-    queued_bytes += call.bytes;
+    if (call.keyed ? !call.keyed->waiters.empty() : call.state != State::kAbandoned) ++live;
+    const bool is_intending = call.state == State::kIntending;
+    if (is_intending) ++sum.intending;
+    if (call.state == State::kDelivered || call.state == State::kAbandoned) ++sum.working;
+    if (call.state == State::kQueued) ++sum.queued, sum.bytes += call.bytes;
+    if (call.state == State::kQueued || is_intending) queued_bytes += call.bytes;
   });
+  live += loading_.size();
   std::string problem = differ("what is open", live_, live) + differ("what is queued", queued_bytes_, queued_bytes);
   for (size_t i = 0; i < sums.size(); ++i) {
     const Agent& agent = agents_[i];
     problem += differ("what agents work on", agent.working, sums[i].working);
+    problem += differ("what is to be queued for an agent", agent.intending, sums[i].intending);
     problem += differ("what is queued for an agent", agent.queue.size(), sums[i].queued);
     problem += differ("what is queued for an agent in bytes", agent.queued_bytes, sums[i].bytes);
   }

@@ -4,14 +4,30 @@ namespace mesh::proxy {
 namespace {
 
 constexpr std::array<std::string_view, static_cast<size_t>(Counter::kCount)> kNames = {
-    "requests",           "peer_requests",          "delivered",
-    "late_replies",       "retries_after_not_sent", "retries_of_idempotent",
-    "retries_denied",     "retries_received",       "caller_gone",
-    "stuck_peers_freed",  "batches_sent",           "envelopes_sent",
-    "batches_received",   "envelopes_received",     "links_opened",
-    "links_lost",         "agent_connects",         "agent_losses",
-    "client_connects",    "client_refusals",        "protocol_errors",
-    "handshake_timeouts", "oversize_bodies",
+    "requests",
+    "peer_requests",
+    "delivered",
+    "late_replies",
+    "retries_after_not_sent",
+    "retries_of_idempotent",
+    "retries_denied",
+    "retries_received",
+    "keyed_duplicates",
+    "caller_gone",
+    "stuck_peers_freed",
+    "batches_sent",
+    "envelopes_sent",
+    "batches_received",
+    "envelopes_received",
+    "links_opened",
+    "links_lost",
+    "agent_connects",
+    "agent_losses",
+    "client_connects",
+    "client_refusals",
+    "protocol_errors",
+    "handshake_timeouts",
+    "oversize_bodies",
 };
 
 }  // namespace

@@ -28,6 +28,7 @@ Driver::~Driver() = default;
 
 Result<void> Driver::start() {
   started_ = now();
+  if (settings_.records != nullptr) recover();
   for (AgentIndex i = 0; i < config_.agents.size(); ++i) {
     auto agent = std::make_unique<AgentSession>(*this, *this, config_.agents[i], i, prng_);
     agents_.push_back(agent.get());
@@ -62,6 +63,20 @@ Result<void> Driver::start() {
   }
   for (AgentSession* agent : agents_) agent->start();
   return {};
+}
+
+// What processes before this one wrote down of calls with a key.
+void Driver::recover() {
+  settings_.records->set_observer(this);
+  for (const RecordStore::Found& found : settings_.records->recover(wire::kKeptHeadBytes)) {
+    if (const auto head = wire::decode_kept_head(found.head.view())) {
+      engine_.inbound().remember({found.key}, *head, found.age, started_, actions_);
+    } else {
+      actions_.push_back(EraseRecord{{found.key}});
+    }
+  }
+  engine_.inbound().use_records();
+  perform();
 }
 
 void Driver::begin_drain() {
@@ -302,6 +317,14 @@ void Driver::act(TellPeersDraining& /*action*/) {
     }
   }
 }
+
+void Driver::act(PutRecord& action) {
+  settings_.records->put(action.ticket, action.key.bytes, std::move(action.value));
+}
+
+void Driver::act(LoadRecord& action) { settings_.records->load(action.ticket, action.key.bytes); }
+
+void Driver::act(EraseRecord& action) { settings_.records->erase(action.key.bytes); }
 
 // --- turns ---
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "common/base/prng.h"
+#include "common/base/record_store.h"
 #include "common/routing/call_table.h"
 #include "sidecar/proxy/admin_session.h"
 #include "sidecar/proxy/agent_session.h"
@@ -35,6 +36,7 @@ struct DriverSettings {
   std::function<void(std::string_view event, std::string_view who, std::string_view text)> log;
   size_t connections_max = limits::connections_max;  // fewer where the process may not open as many files
   std::function<void()> release_memory;  // that is free and still with the process; some time after connections ended
+  RecordStore* records = nullptr;        // for results that are kept on disk; null: none can be
   std::function<void()> on_drained;      // everything accepted was answered, or the time for that is up
 };
 
@@ -42,6 +44,7 @@ class Driver final : public SessionHost,
                      public TurnObserver,
                      public ClientObserver,
                      public AgentObserver,
+                     public RecordObserver,
                      public LinkObserver {
  public:
   // The references must outlive this.
@@ -92,6 +95,8 @@ class Driver final : public SessionHost,
   void on_agent_lost(AgentIndex agent, std::vector<uint64_t> not_sent, std::string_view reason) override;
   void on_link_up(LinkSession& link, const wire::Hello& hello) override;
   void on_envelope(LinkSession& link, const wire::Envelope& envelope) override;
+  void on_stored(uint64_t ticket, bool is_stored) override { tell(RecordStored{ticket, is_stored}); }
+  void on_loaded(uint64_t ticket, std::optional<Slice> value) override { tell(RecordLoaded{ticket, std::move(value)}); }
   void on_calls_left(const CallsLeft& left) override { engine_.outbound().note(left, now()); }
   void on_peer_lacks_keys(PeerLane& lane, uint64_t call_id) override { tell(PeerLacksKeys{lane.peer(), call_id}); }
   void on_link_closed(LinkSession& link, std::string_view reason) override;
@@ -115,6 +120,10 @@ class Driver final : public SessionHost,
   void act(DeliverToAgent& action);
   void act(ReplaceAgentConnection& action);
   void act(TellPeersDraining& action);
+  void act(PutRecord& action);
+  void act(LoadRecord& action);
+  void act(EraseRecord& action);
+  void recover();
   void judge_drain();
   void notice_oversleep(Instant at);
   void forget_stuck();

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,6 +16,7 @@
 #include "common/base/priority.h"
 #include "common/base/slice.h"
 #include "common/wire/batch.h"
+#include "common/wire/digest.h"
 #include "common/wire/envelope.h"
 #include "common/wire/message.h"
 
@@ -169,6 +171,16 @@ struct AgentLost {
   std::vector<uint64_t> not_sent;  // delivered calls of which the agent certainly has nothing whole
 };
 
+struct RecordStored {  // or not
+  uint64_t ticket;
+  bool is_stored;
+};
+
+struct RecordLoaded {
+  uint64_t ticket;
+  std::optional<Slice> value;
+};
+
 struct DrainRequested {};
 
 // --- actions ---
@@ -221,8 +233,22 @@ struct ReplaceAgentConnection {  // what it still owes will never be matched to 
 
 struct TellPeersDraining {};
 
+// Of calls with an idempotency key; see RecordStore.
+struct PutRecord {
+  uint64_t ticket;
+  wire::Digest key;
+  std::vector<Slice> value;
+};
+struct LoadRecord {
+  uint64_t ticket;
+  wire::Digest key;
+};
+struct EraseRecord {
+  wire::Digest key;
+};
+
 using Action = std::variant<ReplyToAgent, SendToPeer, CancelAtPeer, SendReply, DeliverToAgent, ReplaceAgentConnection,
-                            TellPeersDraining>;
+                            TellPeersDraining, PutRecord, LoadRecord, EraseRecord>;
 using Actions = std::vector<Action>;
 
 }  // namespace mesh::proxy

@@ -74,10 +74,20 @@ void Inbound::accept(InboundRequest request, Instant now, Actions& out) {
     return answer(request.origin, {.code = Code::kOk, .error = nullptr, .payload = std::move(request.payload)},
                   arrived(now, request.decompress_us), out);
   }
+  const bool has_key = request.delivery != nullptr && !request.delivery->key.empty();
+  Asked asked;
+  if (has_key) [[unlikely]] {
+    asked = asked_of(request);
+    if (answer_known(request, asked, now, out)) return;
+    if (terms.durable && !has_records_) {
+      return reject(Code::kStorage, "no_store", "results of this method are to be kept on disk, and there is no store",
+                    "see the sidecar's log for why its data_dir cannot be used");
+    }
+  }
   const AgentIndex index = pick_agent(service);
   Agent& agent = agents_[index];
   const AgentConfig& agent_config = config_.agents[index];
-  if (agent.working + agent.queue.size() >= config_.limits.calls_per_target_max ||
+  if (agent.working + agent.queue.size() + agent.intending >= config_.limits.calls_per_target_max ||
       agent.queued_bytes + bytes > config_.limits.queued_bytes_per_target) {
     return reject(Code::kOverloaded, "queue_full", "the queue in front of agent '" + agent_config.name + "' is full",
                   "ask again after some 100 ms, ask less often, or run another instance");
@@ -96,19 +106,36 @@ void Inbound::accept(InboundRequest request, Instant now, Actions& out) {
             .decompress_us = request.decompress_us,
             .max_bytes = terms.max_bytes,
             .bytes = bytes,
+            .is_sensitive = terms.sensitive || (request.delivery != nullptr && request.delivery->is_sensitive),
+            .keyed = nullptr,
             .payload = std::move(request.payload)};
+  if (has_key) [[unlikely]] {
+    call.keyed = std::make_unique<Keyed>(Keyed{.key = asked.key,
+                                               .payload = asked.payload,
+                                               .is_durable = terms.durable,
+                                               .waiters = {{request.origin, now}},
+                                               .outcome = {}});
+  }
   ++live_;
   queued_bytes_ += bytes;
   const Instant wake_at = agent.connected ? call.deadline : call.connect_by;
   const uint64_t id = calls_.open(std::move(call), wake_at);
-  Call& opened = *calls_.find(id);
-  if (takes_more(index) && agent.queue.empty()) {
-    deliver(id, opened, now, out);
+  if (has_key) [[unlikely]]
+    return intend(id, now, out);
+  admit(id, now, out);
+}
+
+// To the agent, or into the queue in front of it.
+void Inbound::admit(uint64_t id, Instant now, Actions& out) {
+  Call& call = *calls_.find(id);
+  Agent& agent = agents_[call.agent];
+  if (takes_more(call.agent) && agent.queue.empty()) {
+    deliver(id, call, now, out);
     return;
   }
-  opened.payload.body = opened.payload.body.compact();
-  agent.queue.emplace(opened.priority, opened.deadline, id);
-  agent.queued_bytes += bytes;
+  call.payload.body = call.payload.body.compact();
+  agent.queue.emplace(call.priority, call.deadline, id);
+  agent.queued_bytes += call.bytes;
 }
 
 void Inbound::deliver(uint64_t id, Call& call, Instant now, Actions& out) {
@@ -147,11 +174,13 @@ void Inbound::pump(AgentIndex index, Instant now, Actions& out) {
   }
 }
 
-void Inbound::answer(const Origin& origin, Outcome&& outcome, const wire::CalleeSpans& spans, Actions& out) {
+void Inbound::answer(const Origin& origin, Outcome&& outcome, const wire::CalleeSpans& spans, Actions& out,
+                     bool is_sensitive) {
   if (origin.link == 0) {
     local_outcomes_.push_back({origin.call_id, std::move(outcome), spans});
   } else {
-    out.emplace_back(std::in_place_type<SendReply>, origin.link, origin.call_id, std::move(outcome), spans);
+    out.emplace_back(std::in_place_type<SendReply>, origin.link, origin.call_id, std::move(outcome), spans,
+                     is_sensitive);
   }
 }
 
@@ -173,23 +202,26 @@ wire::CalleeSpans Inbound::spans_of(const Call& call, Instant now) {
 
 // Ends a queued or delivered call; the agent's slot is the caller's affair.
 void Inbound::finish(uint64_t id, Outcome&& outcome, Instant now, Actions& out) {
+  if (calls_.find(id)->keyed) return end_keyed(id, std::move(outcome), now, out);
   const Call call = calls_.close(id);
   --live_;
   if (call.state == State::kQueued) queued_bytes_ -= call.bytes;
-  answer(call.origin, std::move(outcome), spans_of(call, now), out);
+  answer(call.origin, std::move(outcome), spans_of(call, now), out, call.is_sensitive);
 }
 
 void Inbound::on(AgentReplied event, Instant now, Actions& out) {
   Agent& agent = agents_[event.agent];
   const uint64_t id = config_.agents[event.agent].correlate ? event.call_id : agent.sole;
   Call* call = calls_.find(id);
-  if (call == nullptr || call->agent != event.agent || call->state == State::kQueued) {
+  const bool has_it = call != nullptr && call->agent == event.agent &&
+                      (call->state == State::kDelivered || call->state == State::kAbandoned);
+  if (!has_it) {
     counters_.add(Counter::kLateReplies);
     return;
   }
   --agent.working;
   agent.sole = 0;
-  if (call->state == State::kAbandoned) {
+  if (call->state == State::kAbandoned && !call->keyed) {
     counters_.add(Counter::kLateReplies);
     calls_.close(id);
   } else if (event.dropped_bytes > 0 || event.payload.body.size() > call->max_bytes) {
@@ -235,11 +267,12 @@ void Inbound::on(const AgentLost& event, Instant now, Actions& out) {
   const std::string& name = config_.agents[event.agent].name;
   std::vector<uint64_t> lost;
   calls_.for_each([&](uint64_t id, const Call& call) {
-    if (call.agent == event.agent && call.state != State::kQueued) lost.push_back(id);
+    const bool has_it = call.state == State::kDelivered || call.state == State::kAbandoned;
+    if (call.agent == event.agent && has_it) lost.push_back(id);
   });
   for (const uint64_t id : lost) {
     const Call& call = *calls_.find(id);
-    if (call.state == State::kAbandoned) {
+    if (call.state == State::kAbandoned && !call.keyed) {
       calls_.close(id);
       continue;
     }
@@ -269,23 +302,26 @@ void Inbound::on(const PeerCancelled& event, Instant now, Actions& out) {
 void Inbound::cancel(const Origin& origin, Instant now, Actions& out) {
   std::vector<uint64_t> cancelled;
   calls_.for_each([&](uint64_t id, const Call& call) {
-    if (call.state != State::kAbandoned && call.origin.link == origin.link && call.origin.call_id == origin.call_id) {
-      cancelled.push_back(id);
-    }
+    if (call.keyed || call.state == State::kAbandoned) return;
+    if (call.origin.link == origin.link && call.origin.call_id == origin.call_id) cancelled.push_back(id);
   });
   for (const uint64_t id : cancelled) abandon(id, now, out);
+  drop_waiters(origin.link, origin.call_id, now, out);
 }
 
 void Inbound::on(const LinkClosed& event, Instant now, Actions& out) {
   std::vector<uint64_t> orphans;
   calls_.for_each([&](uint64_t id, const Call& call) {
-    if (call.state != State::kAbandoned && call.origin.link == event.link) orphans.push_back(id);
+    if (!call.keyed && call.state != State::kAbandoned && call.origin.link == event.link) orphans.push_back(id);
   });
   for (const uint64_t id : orphans) abandon(id, now, out);
+  drop_waiters(event.link, std::nullopt, now, out);
 }
 
-bool Inbound::frees_slot_at_deadline(AgentIndex index) const {
-  return config_.agents[index].correlate && config_.agents[index].socket != AgentSocket::kRep;
+// What has a key is waited for: its result is still worth something.
+bool Inbound::frees_slot_at_deadline(const Call& call) const {
+  const AgentConfig& agent = config_.agents[call.agent];
+  return agent.correlate && agent.socket != AgentSocket::kRep && !call.keyed;
 }
 
 // Nobody waits for it any more. A serial agent that has it stays busy until it replies: the next request would only
@@ -301,7 +337,7 @@ void Inbound::abandon(uint64_t id, Instant now, Actions& out) {
     calls_.close(id);
     return;
   }
-  if (frees_slot_at_deadline(index)) {
+  if (frees_slot_at_deadline(call)) {
     --agent.working;
     calls_.close(id);
     pump(index, now, out);
@@ -320,27 +356,12 @@ void Inbound::replace_connection(AgentIndex index, Actions& out) {
 
 void Inbound::expire(uint64_t id, Instant now, Actions& out) {
   const Call& call = *calls_.find(id);
-  const AgentConfig& agent = config_.agents[call.agent];
-  const std::string& service = services_[call.service].name;
+  if (call.keyed) return expire_keyed(id, now, out);
   if (call.state == State::kAbandoned) {
-    const AgentIndex index = call.agent;
-    replace_connection(index, out);  // AgentLost follows and frees the slot
+    replace_connection(call.agent, out);  // AgentLost follows and frees the slot
     return;
   }
-  Outcome outcome;
-  if (call.state == State::kDelivered) {
-    outcome = rejector_.reject(Code::kDeadline, service, "agent", "deadline_passed",
-                               "agent '" + agent.name + "' did not answer in time",
-                               "it may still be executing the request; raise budget_ms if it needs longer");
-  } else if (!agents_[call.agent].connected && call.deadline > now) {
-    outcome = rejector_.reject(Code::kNotSent, service, "agent", "agent_down",
-                               "agent '" + agent.name + "' cannot be reached at " + agent.endpoint.text,
-                               "start it, or check its endpoint in the configuration");
-  } else {
-    outcome = rejector_.reject(Code::kDeadline, service, "queue", "deadline_passed",
-                               "the call's time was used up in the queue in front of agent '" + agent.name + "'",
-                               "the agent never saw it: raise budget_ms, ask less often, or run another instance");
-  }
+  Outcome outcome = late_outcome(call, now);
   const Origin origin = call.origin;
   const wire::CalleeSpans spans = spans_of(call, now);
   abandon(id, now, out);
@@ -353,24 +374,10 @@ void Inbound::on_time(Instant now, Actions& out) {
   for (const uint64_t id : due_) {
     if (calls_.find(id) != nullptr) expire(id, now, out);
   }
-}
-
-std::vector<Inbound::OpenCall> Inbound::open(Instant now) {
-  std::vector<OpenCall> open;
-  calls_.for_each([&](uint64_t id, const Call& call) {
-    constexpr std::string_view states[] = {"queued", "delivered", "abandoned"};
-    open.push_back({.id = id,
-                    .agent = config_.agents[call.agent].name,
-                    .state = states[static_cast<size_t>(call.state)],
-                    .priority = to_string(call.priority),
-                    .left_ms = to_us(call.deadline - now) / 1000});
-  });
-  return open;
-}
-
-Inbound::AgentView Inbound::view(AgentIndex agent) const {
-  const Agent& a = agents_[agent];
-  return {.connected = a.connected, .working = a.working, .queued = a.queue.size()};
+  if (now < keyed_calls_.next_deadline()) return;
+  keyed_calls_.expire(now, forgotten_);
+  for (const wire::Digest& key : forgotten_) out.push_back(EraseRecord{key});
+  forgotten_.clear();
 }
 
 }  // namespace mesh::proxy

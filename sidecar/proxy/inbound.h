@@ -5,12 +5,17 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
 #include <set>
 #include <tuple>
 #include <utility>
 #include <vector>
 
 #include "common/routing/call_table.h"
+#include "common/routing/keyed_calls.h"
+#include "common/wire/kept_record.h"
 #include "sidecar/proxy/config.h"
 #include "sidecar/proxy/counters.h"
 #include "sidecar/proxy/errors.h"
@@ -49,6 +54,12 @@ class Inbound {
   void on(const AgentDrained& event, Instant now, Actions& out);
   void on(AgentReplied event, Instant now, Actions& out);
   void on(const AgentLost& event, Instant now, Actions& out);
+  void on(const RecordStored& event, Instant now, Actions& out);
+  void on(const RecordLoaded& event, Instant now, Actions& out);
+  // A record that was found at the start, by its head.
+  void remember(const wire::Digest& key, const wire::KeptRecord& head, Duration age, Instant now, Actions& out);
+  // There is a store: calls of durable methods are taken.
+  void use_records() { has_records_ = true; }
   // A call from this sidecar's own outbound side.
   void accept(InboundRequest request, Instant now, Actions& out);
   void cancel(const Origin& origin, Instant now, Actions& out);
@@ -58,7 +69,7 @@ class Inbound {
   size_t open_calls() const { return live_; }
   uint64_t queued_bytes() const { return queued_bytes_; }
 
-  Instant next_deadline() const { return calls_.next_deadline(); }
+  Instant next_deadline() const { return std::min(calls_.next_deadline(), keyed_calls_.next_deadline()); }
   void on_time(Instant now, Actions& out);
 
   // Outcomes for calls of this sidecar's own outbound side, to be collected after each event.
@@ -91,7 +102,22 @@ class Inbound {
   enum class State : uint8_t {
     kQueued,
     kDelivered,
-    kAbandoned,  // nobody waits any more, but the serial agent still works on it
+    kAbandoned,  // nobody waits any more, but the serial agent still works on it, or the result is to be kept
+    // Only with a key:
+    kIntending,  // that it is going to be executed is being written down
+    kKeeping,    // so is how it ended
+  };
+  // Somebody who waits for a call with a key.
+  struct Waiter {
+    Origin origin;
+    Instant since;
+  };
+  struct Keyed {
+    wire::Digest key;
+    wire::Digest payload;
+    bool is_durable = false;
+    std::vector<Waiter> waiters;
+    Outcome outcome;  // while it is being written down
   };
   struct Call {
     Origin origin;
@@ -106,6 +132,8 @@ class Inbound {
     uint32_t decompress_us = 0;
     uint64_t max_bytes = 0;
     uint64_t bytes = 0;
+    bool is_sensitive = false;
+    std::unique_ptr<Keyed> keyed;  // null for calls without a key
     Payload payload;
   };
   using QueueKey = std::tuple<Priority, Instant, uint64_t>;
@@ -116,6 +144,7 @@ class Inbound {
     uint32_t working = 0;    // delivered or abandoned
     uint64_t sole = 0;       // the delivered call, where replies carry no id
     uint64_t queued_bytes = 0;
+    uint32_t intending = 0;  // are to be queued
     std::set<QueueKey> queue;
   };
 
@@ -123,15 +152,37 @@ class Inbound {
   AgentIndex pick_agent(const Service& service) const;
   static wire::CalleeSpans arrived(Instant now, uint32_t decompress_us);
   static wire::CalleeSpans spans_of(const Call& call, Instant now);
+  void admit(uint64_t id, Instant now, Actions& out);
   void finish(uint64_t id, Outcome&& outcome, Instant now, Actions& out);
-  void answer(const Origin& origin, Outcome&& outcome, const wire::CalleeSpans& spans, Actions& out);
+  void answer(const Origin& origin, Outcome&& outcome, const wire::CalleeSpans& spans, Actions& out,
+              bool is_sensitive = false);
+  Outcome late_outcome(const Call& call, Instant now) const;
   void abandon(uint64_t id, Instant now, Actions& out);
   void replace_connection(AgentIndex index, Actions& out);
   void unqueue(uint64_t id, Call& call);
   void deliver(uint64_t id, Call& call, Instant now, Actions& out);
   void pump(AgentIndex index, Instant now, Actions& out);
   void expire(uint64_t id, Instant now, Actions& out);
-  bool frees_slot_at_deadline(AgentIndex index) const;
+  bool frees_slot_at_deadline(const Call& call) const;
+
+  // Calls with a key.
+  struct Asked {
+    wire::Digest key;
+    wire::Digest payload;
+  };
+  Asked asked_of(const InboundRequest& request) const;
+  bool answer_known(const InboundRequest& request, const Asked& asked, Instant now, Actions& out);
+  void answer_ended(const InboundRequest& request, const Asked& asked, Instant now, Actions& out);
+  void join(uint64_t id, const InboundRequest& request, Instant now, Actions& out);
+  void intend(uint64_t id, Instant now, Actions& out);
+  void end_keyed(uint64_t id, Outcome&& outcome, Instant now, Actions& out);
+  void keep(uint64_t id, Outcome&& outcome, Instant now, Actions& out);
+  void close_keyed(uint64_t id, Outcome&& outcome, Instant now, Actions& out);
+  void answer_waiters(Call& call, const Outcome& outcome, Instant now, Actions& out);
+  void on_nobody_waits(uint64_t id, Instant now, Actions& out);
+  void expire_keyed(uint64_t id, Instant now, Actions& out);
+  // Of this call, or without one of all calls on the link.
+  void drop_waiters(LinkId link, std::optional<uint64_t> call_id, Instant now, Actions& out);
 
   const SidecarConfig& config_;
   Services& services_;
@@ -141,6 +192,15 @@ class Inbound {
   routing::CallTable<Call> calls_;
   std::vector<uint64_t> due_;
   std::vector<LocalOutcome> local_outcomes_;
+  routing::KeyedCalls keyed_calls_;
+  std::vector<wire::Digest> forgotten_;
+  struct Loading {
+    Waiter waiter;
+    bool is_sensitive;
+  };
+  std::map<uint64_t, Loading> loading_;  // results that are read from disk, by ticket
+  uint64_t last_ticket_ = 0;
+  bool has_records_ = false;
   size_t live_ = 0;
   uint64_t queued_bytes_ = 0;
   bool draining_ = false;

@@ -1,0 +1,310 @@
+// Calls with an idempotency key: executed once, however often they are asked for.
+//
+// Such a call goes on when nobody waits for it any more, because somebody may ask again. Of a durable method it is
+// written down before the agent gets it that it is going to be executed, and before anybody hears of it how it ended:
+// whatever dies in between, it is known that nobody knows.
+
+#include <algorithm>
+#include <utility>
+
+#include "sidecar/proxy/inbound.h"
+
+namespace mesh::proxy {
+namespace {
+
+Outcome copy_of(const Outcome& outcome) {
+  Outcome copy{.code = outcome.code, .error = nullptr, .payload = outcome.payload};
+  if (outcome.error) copy.error = std::make_unique<Error>(*outcome.error);
+  return copy;
+}
+
+std::string_view bytes_of(const std::vector<uint32_t>& numbers) {
+  return {reinterpret_cast<const char*>(numbers.data()), numbers.size() * sizeof(uint32_t)};
+}
+
+// The agent has not seen it, and whoever says so knows it.
+bool is_untouched(Code code) { return code == Code::kNotSent; }
+
+}  // namespace
+
+Inbound::Asked Inbound::asked_of(const InboundRequest& request) const {
+  const wire::Delivery& delivery = *request.delivery;
+  return {
+      .key = wire::digest_of({delivery.caller, services_[request.service].name, delivery.key}),
+      .payload = wire::digest_of({request.method, request.payload.body.text(), bytes_of(request.payload.part_sizes)})};
+}
+
+void Inbound::remember(const wire::Digest& key, const wire::KeptRecord& head, Duration age, Instant now, Actions& out) {
+  using Kept = routing::KeyedCalls::Kept;
+  if (age >= milliseconds(limits::key_window_ms)) return out.push_back(EraseRecord{key});
+  keyed_calls_.open(key, head.payload, 0, true);
+  // An intent without a result: it, or this sidecar, died in between.
+  const Code code = head.is_result ? head.code : Code::kOutcomeUnknown;
+  keyed_calls_.end(key, code, head.is_result && head.has_body ? Kept::kOnDisk : Kept::kNowhere, now, age);
+}
+
+// True if the request was answered, or waits for the call that has its key already.
+bool Inbound::answer_known(const InboundRequest& request, const Asked& asked, Instant now, Actions& out) {
+  const auto* entry = keyed_calls_.find(asked.key);
+  if (entry == nullptr) return false;
+  counters_.add(Counter::kKeyedDuplicates);
+  if (entry->payload != asked.payload) {
+    answer(request.origin,
+           rejector_.reject(Code::kInvalid, services_[request.service].name, "idempotency", "key_reused",
+                            "the idempotency key came before with another request",
+                            "a new key for each new request; the same only to ask for the same again"),
+           arrived(now, request.decompress_us), out);
+  } else if (entry->open_call != 0) {
+    join(entry->open_call, request, now, out);
+  } else {
+    answer_ended(request, asked, now, out);
+  }
+  return true;
+}
+
+void Inbound::answer_ended(const InboundRequest& request, const Asked& asked, Instant now, Actions& out) {
+  using Kept = routing::KeyedCalls::Kept;
+  const auto& entry = *keyed_calls_.find(asked.key);
+  const std::string& service = services_[request.service].name;
+  const wire::CalleeSpans spans = arrived(now, request.decompress_us);
+  const auto reject = [&](Code code, std::string_view rule, std::string text, std::string_view hint) {
+    answer(request.origin, rejector_.reject(code, service, "idempotency", rule, std::move(text), hint), spans, out);
+  };
+  if (entry.code == Code::kOutcomeUnknown) {
+    return reject(Code::kOutcomeUnknown, "died_in_between", "the agent or its sidecar died while it had this request",
+                  "it may have been executed: check before you ask with a new key");
+  }
+  if (entry.code != Code::kOk) {
+    return reject(entry.code, "as_before", "the request with this key was executed and ended with this code",
+                  "ask with a new key for another attempt");
+  }
+  if (entry.kept == Kept::kNowhere) {
+    return reject(Code::kStorage, "result_not_kept", "the request with this key was executed; its result is not kept",
+                  "results are kept up to 1 MiB each");
+  }
+  const bool is_sensitive = services_.terms(request.service, request.method).sensitive;
+  if (entry.kept == Kept::kInMemory) {
+    Outcome outcome{.code = Code::kOk, .error = nullptr, .payload = {entry.body, entry.part_sizes}};
+    return answer(request.origin, std::move(outcome), spans, out, is_sensitive);
+  }
+  if (loading_.size() >= limits::calls_per_target_max) {
+    return reject(Code::kOverloaded, "loading", "too many kept results are being read", "ask again after some 100 ms");
+  }
+  const uint64_t ticket = ++last_ticket_;
+  loading_.emplace(ticket, Loading{{request.origin, now}, is_sensitive});
+  ++live_;
+  out.push_back(LoadRecord{ticket, asked.key});
+}
+
+void Inbound::on(const RecordLoaded& event, Instant /*now*/, Actions& out) {
+  const auto at = loading_.find(event.ticket);
+  if (at == loading_.end()) return;
+  const Loading loading = at->second;
+  loading_.erase(at);
+  --live_;
+  Outcome outcome;
+  auto record = event.value ? wire::decode_kept(*event.value) : Result<wire::KeptRecord>(fail(Code::kStorage, "", ""));
+  if (record && record->is_result) {
+    outcome.payload = {std::move(record->body), std::move(record->part_sizes)};
+  } else {
+    outcome = rejector_.reject(Code::kStorage, "", "idempotency", "result_unreadable",
+                               "the request with this key was executed; its result cannot be read any more",
+                               "see the sidecar's log; the disk may be failing");
+  }
+  answer(loading.waiter.origin, std::move(outcome), arrived(loading.waiter.since, 0), out, loading.is_sensitive);
+}
+
+// Another who asks for the same waits for the one that is under way, which then has as long as the more patient of
+// them.
+void Inbound::join(uint64_t id, const InboundRequest& request, Instant now, Actions& out) {
+  Call& call = *calls_.find(id);
+  if (call.keyed->waiters.size() >= limits::waiters_per_key_max) {
+    return answer(request.origin,
+                  rejector_.reject(Code::kOverloaded, services_[call.service].name, "idempotency", "key_waiters",
+                                   "too many wait for the request with this key", "ask again after some 100 ms"),
+                  arrived(now, request.decompress_us), out);
+  }
+  if (call.keyed->waiters.empty()) {
+    ++live_;
+    if (call.state == State::kAbandoned) call.state = State::kDelivered, call.deadline = request.deadline;
+  }
+  call.keyed->waiters.push_back({request.origin, now});
+  const bool is_queued = call.state == State::kQueued;
+  if (is_queued) unqueue(id, call);
+  call.deadline = std::max(call.deadline, request.deadline);
+  call.connect_by = std::min(call.deadline, now + milliseconds(limits::connect_wait_ms));
+  const bool waits_for_agent = call.state != State::kDelivered && !agents_[call.agent].connected;
+  calls_.set_deadline(id, waits_for_agent ? call.connect_by : call.deadline);
+  if (!is_queued) return;
+  agents_[call.agent].queue.emplace(call.priority, call.deadline, id);
+  agents_[call.agent].queued_bytes += call.bytes;
+}
+
+void Inbound::intend(uint64_t id, Instant now, Actions& out) {
+  Call& call = *calls_.find(id);
+  Keyed& keyed = *call.keyed;
+  keyed_calls_.open(keyed.key, keyed.payload, id, keyed.is_durable);
+  if (!keyed.is_durable) return admit(id, now, out);
+  call.state = State::kIntending;
+  call.payload.body = call.payload.body.compact();
+  ++agents_[call.agent].intending;
+  wire::KeptRecord intent;
+  intent.payload = keyed.payload;
+  out.push_back(PutRecord{id, keyed.key, wire::encode_kept(intent)});
+}
+
+void Inbound::on(const RecordStored& event, Instant now, Actions& out) {
+  Call* call = calls_.find(event.ticket);
+  if (call == nullptr || !call->keyed) return;
+  const std::string& service = services_[call->service].name;
+  if (call->state == State::kIntending) {
+    --agents_[call->agent].intending;
+    call->state = State::kQueued;
+    if (event.is_stored) {
+      calls_.set_deadline(event.ticket, agents_[call->agent].connected ? call->deadline : call->connect_by);
+      return admit(event.ticket, now, out);
+    }
+    queued_bytes_ -= call->bytes;
+    Outcome outcome = rejector_.reject(Code::kStorage, service, "idempotency", "intent_not_written",
+                                       "that the request is to be executed could not be written down",
+                                       "it was not executed; is the disk full?");
+    answer_waiters(*call, outcome, now, out);
+    keyed_calls_.forget(call->keyed->key);
+    calls_.close(event.ticket);
+  } else if (call->state == State::kKeeping) {
+    Outcome outcome = std::move(call->keyed->outcome);
+    if (!event.is_stored) {
+      // In memory it is known, and who asks while this process lives is told.
+      outcome = rejector_.reject(Code::kStorage, service, "idempotency", "result_not_written",
+                                 "the request was executed, but its result could not be written down",
+                                 "no second execution without a look at what the first did; is the disk full?");
+    }
+    close_keyed(event.ticket, std::move(outcome), now, out);
+  }
+}
+
+// The agent is done with it, or is known to have nothing of it.
+void Inbound::end_keyed(uint64_t id, Outcome&& outcome, Instant now, Actions& out) {
+  using Kept = routing::KeyedCalls::Kept;
+  Call& call = *calls_.find(id);
+  const Keyed& keyed = *call.keyed;
+  if (is_untouched(outcome.code)) {
+    if (keyed.is_durable) out.push_back(EraseRecord{keyed.key});
+    keyed_calls_.forget(keyed.key);
+    return close_keyed(id, std::move(outcome), now, out);
+  }
+  // That it is unknown says the intent on disk already.
+  if (keyed.is_durable && outcome.code != Code::kOutcomeUnknown) return keep(id, std::move(outcome), now, out);
+  keyed_calls_.end(keyed.key, outcome.code, Kept::kNowhere, now);
+  if (outcome.code == Code::kOk) keyed_calls_.keep_body(keyed.key, outcome.payload.body, outcome.payload.part_sizes);
+  close_keyed(id, std::move(outcome), now, out);
+}
+
+// Nobody hears of the result before it is written down.
+void Inbound::keep(uint64_t id, Outcome&& outcome, Instant now, Actions& out) {
+  Call& call = *calls_.find(id);
+  Keyed& keyed = *call.keyed;
+  const Payload& payload = outcome.payload;
+  wire::KeptRecord record;
+  record.payload = keyed.payload;
+  record.is_result = true;
+  record.code = outcome.code;
+  record.has_body = payload.body.size() <= limits::kept_result_bytes;
+  if (record.has_body) record.body = payload.body, record.part_sizes = payload.part_sizes;
+  out.push_back(PutRecord{id, keyed.key, wire::encode_kept(record)});
+  call.state = State::kKeeping;
+  keyed.outcome = std::move(outcome);
+  calls_.set_deadline(id, keyed.waiters.empty() ? kNever : std::max(call.deadline, now));
+}
+
+void Inbound::close_keyed(uint64_t id, Outcome&& outcome, Instant now, Actions& out) {
+  using Kept = routing::KeyedCalls::Kept;
+  Call& call = *calls_.find(id);
+  if (call.state == State::kKeeping) {
+    const bool is_kept = outcome.code == Code::kOk && outcome.payload.body.size() <= limits::kept_result_bytes;
+    keyed_calls_.end(call.keyed->key, outcome.code, is_kept ? Kept::kOnDisk : Kept::kNowhere, now);
+  }
+  answer_waiters(call, outcome, now, out);
+  calls_.close(id);
+}
+
+void Inbound::answer_waiters(Call& call, const Outcome& outcome, Instant now, Actions& out) {
+  if (call.keyed->waiters.empty()) return;
+  --live_;
+  for (const Waiter& waiter : call.keyed->waiters) {
+    wire::CalleeSpans spans = spans_of(call, now);
+    // Who joined later has waited for less.
+    if (waiter.since > call.accepted_at) {
+      spans = arrived(waiter.since, 0);
+      spans.queue_us = static_cast<uint32_t>(to_us(now - waiter.since));
+    }
+    answer(waiter.origin, copy_of(outcome), spans, out, call.is_sensitive);
+  }
+  call.keyed->waiters.clear();
+}
+
+void Inbound::drop_waiters(LinkId link, std::optional<uint64_t> call_id, Instant now, Actions& out) {
+  const auto leaves = [&](const Origin& origin) {
+    return origin.link == link && (!call_id || origin.call_id == *call_id);
+  };
+  std::vector<uint64_t> left;
+  calls_.for_each([&](uint64_t id, Call& call) {
+    if (!call.keyed || call.keyed->waiters.empty()) return;
+    std::erase_if(call.keyed->waiters, [&](const Waiter& waiter) { return leaves(waiter.origin); });
+    if (call.keyed->waiters.empty()) left.push_back(id);
+  });
+  for (const uint64_t id : left) {
+    --live_;
+    on_nobody_waits(id, now, out);
+  }
+}
+
+// What the agent does not have yet it need not get; what it has is waited for, for a while.
+void Inbound::on_nobody_waits(uint64_t id, Instant now, Actions& out) {
+  Call& call = *calls_.find(id);
+  switch (call.state) {
+    case State::kQueued:
+    case State::kIntending:
+      if (call.state == State::kQueued) {
+        unqueue(id, call);
+      } else {
+        --agents_[call.agent].intending;
+      }
+      queued_bytes_ -= call.bytes;
+      if (call.keyed->is_durable) out.push_back(EraseRecord{call.keyed->key});
+      keyed_calls_.forget(call.keyed->key);
+      calls_.close(id);
+      return;
+    case State::kDelivered:
+      call.state = State::kAbandoned;
+      calls_.set_deadline(id, now + milliseconds(limits::agent_abandon_ms));
+      if (!config_.agents[call.agent].correlate) replace_connection(call.agent, out);
+      return;
+    case State::kKeeping:
+      calls_.set_deadline(id, kNever);
+      return;
+    case State::kAbandoned:
+      return;
+  }
+}
+
+void Inbound::expire_keyed(uint64_t id, Instant now, Actions& out) {
+  Call& call = *calls_.find(id);
+  if (call.state == State::kIntending && agents_[call.agent].connected && call.deadline > now)
+    return calls_.set_deadline(id, call.deadline);
+  if (call.state != State::kAbandoned) {
+    const Outcome outcome = late_outcome(call, now);
+    answer_waiters(call, outcome, now, out);
+    return on_nobody_waits(id, now, out);
+  }
+  const AgentConfig& agent = config_.agents[call.agent];
+  if (agent.socket == AgentSocket::kRep || !agent.correlate) return replace_connection(call.agent, out);
+  // One that works on many at once is not disturbed for the sake of one.
+  const AgentIndex index = call.agent;
+  --agents_[index].working;
+  keyed_calls_.end(call.keyed->key, Code::kOutcomeUnknown, routing::KeyedCalls::Kept::kNowhere, now);
+  calls_.close(id);
+  pump(index, now, out);
+}
+
+}  // namespace mesh::proxy

@@ -1,0 +1,169 @@
+#include <doctest/doctest.h>
+
+#include "common/routing/rendezvous.h"
+#include "common/routing/retry_budget.h"
+#include "tests/unit/engine_bench.h"
+
+namespace mesh::proxy {
+namespace {
+
+Outcome gave(Bench& bench, Code code) { return bench.engine->rejector().reject(code, "ocr", "agent", "test", "", ""); }
+
+struct TwoPeers : Bench {
+  TwoPeers() {
+    tell(PeerConnected{0, wire::Lane::kInteractive});
+    tell(PeerConnected{1, wire::Lane::kInteractive});
+  }
+  // The one call that is to be sent now, and the answer of whoever gets it.
+  SendToPeer sent() {
+    auto all = take<SendToPeer>();
+    REQUIRE(all.size() == 1);
+    return std::move(all[0]);
+  }
+  void leave(const SendToPeer& call) {
+    const CallsLeft::Call left{call.call_id, 0, 1000};
+    engine->outbound().note({.batch = {.envelopes = 1}, .calls = {&left, 1}}, now);
+  }
+};
+
+TEST_CASE("an idempotent call whose outcome nobody knows is sent to another instance, and says that it is the second") {
+  TwoPeers bench;
+  bench.idempotent = true;
+  bench.request("ocr", "body");
+  const SendToPeer first = bench.sent();
+  CHECK(first.attempt == 1);
+  bench.tell(PeerReplied{first.peer, first.call_id, gave(bench, Code::kOutcomeUnknown)});
+  const SendToPeer second = bench.sent();
+  CHECK(second.peer != first.peer);
+  CHECK(second.attempt == 2);
+  CHECK(second.payload.body.text() == "body");
+  bench.tell(PeerReplied{second.peer, second.call_id, {}});
+  CHECK(bench.only_code() == Code::kOk);
+  CHECK(bench.engine->counters()[Counter::kRetriesOfIdempotent] == 1);
+  const auto* record = bench.engine->outbound().recorder().log().newest(1).at(0);
+  CHECK(record->trace.attempts == 2);
+  CHECK(record->trace.earlier[0].code == Code::kOutcomeUnknown);
+}
+
+TEST_CASE("a call that is not idempotent is never sent again where it may have been executed") {
+  TwoPeers bench;
+  bench.request("ocr", "body");
+  const SendToPeer first = bench.sent();
+  bench.tell(PeerReplied{first.peer, first.call_id, gave(bench, Code::kOutcomeUnknown)});
+  CHECK(bench.take<SendToPeer>().empty());
+  CHECK(bench.only_code() == Code::kOutcomeUnknown);
+}
+
+TEST_CASE("an idempotent call goes round the instances twice at most, and never beyond its deadline") {
+  TwoPeers bench;
+  bench.idempotent = true;
+  bench.request("ocr", "body");
+  int attempts = 0;
+  for (auto sent = bench.take<SendToPeer>(); !sent.empty(); sent = bench.take<SendToPeer>()) {
+    ++attempts;
+    bench.tell(PeerReplied{sent[0].peer, sent[0].call_id, gave(bench, Code::kOutcomeUnknown)});
+  }
+  CHECK(attempts == static_cast<int>(limits::attempts_max));
+  CHECK(bench.only_code() == Code::kOutcomeUnknown);
+  bench.request("ocr", "late", 100);
+  const SendToPeer late = bench.sent();
+  bench.now += milliseconds(100);
+  bench.tell(PeerReplied{late.peer, late.call_id, gave(bench, Code::kOutcomeUnknown)});
+  CHECK(bench.take<SendToPeer>().empty());
+}
+
+TEST_CASE("retries of calls that left cost tokens, and without any the caller is told what happened") {
+  TwoPeers bench;
+  bench.config.limits.calls_per_target_max = 1000;
+  int retried = 0;
+  for (int i = 0; i < 200; ++i) {
+    bench.request("ocr", "x");
+    const SendToPeer first = bench.sent();
+    bench.leave(first);
+    bench.tell(PeerReplied{first.peer, first.call_id, gave(bench, Code::kNotSent)});
+    const auto second = bench.take<SendToPeer>();
+    if (!second.empty()) ++retried, bench.tell(PeerReplied{second[0].peer, second[0].call_id, {}});
+  }
+  // 30 saved and a tenth of 200.
+  CHECK(retried == 50);
+  CHECK(bench.engine->counters()[Counter::kRetriesDenied] == 150);
+}
+
+TEST_CASE("a call that never left this process is rerouted without a token") {
+  TwoPeers bench;
+  for (int i = 0; i < 100; ++i) {
+    bench.request("ocr", "x");
+    const SendToPeer first = bench.sent();
+    bench.tell(PeerReplied{first.peer, first.call_id, gave(bench, Code::kNotSent)});
+    const SendToPeer second = bench.sent();
+    bench.tell(PeerReplied{second.peer, second.call_id, {}});
+  }
+  CHECK(bench.engine->counters()[Counter::kRetriesDenied] == 0);
+}
+
+TEST_CASE("a retry budget gives a tenth of the calls and three a second, after a burst that is bounded") {
+  routing::RetryBudget budget;
+  const Instant start{milliseconds(5000)};
+  int given = 0;
+  while (budget.take(start)) ++given;
+  CHECK(given == 30);
+  for (int i = 0; i < 20; ++i) budget.on_call();
+  CHECK(budget.take(start));
+  CHECK(budget.take(start));
+  CHECK_FALSE(budget.take(start));
+  for (given = 0; budget.take(start + milliseconds(1000));) ++given;
+  CHECK(given == 3);
+  for (given = 0; budget.take(start + std::chrono::hours(50));) ++given;
+  CHECK(given == routing::RetryBudget::kSavedMax);
+}
+
+TEST_CASE("a key has the same home whatever order the homes are told in, and only a lost home's keys move") {
+  const std::vector<uint64_t> homes = {11, 22, 33};
+  const auto home_of = [](uint64_t key, const std::vector<uint64_t>& among) {
+    return *std::max_element(among.begin(), among.end(), [&](uint64_t a, uint64_t b) {
+      return routing::rendezvous_weight(key, a) < routing::rendezvous_weight(key, b);
+    });
+  };
+  std::map<uint64_t, int> keys_at;
+  for (uint64_t key = 0; key < 3000; ++key) {
+    const uint64_t home = home_of(key * 0x9E3779B97F4A7C15, homes);
+    ++keys_at[home];
+    CHECK(home_of(key * 0x9E3779B97F4A7C15, {33, 11, 22}) == home);
+    if (home != 22) CHECK(home_of(key * 0x9E3779B97F4A7C15, {11, 33}) == home);
+  }
+  for (const uint64_t home : homes) CHECK(keys_at[home] > 850);
+}
+
+TEST_CASE("calls with a key go to its home and nowhere else, whatever becomes of them") {
+  TwoPeers bench;
+  bench.idempotent = true;
+  bench.key = std::make_shared<const CallKey>(CallKey{"order 7", "a/main/p"});
+  bench.request("ocr", "x");
+  const SendToPeer first = bench.sent();
+  REQUIRE(first.key != nullptr);
+  bench.leave(first);
+  bench.tell(PeerReplied{first.peer, first.call_id, gave(bench, Code::kOutcomeUnknown)});
+  CHECK(bench.only_code() == Code::kOutcomeUnknown);
+  for (int i = 0; i < 5; ++i) {
+    bench.request("ocr", "x");
+    const SendToPeer again = bench.sent();
+    CHECK(again.peer == first.peer);
+    bench.tell(PeerReplied{again.peer, again.call_id, {}});
+    CHECK(bench.only_code() == Code::kOk);
+  }
+}
+
+TEST_CASE("a peer whose version keeps no keys does not get a call with one, and the caller is told why") {
+  TwoPeers bench;
+  bench.key = std::make_shared<const CallKey>(CallKey{"order 7", "a/main/p"});
+  bench.request("ocr", "x");
+  const SendToPeer first = bench.sent();
+  bench.tell(PeerLacksKeys{first.peer, first.call_id});
+  const auto replies = bench.take<ReplyToAgent>();
+  REQUIRE(replies.size() == 1);
+  CHECK(replies[0].outcome.code == Code::kNoRoute);
+  CHECK(replies[0].outcome.error->rule == "peer_too_old");
+}
+
+}  // namespace
+}  // namespace mesh::proxy
