@@ -256,7 +256,7 @@ void Outbound::on(const PeerConnected& event, Instant /*now*/, Actions& /*out*/)
   peer.up[static_cast<size_t>(event.lane)] = true;
   recorder_.forget_clock(event.peer);
   peer.failing[static_cast<size_t>(event.lane)] = false;
-  peer.draining = false;
+  peer.draining[static_cast<size_t>(event.lane)] = false;
   for (const uint64_t id : calls_at(event.peer, event.lane)) calls_.set_deadline(id, calls_.find(id)->deadline);
 }
 
@@ -264,7 +264,8 @@ void Outbound::on(const PeerLost& event, Instant now, Actions& out) {
   Peer& peer = peers_[event.peer];
   const bool was_up = std::exchange(peer.up[static_cast<size_t>(event.lane)], false);
   peer.failing[static_cast<size_t>(event.lane)] = !was_up;
-  peer.draining = false;
+  // The other connection to the same process may still be up: what would leave on it now is lost.
+  peer.draining[static_cast<size_t>(event.lane)] = false;
   const auto contains = [](const std::vector<uint64_t>& ids, uint64_t id) {
     return std::find(ids.begin(), ids.end(), id) != ids.end();
   };
@@ -299,7 +300,10 @@ void Outbound::on(const PeerLost& event, Instant now, Actions& out) {
   }
 }
 
-void Outbound::on(const PeerDraining& event, Instant /*now*/, Actions& /*out*/) { peers_[event.peer].draining = true; }
+void Outbound::on(const PeerDraining& event, Instant /*now*/, Actions& /*out*/) {
+  Peer& peer = peers_[event.peer];
+  for (const size_t lane : {0, 1}) peer.draining[lane] = peer.up[lane];
+}
 
 void Outbound::on(const PeerLacksKeys& event, Instant now, Actions& out) {
   Call* call = calls_.find(event.call_id);

@@ -92,7 +92,7 @@ class Outbound {
   struct Peer {
     bool up[2] = {false, false};       // by lane
     bool failing[2] = {false, false};  // the last attempt to connect failed
-    bool draining = false;
+    bool draining[2] = {false, false};
   };
 
   // What came with the reply, for the record.

@@ -26,7 +26,7 @@ telemetry::Choice::State Outbound::state_of(const Instance& instance, wire::Lane
   if (was_tried) return State::kTried;
   if (instance.local) return State::kAvailable;
   const Peer& peer = peers_[instance.peer];
-  return peer.draining                             ? State::kDraining
+  return peer.draining[static_cast<size_t>(lane)]  ? State::kDraining
          : peer.failing[static_cast<size_t>(lane)] ? State::kFailing
                                                    : State::kAvailable;
 }

@@ -26,7 +26,8 @@ Outbound::PeerView Outbound::view(PeerIndex index) const {
       if (!instance.local && instance.peer == index) in_flight += instance.in_flight;
     }
   }
-  return {.connected = peer.up[0] || peer.up[1], .draining = peer.draining, .in_flight = in_flight};
+  return {
+      .connected = peer.up[0] || peer.up[1], .draining = peer.draining[0] || peer.draining[1], .in_flight = in_flight};
 }
 
 }  // namespace mesh::proxy

@@ -104,6 +104,23 @@ TEST_CASE("after NOT_SENT the next instance gets the call, and after all of them
   CHECK(bench.engine->idle());
 }
 
+TEST_CASE("a peer that drains gets nothing more on one of its connections when the other ends first") {
+  Bench bench;
+  for (const PeerIndex peer : {0U, 1U}) {
+    bench.tell(PeerConnected{peer, wire::Lane::kInteractive});
+    bench.tell(PeerConnected{peer, wire::Lane::kBulk});
+  }
+  bench.tell(PeerDraining{0});
+  bench.tell(PeerLost{0, wire::Lane::kBulk, {}, {}});
+  for (int i = 0; i < 4; ++i) bench.request("ocr", "x");
+  for (const SendToPeer& sent : bench.take<SendToPeer>()) CHECK(sent.peer == 1);
+  // Whoever listens there again is another process.
+  bench.tell(PeerLost{0, wire::Lane::kInteractive, {}, {}});
+  bench.tell(PeerConnected{0, wire::Lane::kInteractive});
+  bench.request("ocr", "x");
+  CHECK(bench.take<SendToPeer>().at(0).peer == 0);
+}
+
 TEST_CASE("a lost link ends its calls truthfully: unknown where sent, another instance where certainly not") {
   Bench bench;
   bench.tell(PeerConnected{0, wire::Lane::kInteractive});
