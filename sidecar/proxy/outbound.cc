@@ -159,6 +159,8 @@ void Outbound::conclude(uint64_t id, Outcome&& outcome, ReplyCost cost, Instant 
   Call& call = *calls_.find(id);
   leave_instance(call);
   if (outcome.code != Code::kOk && try_again(id, outcome.code, now, out)) return;
+  if (call.may_be_executed) [[unlikely]]
+    admit_ignorance(call, outcome);
   held_bytes_ -= call.bytes;
   finish(call, std::move(outcome), cost, now, out);
   call.payload = Payload();

@@ -78,6 +78,7 @@ class Outbound {
     bool is_sensitive = false;
     bool is_second_round = false;  // all instances were tried
     bool is_kept = false;          // its payload: it could be sent again
+    bool may_be_executed = false;  // by an earlier attempt
     Priority priority = Priority::kNormal;
     wire::Lane lane = wire::Lane::kInteractive;
     Instant deadline{};
@@ -106,6 +107,7 @@ class Outbound {
   std::optional<uint32_t> home_of_key(const Call& call, telemetry::Choices& choices) const;
   std::optional<uint32_t> choose_same(Call& call, Code code, Instant now, telemetry::Choices& choices);
   bool try_again(uint64_t id, Code code, Instant now, Actions& out);
+  void admit_ignorance(const Call& call, Outcome& outcome) const;
   Outcome no_instance(const Call& call) const;
   void send(uint64_t id, Payload payload, Instant now, Actions& out);
   void leave_instance(const Call& call);

@@ -128,6 +128,7 @@ bool Outbound::try_again(uint64_t id, Code code, Instant now, Actions& out) {
     counters_.add(Counter::kRetriesDenied);
     return false;
   }
+  if (!is_untouched) call.may_be_executed = true;
   counters_.add(is_untouched ? Counter::kRetriesAfterNotSent : Counter::kRetriesOfIdempotent);
   telemetry::Trace& trace = call.trace;
   trace.earlier[trace.attempts - 1] = {.instance = static_cast<uint8_t>(call.instance),
@@ -137,6 +138,16 @@ bool Outbound::try_again(uint64_t id, Code code, Instant now, Actions& out) {
   trace.choices = choices;
   send(id, std::move(call.payload), now, out);
   return true;
+}
+
+// That the last attempt did not reach an agent says nothing of those before.
+void Outbound::admit_ignorance(const Call& call, Outcome& outcome) const {
+  const Code code = outcome.code;
+  if (code == Code::kOk || code == Code::kAppError || code == Code::kDeadline || code == Code::kOutcomeUnknown) return;
+  outcome =
+      rejector_.reject(Code::kOutcomeUnknown, services_[call.service].name, "link", "earlier_attempt",
+                       "an attempt may have been executed, and the last ended with " + std::string(to_string(code)),
+                       "the method is declared idempotent: asking again does no harm");
 }
 
 Outcome Outbound::no_instance(const Call& call) const {

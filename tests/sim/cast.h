@@ -9,6 +9,7 @@
 
 #include "common/zmtp/connection.h"
 #include "sidecar/proxy/driver.h"
+#include "tests/sim/virtual_disk.h"
 #include "tests/sim/virtual_network.h"
 
 namespace mesh::sim {
@@ -150,7 +151,7 @@ class ScriptedAgent final : public StreamObserver, public AcceptObserver {
   std::vector<std::vector<Slice>> envelopes_;
 };
 
-// A sidecar process: its numbers in the state file outlive it.
+// A sidecar process: its numbers in the state file and its disk outlive it.
 class Sidecar {
  public:
   Sidecar(VirtualNetwork& network, proxy::SidecarConfig config, int site)
@@ -165,6 +166,8 @@ class Sidecar {
     settings.epoch = network_.prng().next();
     settings.unanswered = unanswered_;
     settings.on_drained = [this] { drained = true; };
+    store_ = std::make_unique<VirtualStore>(network_, *host_, disk);
+    settings.records = store_.get();
     driver_ = std::make_unique<proxy::Driver>(*host_, config_, std::move(settings));
     host_->set_turn_observer(driver_.get());
     host_->turn([this] { MESH_CHECK(driver_->start().has_value()); });
@@ -173,6 +176,7 @@ class Sidecar {
   void kill() {
     const std::vector<uint32_t> left = unanswered_;
     driver_.reset();
+    store_.reset();
     host_.reset();
     unanswered_ = left;
   }
@@ -193,6 +197,7 @@ class Sidecar {
   uint64_t count(proxy::Counter counter) { return driver_->engine().counters()[counter]; }
 
   bool drained = false;
+  VirtualDisk disk;
 
  private:
   VirtualNetwork& network_;
@@ -200,6 +205,7 @@ class Sidecar {
   int site_;
   std::vector<uint32_t> unanswered_;
   std::unique_ptr<VirtualHost> host_;
+  std::unique_ptr<VirtualStore> store_;
   std::unique_ptr<proxy::Driver> driver_;
 };
 

@@ -18,6 +18,7 @@ int64_t lasts_ms(Fault::Kind kind, Prng& prng) {
   switch (kind) {
     case Fault::Kind::kReset:
     case Fault::Kind::kAgentReset:
+    case Fault::Kind::kWallClock:
       return 0;
     case Fault::Kind::kPauseSidecar:
     case Fault::Kind::kPauseAgent:
@@ -37,6 +38,8 @@ int64_t amount_of(Fault::Kind kind, Prng& prng) {
       return between(prng, -50'000, 50'000);
     case Fault::Kind::kNarrow:
       return between(prng, 1, 8192);
+    case Fault::Kind::kWallClock:
+      return between(prng, -3'600'000, 3'600'000);
     default:
       return 0;
   }
@@ -46,9 +49,9 @@ int64_t amount_of(Fault::Kind kind, Prng& prng) {
 
 std::string_view to_string(Fault::Kind kind) {
   constexpr std::array<std::string_view, static_cast<size_t>(Fault::Kind::kCount)> names = {
-      "delay",         "reset",       "agent reset", "partition",     "one way",     "one way back",
-      "crash sidecar", "crash agent", "power cut",   "pause sidecar", "pause agent", "stuck agent",
-      "slow agent",    "slow reader", "drift",       "narrow",        "drain"};
+      "delay",       "reset",     "agent reset",   "partition",   "one way",     "one way back", "crash sidecar",
+      "crash agent", "power cut", "pause sidecar", "pause agent", "stuck agent", "slow agent",   "slow reader",
+      "drift",       "narrow",    "drain",         "disk full",   "wall clock"};
   return names.at(static_cast<size_t>(kind));
 }
 

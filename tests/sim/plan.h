@@ -29,6 +29,8 @@ struct Fault {
     kDrift,         // a host's clock runs faster or slower by up to 5 %
     kNarrow,        // streams take few bytes
     kDrain,         // SIGTERM, and started again
+    kDiskFull,      // of a sidecar: nothing more can be written down
+    kWallClock,     // somebody sets a host's clock, by amount_ms; nothing may depend on it
     kCount,
   };
   Kind kind = Kind::kDelay;

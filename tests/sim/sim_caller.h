@@ -22,6 +22,7 @@ struct Habit {
   bool at_mesh_socket = false;           // names its service and its budget itself
   Duration budget = milliseconds(4500);  // what its port gives
   size_t body_bytes_max = 300;
+  bool has_keys = false;  // at the mesh socket: asks again with the same key until it knows
   static constexpr Duration kNoEnd = std::chrono::hours(1);
 };
 
@@ -55,7 +56,10 @@ class SimCaller final : public StreamObserver {
   // As libzmq: another connection for the same socket; nothing is sent again.
   void on_closed(std::string_view) override {
     if (connection_ && connection_->ready()) simulation_.on_hung_up(index_);
-    for (const uint64_t ask : outstanding_) simulation_.give_up(ask);
+    for (const uint64_t ask : outstanding_) {
+      const uint64_t subject = simulation_.give_up(ask);
+      if (habit_.has_keys) unknown_.push_back(subject);
+    }
     if (!habit_.is_req) outstanding_.clear();
     connection_.reset();
     stream_.reset();
@@ -101,7 +105,9 @@ class SimCaller final : public StreamObserver {
         24 + prng_.below(is_large ? habit_.body_bytes_max : std::min<size_t>(habit_.body_bytes_max, 300));
     Duration budget = habit_.budget;
     if (habit_.at_mesh_socket) budget = milliseconds(static_cast<int64_t>(30 + prng_.below(5000)));
-    const Ask& made = simulation_.begin_ask(index_, habit_.service, budget, bytes);
+    const uint64_t again = habit_.has_keys && !unknown_.empty() ? unknown_.front() : 0;
+    if (again != 0) unknown_.erase(unknown_.begin());
+    const Ask& made = simulation_.begin_ask(index_, habit_.service, budget, bytes, again);
     asked_ = host_.now();
     outstanding_.push_back(made.id);
     std::vector<Slice> frames;
@@ -109,8 +115,10 @@ class SimCaller final : public StreamObserver {
     if (!habit_.is_req) frames.push_back(Slice::copy_of(std::to_string(made.id)));
     frames.emplace_back();
     if (habit_.at_mesh_socket) {
-      frames.push_back(
-          Slice::copy_of(R"({"service":"echo","budget_ms":)" + std::to_string(to_us(budget) / 1000) + "}"));
+      std::string header =
+          R"({"service":")" + habit_.service + R"(","budget_ms":)" + std::to_string(to_us(budget) / 1000);
+      if (habit_.has_keys) header += R"(,"idempotency_key":")" + std::to_string(made.subject) + '"';
+      frames.push_back(Slice::copy_of(header + "}"));
     }
     frames.push_back(Slice::copy_of(simulation_.body_of(made)));
     connection_->send(frames);
@@ -125,7 +133,8 @@ class SimCaller final : public StreamObserver {
       if (habit_.is_req && outstanding_.empty()) continue;
       const uint64_t ask = habit_.is_req ? outstanding_.front() : std::stoull(std::string(frames[0].text()));
       std::erase(outstanding_, ask);
-      simulation_.on_result(index_, ask, frames.back().text());
+      const Ask& done = simulation_.on_result(index_, ask, frames.back().text());
+      if (habit_.has_keys && done.code != "OK" && done.repeats < kRepeatsMax) unknown_.push_back(done.subject);
       if (!habit_.is_fresh) continue;
       stream_.reset();
       dial();
@@ -141,7 +150,9 @@ class SimCaller final : public StreamObserver {
   VirtualHost host_;
   std::unique_ptr<Stream> stream_;
   std::optional<zmtp::Connection> connection_;
+  static constexpr int kRepeatsMax = 6;
   std::vector<uint64_t> outstanding_;
+  std::vector<uint64_t> unknown_;  // what it asks again, with its key
   Instant asked_{};
   bool is_deaf_ = false;
   Instant deaf_until_{};

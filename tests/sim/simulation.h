@@ -23,6 +23,11 @@ class SimCaller;
 // One request and what became of it.
 struct Ask {
   uint64_t id = 0;
+  uint64_t subject = 0;  // the ask that it repeats, with the same key; or itself
+  int repeats = 0;       // of that subject until now
+  int executions_max = 1;
+  uint64_t agents_life = 0;  // when it was asked first
+  bool is_durable = false;
   size_t caller = 0;
   size_t body_bytes = 0;
   Instant asked{};  // by the clock of its host
@@ -52,11 +57,12 @@ class Simulation {
 
   // --- for callers and agents ---
   VirtualNetwork& network() { return network_; }
-  Ask& begin_ask(size_t caller, std::string_view service, Duration budget, size_t body_bytes);
+  Ask& begin_ask(size_t caller, std::string_view service, Duration budget, size_t body_bytes, uint64_t subject = 0);
   // The whole body, which names its ask.
   std::string body_of(const Ask& ask) const;
-  void on_result(size_t caller, uint64_t ask, std::string_view reply);
-  void give_up(uint64_t ask) { asks_[ask].is_given_up = true; }
+  const Ask& on_result(size_t caller, uint64_t ask, std::string_view reply);
+  // Gives the subject.
+  uint64_t give_up(uint64_t ask);
   void on_executed(std::string_view agent, std::string_view body);
   // A caller's connection was closed from the other side.
   void on_hung_up(size_t caller);
@@ -81,6 +87,8 @@ class Simulation {
   void check_quiet();
   Process& one_of(bool is_sidecar, uint64_t which);
   bool is_reachable(std::string_view service);
+  uint64_t agents_life() const;
+  void judge_execution(const Ask& subject);
 
   VirtualNetwork network_;
   Prng prng_;

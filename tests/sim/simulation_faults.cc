@@ -129,6 +129,12 @@ void Simulation::begin_fault(size_t index) {
     case Fault::Kind::kDrain:
       take_down(index_of(one_of(true, fault.which)), true);
       break;
+    case Fault::Kind::kDiskFull:
+      one_of(true, fault.which).sidecar->disk.is_full = true;
+      break;
+    case Fault::Kind::kWallClock:
+      network_.set_wall_clock(fault.which % 2 == 0 ? kHomeSite : kAgentSite, milliseconds(fault.amount));
+      break;
     case Fault::Kind::kCount:
       break;
   }
@@ -173,6 +179,9 @@ void Simulation::end_fault(size_t index) {
       break;
     case Fault::Kind::kSlowReader:
       callers_[fault.which % callers_.size()]->set_reading(true);
+      break;
+    case Fault::Kind::kDiskFull:
+      one_of(true, fault.which).sidecar->disk.is_full = false;
       break;
     case Fault::Kind::kNarrow:
       network_.window_bytes = 256 * limits::KiB;

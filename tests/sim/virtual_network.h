@@ -41,6 +41,12 @@ class VirtualNetwork {
   // From now on the clock of a site runs faster than time itself by so many parts in a million, or slower.
   void set_drift(int site, int64_t ppm);
   Instant local_now(int site) const;
+  // What people take for the time there; somebody may set it.
+  void set_wall_clock(int site, Duration by) { wall_offsets_[site] += by; }
+  Instant wall_now(int site) const {
+    const auto offset = wall_offsets_.find(site);
+    return local_now(site) + (offset == wall_offsets_.end() ? Duration{0} : offset->second);
+  }
   // When the site's clock will show that, or a little later.
   Instant when_local(int site, Instant local) const;
 
@@ -94,6 +100,7 @@ class VirtualNetwork {
   std::map<std::string, std::pair<VirtualHost*, AcceptObserver*>> listeners_;
   std::map<std::string, int> sites_;  // of endpoints that somebody listened on
   std::map<int, Clock> clocks_;
+  std::map<int, Duration> wall_offsets_;
   std::set<int> dark_;
   std::vector<VirtualStream*> streams_;  // in the order of their making
   Prng prng_;
