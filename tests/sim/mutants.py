@@ -25,31 +25,54 @@ class Mutant:
     file: str
     right: str
     wrong: str
+    also: tuple[tuple[str, str], ...] = ()  # further changes of the same file
+    through: str = ""  # a header is compiled as this source, which includes it
 
 
 MUTANTS = [
     Mutant("deadline forgotten on reconnect", PROXY + "outbound.cc",
            "calls_at(event.peer, event.lane)) calls_.set_deadline(id, calls_.find(id)->deadline);",
            "calls_at(event.peer, event.lane)) calls_.set_deadline(id, kNever);"),
-    Mutant("retry after send", PROXY + "outbound.cc",
-           "outcome.code == Code::kNotSent || outcome.code == Code::kDraining",
-           "outcome.code == Code::kNotSent || outcome.code == Code::kDraining || outcome.code == Code::kOutcomeUnknown"),
+    Mutant("retry after send", PROXY + "outbound_choice.cc",
+           "const bool is_harmless = call.idempotent && !call.key && code == Code::kOutcomeUnknown;",
+           "const bool is_harmless = code == Code::kOutcomeUnknown;"),
+    Mutant("id reused", "common/routing/call_table.h", "at.generation = (at.generation + 1) & kGenerationMask;", "at.generation += 0;",
+           through=PROXY + "inbound.cc"),
     Mutant("late reply delivered", PROXY + "inbound.cc",
-           "return config_.agents[index].correlate && config_.agents[index].socket != AgentSocket::kRep;", "return index + 1 > 0;"),
+           "return agent.correlate && agent.socket != AgentSocket::kRep && !call.keyed;", "return agent.in_flight > 0;"),
     Mutant("credit leak", PROXY + "outbound.cc",
            "    const Call call = calls_.close(id);\n    leave_instance(call);\n", "    const Call call = calls_.close(id);\n"),
     Mutant("memory leak in the books", PROXY + "outbound.cc", "    held_bytes_ -= call.bytes;\n    const Instance& instance", "    const Instance& instance"),
     Mutant("batch replayed at another instance", PROXY + "outbound.cc", "} else if (contains(event.not_sent, id)) {", "} else if (id > 0) {"),
+    Mutant("dedup skipped", PROXY + "inbound.cc", "if (answer_known(request, asked, now, out)) return;",
+           "if (const auto* known = keyed_calls_.find(asked.key); known != nullptr && known->open_call == 0)\n"
+           "      keyed_calls_.forget(asked.key);\n    else if (answer_known(request, asked, now, out))\n      return;"),
+    Mutant("key moves to another replica", PROXY + "outbound_choice.cc", "  if (call.key) [[unlikely]]\n    return home_of_key(call, choices);\n", ""),
+    Mutant("intent never written", PROXY + "inbound_keyed.cc", "if (!keyed.is_durable) return admit(id, now, out);", "return admit(id, now, out);"),
+    Mutant("intent written after delivery", PROXY + "inbound_keyed.cc", "if (!keyed.is_durable) return admit(id, now, out);",
+           "if (keyed.is_durable) {\n    wire::KeptRecord late;\n    late.payload = keyed.payload;\n"
+           "    out.push_back(PutRecord{0, keyed.key, wire::encode_kept(late)});\n  }\n  return admit(id, now, out);"),
+    Mutant("what was written down is not read", PROXY + "inbound_keyed.cc", "  keyed_calls_.open(key, head.payload, 0, true);\n",
+           "  if (out.empty()) return;\n  keyed_calls_.open(key, head.payload, 0, true);\n"),
+    Mutant("earlier attempt forgotten", PROXY + "outbound.cc", "if (call.may_be_executed) [[unlikely]]", "if (call.bytes > (1U << 30))"),
+    Mutant("epoch ignored", PROXY + "driver.cc", 'peer.host + "/" + peer.sidecar + "/" + std::to_string(peer.epoch));\n  if (at == peer_links_.end()) return &asked_on;',
+           'peer.host + "/" + peer.sidecar);\n  if (at == peer_links_.end()) return &asked_on;',
+           also=(('hello.host + "/" + hello.sidecar + "/" + std::to_string(hello.epoch);', 'hello.host + "/" + hello.sidecar;'),
+                 ('peer_links_.find(peer + "/" + std::to_string(link.peer().epoch));', "peer_links_.find(peer);"))),
     Mutant("queue bound off", PROXY + "outbound.cc", "if (held_bytes_ + bytes > config_.limits.process_queued_bytes) {", "if (false) {"),
+    Mutant("timer in wall clock", "tests/sim/virtual_network.cc", "return network_.local_now(site_);", "return network_.wall_now(site_);"),
     Mutant("drain loses parked calls", PROXY + "driver.cc",
            "engine_.idle() && unsent == 0 && !may_come_more", "unsent == 0 && !may_come_more"),
     Mutant("drain does not wait until peers know", PROXY + "driver.cc",
            "engine_.idle() && unsent == 0 && !may_come_more", "engine_.idle() && unsent == 0"),
+    Mutant("drain forgotten with one of two connections", PROXY + "outbound.cc",
+           "  peer.draining[static_cast<size_t>(event.lane)] = false;\n  const auto contains",
+           "  peer.draining[0] = peer.draining[1] = false;\n  const auto contains"),
     Mutant("cancelled and sent all the same", PROXY + "peer_lane.cc", "    queue_.erase(at);\n    return;", "    return;"),
     Mutant("sent after all to an agent that was given up", PROXY + "agent_session.cc", "if (call.end > stream_->handed_bytes()) not_sent", "not_sent"),
     Mutant("reply of one for another", PROXY + "driver.cc", "tell(PeerReplied{lane->peer(), envelope.call_id,", "tell(PeerReplied{lane->peer(), envelope.call_id ^ 1,"),
     Mutant("silence judged before it is heard", PROXY + "driver.cc", "  if (at < grace_until_) return;\n", ""),
-    Mutant("calls of a lost agent forgotten", PROXY + "inbound.cc", "    if (call.agent == event.agent && call.state != State::kQueued) lost.push_back(id);", ""),
+    Mutant("calls of a lost agent forgotten", PROXY + "inbound.cc", "    if (call.agent == event.agent && has_it) lost.push_back(id);", ""),
 ]
 
 
@@ -61,24 +84,35 @@ def run(command: str, directory: Path) -> None:
 
 def build_mutant(mutant: Mutant, build: Path, scratch: Path) -> Path:
     """The simulation with this bug in it."""
-    source = ROOT / mutant.file
-    text = source.read_text()
-    if text.count(mutant.right) != 1:
-        raise RuntimeError(f"mutant '{mutant.name}' does not fit {mutant.file} any more")
-    changed = scratch / source.name
-    changed.write_text(text.replace(mutant.right, mutant.wrong))
+    text = (ROOT / mutant.file).read_text()
+    for right, wrong in ((mutant.right, mutant.wrong), *mutant.also):
+        if text.count(right) != 1:
+            raise RuntimeError(f"mutant '{mutant.name}' does not fit {mutant.file} any more")
+        text = text.replace(right, wrong)
+    source = ROOT / (mutant.through or mutant.file)
+    changed = scratch / mutant.file if mutant.through else scratch / source.name
+    changed.parent.mkdir(parents=True, exist_ok=True)
+    changed.write_text(text)
     entry = next(one for one in json.loads((build / "compile_commands.json").read_text())
                  if Path(one["directory"], one["file"]).resolve() == source)
     target = scratch / "mutant.o"
     words = shlex.split(entry["command"])
     words[words.index("-o") + 1] = str(target)
-    words[words.index("-c") + 1] = str(changed)
+    if mutant.through:
+        words.insert(1, f"-I{scratch}")  # the changed header comes before the right one
+    else:
+        words[words.index("-c") + 1] = str(changed)
     # The tree itself is no longer where the file is; and what a mutant leaves unused is no error.
     run(shlex.join([*words, f"-I{ROOT}", "-Wno-error"]), build)
     commands = subprocess.run(["ninja", "-t", "commands", "tests/sim/explore"], cwd=build, capture_output=True, text=True, check=True)
     link = shlex.split(commands.stdout.splitlines()[-1])
     program = scratch / "explore"
     link[link.index("-o") + 1] = str(program)
+    own_object = f"tests/sim/explore.p/{source.name}.o"
+    if own_object in link:
+        link[link.index(own_object)] = str(target)
+        run(shlex.join(link), build)
+        return program
     first_library = next(i for i, word in enumerate(link) if word.endswith(".a"))
     run(shlex.join([*link[:first_library], str(target), *link[first_library:]]), build)
     return program

@@ -100,6 +100,8 @@ void VirtualHost::turn(const std::function<void()>& what) {
   }
 }
 
+Instant VirtualHost::now() { return network_.local_now(site_); }
+
 void VirtualHost::arm_timer(Instant when) {
   if (armed_ <= when) return;
   armed_ = when;

@@ -140,7 +140,7 @@ class VirtualHost final : public Transport {
   int site() const { return site_; }
   const std::string& name() const { return name_; }
 
-  Instant now() override { return network_.local_now(site_); }
+  Instant now() override;
   void arm_timer(Instant when) override;
   Result<std::unique_ptr<Listener>> listen(const Endpoint& endpoint, uint32_t mode, AcceptObserver& observer) override;
   std::unique_ptr<Stream> connect(const Endpoint& endpoint, StreamObserver& observer) override;

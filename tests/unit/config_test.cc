@@ -48,6 +48,10 @@ TEST_CASE("every kind of mistake is told with its path") {
       {R"("peers":{"b":{"compression":"lots","sidecars":{}}})", "/peers/b/compression"},
       {R"("contracts":{"x":{"budget_ms":0}})", "/contracts/x/budget_ms"},
       {R"("contracts":{"x":{"methods":{"m":{"priority":"urgent"}}}})", "/contracts/x/methods/m/priority"},
+      {R"("contracts":{"x":{"durable":true,"sensitive":true}})", "/contracts/x/durable"},
+      {R"("contracts":{"x":{"durable":true,"methods":{"m":{"idempotent":true}}}})", "/contracts/x/methods/m/durable"},
+      {R"("contracts":{"x":{"idempotency_field":"request_id"}})", "/contracts/x/idempotency_field"},
+      {R"("ports":{"p":{"listen":"tcp://127.0.0.1:6700","durable":true}})", "/ports/p/durable"},
       {R"("limits":{"calls_per_target_max":1e3})", "/limits/calls_per_target_max"},
       {R"("insecure":"yes")", "/insecure"},
   };
@@ -55,6 +59,15 @@ TEST_CASE("every kind of mistake is told with its path") {
     const auto result = parse_config(file(text), "", false);
     CHECK_MESSAGE(complains(result, path), text);
   }
+}
+
+TEST_CASE("only a sidecar whose agents keep results on disk has a store") {
+  const std::string agents = R"("agents":{"pay":{"endpoint":"tcp://127.0.0.1:5799"}},"data_dir":"/d",)";
+  CHECK(parse_config(file(agents + R"("contracts":{"pay":{"durable":true}})"), "", false).config.data_path ==
+        "/d/main.calls");
+  CHECK(parse_config(file(agents + R"("contracts":{"pay":{"methods":{"m":{"durable":true}}}})"), "", false)
+            .config.data_path == "/d/main.calls");
+  CHECK(parse_config(file(agents + R"("contracts":{"other":{"durable":true}})"), "", false).config.data_path.empty());
 }
 
 TEST_CASE("all mistakes of a file are told at once") {

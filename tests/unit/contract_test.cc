@@ -49,6 +49,34 @@ TEST_CASE("a method's terms do not leak to the same method of another service") 
   CHECK(table().lookup("vision", "translate").budget_ms == limits::dropin_budget_ms);
 }
 
+TEST_CASE("a conflict is found between a method and what it inherits, and told once") {
+  Table conflicting;
+  conflicting.declare_service("pay", {.durable = true, .idempotency_field = "order"});
+  CHECK(conflicting.conflicts().empty());
+  conflicting.declare_method("pay", "peek", {.idempotent = true});
+  conflicting.declare_method("pay", "refund", {});
+  const auto conflicts = conflicting.conflicts();
+  REQUIRE(conflicts.size() == 1);
+  CHECK(conflicts[0].method == "peek");
+  CHECK(conflicts[0].key == "durable");
+  CHECK(*conflicting.lookup("pay", "refund").idempotency_field == "order");
+}
+
+TEST_CASE("an idempotency key is a text or a whole number, and what cannot be one is not taken for none") {
+  MethodReader reader;
+  const auto read = [&](std::string_view body) { return reader.read_key(as_bytes(body), "order"); };
+  CHECK(read(R"({"order":"A-7","x":1})") == "A-7");
+  CHECK(read(R"({"x":{"order":"inner"},"order":42})") == "42");
+  CHECK(read(R"({"x":1})") == std::nullopt);
+  CHECK(read("ping") == std::nullopt);
+  for (const char* body : {R"({"order":""})", R"({"order":1.5})", R"({"order":null})", R"({"order":["a"]})",
+                           R"({"order":"a"})", R"({"x":1,)", R"({"x" 1,"order":"a"})"}) {
+    CHECK_MESSAGE(read(body) == "", body);
+  }
+  CHECK(read(R"({"order":")" + std::string(limits::name_bytes + 1, 'k') + R"("})") == "");
+  CHECK(read(R"({"order":"later"})") == "later");
+}
+
 TEST_CASE("a service may be declared after its methods") {
   Table late;
   late.declare_method("tts", "say", {.budget_ms = 700, .priority = {}, .max_bytes = {}});

@@ -81,6 +81,19 @@ TEST_CASE("a protobuf header gives the same fields") {
   CHECK(header->priority == Priority::kCritical);
 }
 
+TEST_CASE("an idempotency key comes with either header, and an empty or long one is refused") {
+  const auto json = [](const std::string& key) {
+    return decode_mesh_header(as_bytes(R"({"service":"s","idempotency_key":")" + key + "\"}"));
+  };
+  CHECK(json("order 7")->key == "order 7");
+  CHECK_FALSE(json(""));
+  CHECK_FALSE(json(std::string(limits::name_bytes + 1, 'k')));
+  v1::MeshHeader header;
+  header.set_service("s");
+  header.set_idempotency_key("order 7");
+  CHECK(decode_mesh_header(as_bytes(header.SerializeAsString()))->key == "order 7");
+}
+
 TEST_CASE("budget and priority that are not said are not made up") {
   for (const std::string_view frame :
        {std::string_view(R"({"service":"tts","budget_ms":null})"), std::string_view("\x0A\x03tts")}) {
