@@ -121,11 +121,11 @@ def build_mutant(mutant: Mutant, build: Path, scratch: Path) -> Path:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", type=Path)
-    parser.add_argument("--only", help="the mutant of this name")
+    parser.add_argument("--only", help="the mutants whose names hold this")
     parser.add_argument("--seeds", type=int, default=2000)
     chosen = parser.parse_args()
     survivors = 0
-    mutants = [mutant for mutant in MUTANTS if chosen.only in (None, mutant.name)]
+    mutants = [mutant for mutant in MUTANTS if chosen.only is None or chosen.only in mutant.name]
     for mutant in mutants:
         with tempfile.TemporaryDirectory() as scratch:
             program = build_mutant(mutant, chosen.build.resolve(), Path(scratch))

@@ -113,7 +113,9 @@ void VirtualHost::fire_at(Instant at, Instant when) {
     if (alive.expired() || armed_ != when) return;
     if (is_paused()) return fire_at(paused_until_, when);
     // Its clock was set to another speed meanwhile.
-    if (now() < when) return fire_at(network_.when_local(site_, when), when);
+    if (now() < when) {
+      return fire_at(std::max(network_.when_local(site_, when), network_.now() + milliseconds(1)), when);
+    }
     armed_ = kNever;
     turn([this] {
       if (observer_ != nullptr) observer_->on_timer();
