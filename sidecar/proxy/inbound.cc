@@ -113,6 +113,7 @@ void Inbound::accept(InboundRequest request, Instant now, Actions& out) {
     call.keyed = std::make_unique<Keyed>(Keyed{.key = asked.key,
                                                .payload = asked.payload,
                                                .is_durable = terms.durable,
+                                               .give_up_at = kNever,
                                                .waiters = {{request.origin, now}},
                                                .outcome = {}});
   }

@@ -116,6 +116,7 @@ class Inbound {
     wire::Digest key;
     wire::Digest payload;
     bool is_durable = false;
+    Instant give_up_at = kNever;  // the agent is not waited for any longer, whoever asks again meanwhile
     std::vector<Waiter> waiters;
     Outcome outcome;  // while it is being written down
   };
@@ -181,6 +182,7 @@ class Inbound {
   void answer_waiters(Call& call, const Outcome& outcome, Instant now, Actions& out);
   void on_nobody_waits(uint64_t id, Instant now, Actions& out);
   void expire_keyed(uint64_t id, Instant now, Actions& out);
+  void give_up_keyed(uint64_t id, Instant now, Actions& out);
   // Of this call, or without one of all calls on the link.
   void drop_waiters(LinkId link, std::optional<uint64_t> call_id, Instant now, Actions& out);
 

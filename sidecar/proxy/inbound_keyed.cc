@@ -134,7 +134,7 @@ void Inbound::join(uint64_t id, const InboundRequest& request, Instant now, Acti
   call.deadline = std::max(call.deadline, request.deadline);
   call.connect_by = std::min(call.deadline, now + milliseconds(limits::connect_wait_ms));
   const bool waits_for_agent = call.state != State::kDelivered && !agents_[call.agent].connected;
-  calls_.set_deadline(id, waits_for_agent ? call.connect_by : call.deadline);
+  calls_.set_deadline(id, std::min(waits_for_agent ? call.connect_by : call.deadline, call.keyed->give_up_at));
   if (!is_queued) return;
   agents_[call.agent].queue.emplace(call.priority, call.deadline, id);
   agents_[call.agent].queued_bytes += call.bytes;
@@ -213,6 +213,7 @@ void Inbound::keep(uint64_t id, Outcome&& outcome, Instant now, Actions& out) {
   if (record.has_body) record.body = payload.body, record.part_sizes = payload.part_sizes;
   out.push_back(PutRecord{id, keyed.key, wire::encode_kept(record)});
   call.state = State::kKeeping;
+  keyed.give_up_at = kNever;
   keyed.outcome = std::move(outcome);
   calls_.set_deadline(id, keyed.waiters.empty() ? kNever : std::max(call.deadline, now));
 }
@@ -277,7 +278,8 @@ void Inbound::on_nobody_waits(uint64_t id, Instant now, Actions& out) {
       return;
     case State::kDelivered:
       call.state = State::kAbandoned;
-      calls_.set_deadline(id, now + milliseconds(limits::agent_abandon_ms));
+      if (call.keyed->give_up_at == kNever) call.keyed->give_up_at = now + milliseconds(limits::agent_abandon_ms);
+      calls_.set_deadline(id, call.keyed->give_up_at);
       if (!config_.agents[call.agent].correlate) replace_connection(call.agent, out);
       return;
     case State::kKeeping:
@@ -292,18 +294,26 @@ void Inbound::expire_keyed(uint64_t id, Instant now, Actions& out) {
   Call& call = *calls_.find(id);
   if (call.state == State::kIntending && agents_[call.agent].connected && call.deadline > now)
     return calls_.set_deadline(id, call.deadline);
-  if (call.state != State::kAbandoned) {
+  if (now < call.keyed->give_up_at) {
     const Outcome outcome = late_outcome(call, now);
     answer_waiters(call, outcome, now, out);
     return on_nobody_waits(id, now, out);
   }
+  give_up_keyed(id, now, out);
+}
+
+void Inbound::give_up_keyed(uint64_t id, Instant now, Actions& out) {
+  Call& call = *calls_.find(id);
   const AgentConfig& agent = config_.agents[call.agent];
   if (agent.socket == AgentSocket::kRep || !agent.correlate) return replace_connection(call.agent, out);
   // One that works on many at once is not disturbed for the sake of one.
   const AgentIndex index = call.agent;
   --agents_[index].working;
-  keyed_calls_.end(call.keyed->key, Code::kOutcomeUnknown, routing::KeyedCalls::Kept::kNowhere, now);
-  calls_.close(id);
+  end_keyed(id,
+            rejector_.reject(Code::kOutcomeUnknown, services_[call.service].name, "agent", "agent_silent",
+                             "agent '" + agent.name + "' did not answer long after the deadline",
+                             "it may still be executing the request"),
+            now, out);
   pump(index, now, out);
 }
 

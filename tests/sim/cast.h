@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/zmtp/connection.h"
@@ -26,6 +27,11 @@ class Caller final : public StreamObserver {
   // As a REQ socket does: a delimiter before the body. A DEALER sends what it is given.
   void ask(std::string_view body) {
     waiting_.emplace_back(body);
+    send_waiting();
+  }
+  // A message just so.
+  void ask_frames(std::vector<std::string> frames) {
+    messages_.push_back(std::move(frames));
     send_waiting();
   }
   void disconnect() { stream_.reset(); }
@@ -75,6 +81,11 @@ class Caller final : public StreamObserver {
       connection_->send(frames);
     }
     waiting_.clear();
+    for (const auto& message : std::exchange(messages_, {})) {
+      std::vector<Slice> frames;
+      for (const std::string& frame : message) frames.push_back(Slice::copy_of(frame));
+      connection_->send(frames);
+    }
     stream_->flush();
   }
 
@@ -84,6 +95,7 @@ class Caller final : public StreamObserver {
   std::unique_ptr<Stream> stream_;
   std::optional<zmtp::Connection> connection_;
   std::vector<std::string> waiting_;
+  std::vector<std::vector<std::string>> messages_;
 };
 
 // A REP agent: one connection at a time is enough here. What it is asked it keeps; it answers when told to, or at once.

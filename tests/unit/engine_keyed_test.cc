@@ -198,6 +198,23 @@ TEST_CASE("a result that comes after its caller's deadline is kept for who asks 
   CHECK(keys.replies() == Texts{"late"});
 }
 
+TEST_CASE("an agent that never answers is given up, however often it is asked for the same again") {
+  Keys keys;
+  keys.ask("pay", "x", "k", "a/main/p", 100);
+  keys.delivered();
+  int64_t waited_ms = 0;
+  for (; waited_ms < 2 * limits::agent_abandon_ms; waited_ms += 1000) {
+    keys.advance(1000);
+    if (!keys.take<ReplaceAgentConnection>().empty()) break;
+    keys.ask("pay", "x", "k", "a/main/p", 5000);
+  }
+  CHECK(waited_ms <= limits::agent_abandon_ms + 2000);
+  keys.replies();
+  keys.tell(AgentLost{1, {}});
+  for (const std::string& reply : keys.replies()) CHECK(reply == "OUTCOME_UNKNOWN");
+  CHECK(keys.engine->idle());
+}
+
 TEST_CASE("a disk that takes nothing is told as STORAGE, before the agent is asked or instead of its result") {
   Keys keys;
   keys.is_full = true;
