@@ -12,6 +12,7 @@
 
 #include "common/base/check.h"
 #include "common/base/limits.h"
+#include "sidecar/io/lmdb_store.h"
 #include "sidecar/io/uv_listener.h"
 #include "sidecar/io/uv_stream.h"
 
@@ -26,6 +27,7 @@ struct Loop::Handles {
   uv_timer_t timer;
   uv_prepare_t prepare;
   StreamShared shared;
+  StoreShared stores;
   std::vector<std::unique_ptr<Signal>> signals;
 };
 
@@ -67,6 +69,8 @@ Loop::Loop() : handles_(std::make_unique<Handles>()) {
   h.timer.data = this;
   h.prepare.data = this;
   h.shared.loop = &h.loop;
+  h.stores.loop = &h.loop;
+  h.stores.end_of_turn = reinterpret_cast<uv_handle_t*>(&h.prepare);
   uv_prepare_start(&h.prepare, [](uv_prepare_t* prepare) { static_cast<Loop*>(prepare->data)->end_turn(); });
   uv_unref(reinterpret_cast<uv_handle_t*>(&h.prepare));
 }
@@ -122,7 +126,15 @@ void Loop::end_turn() {
   } while (!shared.to_fail.empty());
   for (size_t i = 0; i < shared.to_resume.size(); ++i) shared.to_resume[i]->resume_turn();
   shared.to_resume.clear();
+  submit_stores();
   now_known_ = false;
+}
+
+void Loop::submit_stores() {
+  StoreShared& stores = handles_->stores;
+  for (size_t i = 0; i < stores.to_submit.size(); ++i) stores.to_submit[i]->submit();
+  stores.to_submit.clear();
+  uv_unref(stores.end_of_turn);
 }
 
 void Loop::arm_timer(Instant when) {
@@ -175,6 +187,12 @@ std::unique_ptr<Stream> Loop::connect(const Endpoint& endpoint, StreamObserver& 
   stream->set_observer(&observer);
   stream->begin_connect(endpoint);
   return stream;
+}
+
+Result<std::unique_ptr<LmdbStore>> Loop::open_store(const std::string& path, size_t map_bytes) {
+  auto file = LmdbFile::open(path, map_bytes);
+  if (!file) return Unexpected(std::move(file.error()));
+  return std::make_unique<LmdbStore>(handles_->stores, std::move(*file));
 }
 
 }  // namespace mesh::io

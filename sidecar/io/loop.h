@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "common/base/transport.h"
@@ -12,6 +13,7 @@ struct uv_loop_s;
 
 namespace mesh::io {
 
+class LmdbStore;
 class UvStream;
 
 class Loop final : public Transport {
@@ -37,11 +39,15 @@ class Loop final : public Transport {
   void arm_timer(Instant when) override;
   Result<std::unique_ptr<Listener>> listen(const Endpoint& endpoint, uint32_t mode, AcceptObserver& observer) override;
   std::unique_ptr<Stream> connect(const Endpoint& endpoint, StreamObserver& observer) override;
+  // A store in the directory `path`, which is made if need be; its files take a little more than `map_bytes` at most.
+  // The loop must outlive it. An Error says why it cannot be used, e.g. that another process has it, and what to do.
+  Result<std::unique_ptr<LmdbStore>> open_store(const std::string& path, size_t map_bytes);
 
  private:
   friend class UvStream;
   struct Handles;
   void end_turn();
+  void submit_stores();
 
   std::unique_ptr<Handles> handles_;
   TurnObserver* observer_ = nullptr;
