@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <new>
 #include <utility>
@@ -24,7 +25,10 @@ constexpr int kFull = -2;
 
 // LMDB copies the pages it changes, so that even erasing takes some: a store that puts may fill could not be emptied.
 // The list of what an erased record frees takes 8 bytes for each of its pages.
-size_t with_reserve(size_t map_bytes) { return map_bytes + map_bytes / 256 + (size_t{1} << 18); }
+size_t with_reserve(size_t map_bytes) {
+  const auto page_bytes = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  return (map_bytes + map_bytes / 256 + (size_t{1} << 18)) / page_bytes * page_bytes;
+}
 
 // Pages that these puts may take; a little too many. LMDB gives pages of their own to what is larger than half of one,
 // and splits leave the others half empty.
@@ -79,6 +83,13 @@ int make_directories(const std::string& path) {
   return 0;
 }
 
+// LMDB ends the process when its tree contradicts itself. Whoever looks for the reason should find one.
+void tell_damage(MDB_env* env, const char* what) {
+  const char* path = "?";
+  mdb_env_get_path(env, &path);
+  dprintf(STDERR_FILENO, "the store %s is damaged (%s): move it aside to begin with an empty one\n", path, what);
+}
+
 std::string hint_for(int status) {
   if (status == kTakenByAnother) return "stop the other process, or give each its own store";
   if (status == EACCES || status == EPERM || status == EROFS)
@@ -120,9 +131,7 @@ LmdbFile::~LmdbFile() {
 
 Result<std::unique_ptr<LmdbFile>> LmdbFile::open(const std::string& path, size_t map_bytes) {
   MESH_CHECK(sodium_init() >= 0);
-  const auto page_bytes = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  const size_t rounded_bytes = (map_bytes + page_bytes - 1) / page_bytes * page_bytes;
-  std::unique_ptr<LmdbFile> file(new LmdbFile(path, rounded_bytes));
+  std::unique_ptr<LmdbFile> file(new LmdbFile(path, map_bytes));
   int status = make_directories(path);
   if (status == 0) status = file->lock();
   if (status == 0) status = file->open_environment();
@@ -143,6 +152,7 @@ int LmdbFile::lock() {
 int LmdbFile::open_environment() {
   if (env_ != nullptr) mdb_env_close(std::exchange(env_, nullptr));
   if (const int status = mdb_env_create(&env_)) return status;
+  mdb_env_set_assert(env_, tell_damage);
   int status = mdb_env_set_mapsize(env_, with_reserve(map_bytes_));
   // MDB_NOTLS: jobs run on whichever thread of the pool is free.
   if (status == 0) status = mdb_env_open(env_, path_.c_str(), MDB_NOTLS, 0600);
@@ -170,6 +180,7 @@ int LmdbFile::cover_last_page() {
   if (const int status = mdb_env_info(env_, &info)) return status;
   if (const int status = mdb_env_stat(env_, &root)) return status;
   if (const int status = mdb_env_get_fd(env_, &fd)) return status;
+  fcntl(fd, F_SETFD, FD_CLOEXEC);  // LMDB does so for its other files only
   if (fstat(fd, &file) != 0) return errno;
   page_bytes_ = root.ms_psize;
   const auto needed = static_cast<off_t>((info.me_last_pgno + 1) * page_bytes_);
