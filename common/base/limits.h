@@ -131,6 +131,8 @@ inline constexpr size_t keys_max = 100'000;
 // A result larger than this is not kept, only that there was one; nor are more than so many bytes of all in memory.
 inline constexpr size_t kept_result_bytes = 1 * MiB;
 inline constexpr size_t kept_results_bytes = 16 * MiB;
+// On disk, of one sidecar's durable methods; when it is full they end with STORAGE until keys are forgotten.
+inline constexpr size_t store_bytes = 1024 * MiB;
 // The same call asked for again and again while it is under way.
 inline constexpr size_t waiters_per_key_max = 64;
 

@@ -45,6 +45,7 @@ struct MethodReader::State {
   std::unique_ptr<ondemand::parser> parser;
   std::vector<char> padded;
   std::string text;  // in which a name out of an escape may lie
+  std::string key_text;
 
   std::string_view in_object(ByteView body, const MethodNaming& naming);
   std::optional<std::string_view> key_in_object(ByteView body, std::string_view field);
@@ -100,13 +101,13 @@ std::optional<std::string_view> MethodReader::State::key_in_object(ByteView body
     std::string_view found;
     int64_t number = 0;
     if (value.get_string().get(found) == simdjson::SUCCESS) {
-      text = found;
+      key_text = found;
     } else if (value.get_int64().get(number) == simdjson::SUCCESS) {
-      text = std::to_string(number);
+      key_text = std::to_string(number);
     } else {
       return "";
     }
-    return name_or_nothing(text);
+    return name_or_nothing(key_text);
   }
   return std::nullopt;
 }

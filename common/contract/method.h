@@ -30,12 +30,12 @@ class MethodReader {
   MethodReader& operator=(const MethodReader&) = delete;
 
   // The method's name, 1 to limits::name_bytes printable bytes; empty if the body names none, is no JSON and no bare
-  // word, or is larger than limits::method_body_bytes. Any bytes will do. Valid until the next call.
+  // word, or is larger than limits::method_body_bytes. Any bytes will do. Valid until the next call of this.
   std::string_view read(ByteView body, const MethodNaming& naming);
 
   // The idempotency key in a top-level field: a text of 1 to limits::name_bytes printable bytes, or a whole number as
   // it is written. Nothing if there is no such field; empty if what it holds, or the body, cannot be taken for a key.
-  // Valid until the next call.
+  // Valid until the next call of this; what read() gave stays.
   std::optional<std::string_view> read_key(ByteView body, std::string_view field);
 
  private:

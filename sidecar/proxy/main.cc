@@ -12,9 +12,11 @@
 #include <cstdio>
 #include <fstream>
 #include <iterator>
+#include <memory>
 #include <optional>
 #include <string>
 
+#include "sidecar/io/lmdb_store.h"
 #include "sidecar/io/log_file.h"
 #include "sidecar/io/loop.h"
 #include "sidecar/io/state_file.h"
@@ -114,6 +116,15 @@ void make_directory_of(const std::string& path) {
   if (!directory.empty()) mkdir(directory.c_str(), 0750);  // if it cannot be made, opening the socket says so
 }
 
+// For the results of durable methods, if there are any. Without it they are refused, and all others work.
+std::unique_ptr<RecordStore> open_store(io::Loop& loop, const proxy::SidecarConfig& config, io::Log& log) {
+  if (config.data_path.empty()) return nullptr;
+  auto opened = loop.open_store(config.data_path, limits::store_bytes);
+  if (opened) return std::move(*opened);
+  log.write(io::LogLevel::kError, "store_unavailable", {{"text", opened.error().text}, {"hint", opened.error().hint}});
+  return nullptr;
+}
+
 int run(const proxy::SidecarConfig& config) {
   io::Log log(STDERR_FILENO);
   make_directory_of(config.admin_path);
@@ -124,6 +135,7 @@ int run(const proxy::SidecarConfig& config) {
   if (!state.problem().empty()) log.write(io::LogLevel::kWarning, "state_unavailable", {{"why", state.problem()}});
 
   io::Loop loop;
+  const auto store = open_store(loop, config, log);
   proxy::Driver driver(
       loop, config,
       {.seed = random_number(),
@@ -135,6 +147,7 @@ int run(const proxy::SidecarConfig& config) {
            },
        .connections_max = raise_connections_max(),
        .release_memory = [] { malloc_trim(0); },
+       .records = store.get(),
        .on_drained = [&] { loop.stop(); }});
   loop.set_turn_observer(&driver);
   if (auto started = driver.start(); !started) {

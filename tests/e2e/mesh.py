@@ -57,7 +57,7 @@ class Mesh:
     added to that of every sidecar."""
 
     def __init__(self, agents: dict, contracts: dict | None = None, limits: dict | None = None, via=None,
-                 compression: str = "auto", environment: dict | None = None):
+                 compression: str = "auto", environment: dict | None = None, data_dir: str | None = None):
         self.environment = os.environ | (environment or {})
         self.directory = tempfile.TemporaryDirectory(prefix="mesh-")
         root = Path(self.directory.name)
@@ -66,7 +66,7 @@ class Mesh:
         self.ports = {name: free_port() for name in agents}
         self.via = via(self.link_port) if via else None
         dialed_port = self.via.port if self.via else self.link_port
-        shared = {"contracts": contracts or {}, "limits": limits or {}}
+        shared = {"contracts": contracts or {}, "limits": limits or {}, "data_dir": data_dir or str(root / "data")}
         self.configs = {
             "a": {
                 "host": "a", "runtime_dir": str(root / "a"), "sidecars": {"main": {"mesh": "ipc://mesh.sock"}},

@@ -75,6 +75,10 @@ TEST_CASE("an idempotency key is a text or a whole number, and what cannot be on
   }
   CHECK(read(R"({"order":")" + std::string(limits::name_bytes + 1, 'k') + R"("})") == "");
   CHECK(read(R"({"order":"later"})") == "later");
+  const std::string_view body = R"({"action":"pay","order":"A-7"})";
+  const std::string_view method = reader.read(as_bytes(body), {});
+  CHECK(read(body) == "A-7");
+  CHECK(method == "pay");
 }
 
 TEST_CASE("a service may be declared after its methods") {

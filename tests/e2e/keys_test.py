@@ -1,0 +1,162 @@
+"""Calls that must not be executed twice, and calls that may be: real processes, real sockets, real kills."""
+
+import json
+import threading
+import time
+import unittest
+
+import mesh
+import zmq
+
+CONTRACTS = {
+    "shop": {"methods": {"pay": {"durable": True, "idempotency_field": "order"},
+                         "note": {"idempotency_field": "order"}}},
+    "look": {"idempotent": True},
+}
+
+
+def body(action: str, **fields) -> bytes:
+    return json.dumps({"action": action, **fields}).encode()
+
+
+class Slow:
+    """Serves when it is let, and counts."""
+
+    def __init__(self):
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def __call__(self, request: bytes) -> bytes:
+        self.gate.wait(10)
+        return b'{"status":"ok","answer":' + str(len(request)).encode() + b"}"
+
+
+class Keys(unittest.TestCase):
+    def setUp(self):
+        self.serve = {"shop": Slow(), "look": Slow()}
+        self.mesh = mesh.Mesh({"shop": {}, "look": {}}, contracts=CONTRACTS)
+        self.agents = {name: mesh.Agent(self.mesh.agent_ports[name], serve) for name, serve in self.serve.items()}
+        self.mesh.wait_for_agents()
+
+    def tearDown(self):
+        for serve in self.serve.values():
+            serve.gate.set()
+        codes = self.mesh.stop()
+        for agent in self.agents.values():
+            agent.stop()
+        self.assertTrue(all(code in (0, -9) for code in codes.values()), codes)
+
+    def ask(self, request: bytes, service: str = "shop") -> bytes:
+        return mesh.ask(self.mesh.client(service), request)
+
+    def restart(self, host: str) -> None:
+        self.mesh.kill(host)
+        self.mesh.start(host)
+        self.mesh.wait_for_agents()
+
+    def test_two_requests_with_one_key_are_executed_once_and_told_the_same(self):
+        for action in ("pay", "note"):
+            request = body(action, order="A-" + action, amount=5)
+            first = self.ask(request)
+            self.assertEqual(first, self.ask(request))
+            self.assertEqual(self.agents["shop"].executed.count(request), 1)
+
+    def test_the_same_key_with_another_request_is_INVALID(self):
+        self.ask(body("pay", order=7, amount=5))
+        self.assertEqual(mesh.code_of(self.ask(body("pay", order=7, amount=6))), "INVALID")
+        self.assertEqual(mesh.code_of(self.ask(body("pay", order="", amount=6))), "INVALID")
+        self.assertEqual(len(self.agents["shop"].executed), 1)
+
+    def test_a_durable_result_outlives_kill_9_of_both_sidecars(self):
+        request = body("pay", order="B", amount=5)
+        first = self.ask(request)
+        self.restart("b")
+        self.assertEqual(first, self.ask(request))
+        self.restart("a")
+        self.restart("b")
+        self.assertEqual(first, self.ask(request))
+        self.assertEqual(self.agents["shop"].executed, [request])
+
+    def test_a_call_whose_sidecar_was_killed_in_between_is_never_executed_again(self):
+        request = body("pay", order="C", amount=5)
+        self.serve["shop"].gate.clear()
+        client = self.mesh.client("shop")
+        client.send(request)
+        mesh.wait_for(lambda: self.agents["shop"].executed == [request], "the agent to have it")
+        self.mesh.kill("b")
+        self.assertEqual(mesh.code_of(client.recv()), "OUTCOME_UNKNOWN")
+        self.serve["shop"].gate.set()
+        self.mesh.start("b")
+        self.mesh.wait_for_agents()
+        for _ in range(3):
+            reply = json.loads(self.ask(request))
+            self.assertEqual((reply["code"], reply["mesh"]["rule"]), ("OUTCOME_UNKNOWN", "died_in_between"))
+        self.assertEqual(self.agents["shop"].executed, [request])
+
+    def test_whoever_asks_again_meanwhile_waits_for_the_same(self):
+        request = body("note", order="D")
+        self.serve["shop"].gate.clear()
+        clients = [self.mesh.client("shop") for _ in range(5)]
+        for client in clients:
+            client.send(request)
+        mesh.wait_for(lambda: self.agents["shop"].executed == [request], "the agent to have it")
+        time.sleep(0.1)
+        self.serve["shop"].gate.set()
+        self.assertEqual(len({client.recv() for client in clients}), 1)
+        self.assertEqual(self.agents["shop"].executed, [request])
+
+    def test_a_key_in_the_header_of_the_mesh_socket_counts_likewise(self):
+        client = self.mesh.mesh_client()
+        header = json.dumps({"service": "shop", "method": "pay", "idempotency_key": "E"}).encode()
+        replies = []
+        for _ in range(2):
+            client.send_multipart([header, body("pay", amount=1)])
+            replies.append(client.recv_multipart())
+        self.assertEqual(replies[0], replies[1])
+        self.assertEqual(json.loads(replies[0][0])["code"], "OK")
+        self.assertEqual(len(self.agents["shop"].executed), 1)
+
+    def test_an_idempotent_call_whose_agent_dies_is_sent_again_and_explained(self):
+        self.serve["look"].gate.clear()
+        client = self.mesh.client("look")
+        client.send(b"where is it")
+        mesh.wait_for(lambda: self.agents["look"].executed, "the agent to have it")
+        # Its sidecar is killed with the call, and comes back: the caller's sidecar asks once more.
+        self.mesh.kill("b")
+        self.mesh.start("b")
+        self.serve["look"].gate.set()
+        self.assertIn(b"ok", client.recv())
+        record = self.mesh.admin("a", "explain newest 1")["records"][0]
+        self.assertEqual(record["attempts"], 2)
+        self.assertEqual([attempt["code"] for attempt in record["earlier"]], ["OUTCOME_UNKNOWN"])
+        self.assertEqual(self.mesh.admin("a", "counters")["retries_of_idempotent"], 1)
+
+    def test_what_is_not_declared_idempotent_is_not_sent_again(self):
+        self.serve["shop"].gate.clear()
+        client = self.mesh.client("shop")
+        client.send(body("look"))
+        mesh.wait_for(lambda: self.agents["shop"].executed, "the agent to have it")
+        self.mesh.kill("b")
+        self.assertEqual(mesh.code_of(client.recv()), "OUTCOME_UNKNOWN")
+        self.serve["shop"].gate.set()
+        self.mesh.start("b")
+        self.mesh.wait_for_agents()
+        self.assertEqual(len(self.agents["shop"].executed), 1)
+
+
+class NoStore(unittest.TestCase):
+    def test_without_a_usable_directory_durable_calls_are_refused_and_others_served(self):
+        meshed = mesh.Mesh({"shop": {}}, contracts={"shop": CONTRACTS["shop"]}, data_dir="/proc/nowhere")
+        self.addCleanup(meshed.stop)
+        agent = mesh.Agent(meshed.agent_ports["shop"], lambda request: request)
+        self.addCleanup(agent.stop)
+        meshed.wait_for_agents()
+        client = meshed.client("shop")
+        refused = json.loads(mesh.ask(client, body("pay", order="X")))
+        self.assertEqual((refused["code"], refused["mesh"]["rule"]), ("STORAGE", "no_store"))
+        self.assertEqual(mesh.ask(client, body("note", order="X")), body("note", order="X"))
+        self.assertEqual(len(agent.executed), 1)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
