@@ -188,6 +188,7 @@ class Sidecar {
   void kill() {
     const std::vector<uint32_t> left = unanswered_;
     driver_.reset();
+    if (drained) store_->close();
     store_.reset();
     host_.reset();
     unanswered_ = left;

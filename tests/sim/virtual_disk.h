@@ -24,7 +24,7 @@ struct VirtualDisk {
   bool is_full = false;
 };
 
-// Of one process; destroying it is killing the process.
+// Of one process; destroying it is killing the process, unless it was closed.
 class VirtualStore final : public RecordStore {
  public:
   VirtualStore(VirtualNetwork& network, VirtualHost& host, VirtualDisk& disk)
@@ -33,6 +33,14 @@ class VirtualStore final : public RecordStore {
   ~VirtualStore() override {
     if (network_.prng().below(2) == 0) {
       for (Asked& asked : committing_) carry_out(asked);
+    }
+  }
+
+  // The process ends by itself: what was asked is carried out first.
+  void close() {
+    for (auto* list : {&committing_, &waiting_}) {
+      for (Asked& asked : *list) carry_out(asked);
+      list->clear();
     }
   }
 
