@@ -343,7 +343,8 @@ void Simulation::check_drains() {
   if (faults_.empty() || !std::all_of(faults_.begin(), faults_.end(), is_peaceful)) return;
   for (const auto& [id, ask] : asks_) {
     // Where bytes or disks crawl, or the budget is small, the time can be up without anybody's fault.
-    const bool is_late = ask.code == "DEADLINE" && ask.is_reachable && !ask.is_durable && ask.budget >= milliseconds(1000);
+    const bool is_late =
+        ask.code == "DEADLINE" && ask.is_reachable && !ask.is_durable && ask.budget >= milliseconds(1000);
     const bool is_lost = ask.code == "OUTCOME_UNKNOWN" || (is_late && !is_crumbly_);
     claim(!is_lost, "ask " + std::to_string(id) + " got " + ask.code + " because a sidecar was drained");
   }
