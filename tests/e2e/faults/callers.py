@@ -37,7 +37,7 @@ class Book:
         self.asked += 1
         chance = self.random.random()
         size = 150_000 if chance > 0.99 else 20_000 if chance > 0.97 else self.random.choice((0, 30, 300, 2000))
-        long_one = service == "router" and self.random.random() < 0.1
+        long_one = service == "router" and self.random.random() < 0.25
         return {"id": f"{self.plan['run']}/{self.plan['host']}/{self.asked}", "pad": "x" * size,
                 "work_ms": LONG_WORK_MS if long_one else self.random.choice((0, 0, 1, 3))}
 

@@ -75,8 +75,8 @@ class Traffic:
 class Experiment:
     """Close it whatever happens; judge() is for when all went through."""
 
-    def __init__(self, hosts: Hosts, budget_s: float) -> None:
-        self.hosts, self.budget_s = hosts, budget_s
+    def __init__(self, hosts: Hosts, name: str, budget_s: float) -> None:
+        self.hosts, self.name, self.budget_s = hosts, name, budget_s
         self.agents: dict[str, subprocess.Popen] = {}
         self.traffic: Traffic | None = None
         self.faults: list[Fault] = []
@@ -147,10 +147,10 @@ class Experiment:
 
     def judge(self) -> Verdict:
         """Of the traffic that was last."""
-        run = self.traffic.results.stem
-        ledger = [line.split()[0] for line in (self.folder / "ledger").read_text().splitlines()]
-        verdict = judge(self.traffic.stop(), [name for name in ledger if name.startswith(f"{run}/")], self.faults,
-                        self.budget_s)
+        calls = self.traffic.stop()
+        names = [line.split()[0] for line in (self.folder / "ledger").read_text().splitlines()]
+        ours = [name for name in names if name.startswith(self.traffic.results.stem + "/")]
+        verdict = judge(calls, ours, self.faults, self.budget_s)
         for host, process in self.mesh.processes.items():
             if process.poll() is not None:
                 verdict.find(f"the sidecar of {host} ended by itself with {process.returncode}")
@@ -159,7 +159,7 @@ class Experiment:
     def close(self) -> None:
         self.hosts.make_wire({})
         if keep := os.environ.get("MESH_FAULTS_KEEP"):
-            self.keep(Path(keep))
+            self.keep(Path(keep, self.name.replace("/", "-")))
         codes = self.mesh.stop()
         for agent in self.agents.values():
             end(agent)

@@ -62,7 +62,7 @@ class Hosts:
                "peer", "name", name, "netns", wire)
             ip("-n", own, "address", "add", f"{ADDRESSES[name]}/24", "dev", DEVICE)
             ip("-n", own, "link", "set", DEVICE, "up")
-            ip("-n", wire, "link", "set", name, "up")
+            ip("-n", wire, "link", "set", "dev", name, "up")
             # A lost question for an address would cost a second that is not TCP's fault.
             ip("-n", own, "neighbour", "replace", ADDRESSES[other], "lladdr", hardware[other], "dev", DEVICE)
             with inside(own):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from verdict import Verdict
 
-COLUMNS = ("scenario", "calls", "OK", "errors", "exempt", "twice", "lost", "late ms", "told ms", "resumed ms", "freed ms",
-           "findings")
+COLUMNS = ("scenario", "calls", "OK", "errors", "exempt", "twice", "lost", "late ms", "told far", "told near",
+           "resumed ms", "freed ms", "findings")
 
 
 def in_ms(seconds: float | None) -> float | None:
@@ -18,15 +18,17 @@ def line_of(scenario: str, verdict: Verdict) -> dict:
     """`late_ms` is the worst answer against its deadline, so below 0 where all came before; None: there was nothing."""
     return {"scenario": scenario, "calls": verdict.calls, "ok": verdict.ok, "errors": dict(verdict.errors),
             "exempt": verdict.exempt, "executed_twice": verdict.executed_twice, "lost": verdict.lost,
-            "late_ms": in_ms(verdict.worst_late_s), "told_ms": in_ms(verdict.worst_told_s),
-            "resumed_ms": in_ms(verdict.worst_resumed_s), "freed_ms": in_ms(verdict.worst_freed_s),
+            "late_ms": in_ms(verdict.worst_late_s), "told_far_ms": in_ms(verdict.worst_told_s.get(False)),
+            "told_near_ms": in_ms(verdict.worst_told_s.get(True)), "resumed_ms": in_ms(verdict.worst_resumed_s),
+            "freed_ms": in_ms(verdict.worst_freed_s),
             "findings": verdict.findings}
 
 
 def cells(line: dict) -> list[str]:
     errors = " ".join(f"{code}:{count}" for code, count in sorted(line["errors"].items())) or "-"
     values = [line["scenario"], line["calls"], line["ok"], errors, line["exempt"], line["executed_twice"], line["lost"],
-              line["late_ms"], line["told_ms"], line["resumed_ms"], line["freed_ms"], len(line["findings"])]
+              line["late_ms"], line["told_far_ms"], line["told_near_ms"], line["resumed_ms"], line["freed_ms"],
+              len(line["findings"])]
     return ["-" if value is None else str(value) for value in values]
 
 

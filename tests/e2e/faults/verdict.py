@@ -68,7 +68,7 @@ class Verdict:
     executed_twice: int = 0
     lost: int = 0
     worst_late_s: float | None = None
-    worst_told_s: float | None = None
+    worst_told_s: dict[bool, float] = field(default_factory=dict)  # by whether caller and dead were neighbours
     worst_resumed_s: float | None = None
     worst_freed_s: float | None = None
 
@@ -77,15 +77,16 @@ class Verdict:
 
 
 def judge(calls: list[Call], ledger: list[str], faults: list[Fault], budget_s: float) -> Verdict:
-    """`calls` has a line for each answer; `ledger` the id of each execution."""
+    """`calls` has one for each answer, `ledger` the id of each execution."""
     verdict = Verdict(calls=len({call.id for call in calls}))
     judge_ledger(verdict, calls, Counter(ledger))
     judge_answers(verdict, calls)
     for call in calls:
         judge_error(verdict, call, faults)
         judge_time(verdict, call, faults, budget_s)
+    owed = [call for call in calls if not is_exempt(call, faults)]
     for fault in faults:
-        judge_telling(verdict, calls, fault)
+        judge_telling(verdict, owed, fault)
         judge_freeing(verdict, calls, fault, faults)
         judge_resuming(verdict, calls, fault, faults)
     return verdict
@@ -125,9 +126,14 @@ def judge_error(verdict: Verdict, call: Call, faults: list[Fault]) -> None:
         verdict.find(f"{told(call)} while nothing on its way was broken")
 
 
+def is_exempt(call: Call, faults: list[Fault]) -> bool:
+    """Its own sidecar was killed under it, and may owe it nothing."""
+    return any(fault.what == "kill" and fault.is_own_sidecar(call) and fault.was_during(call, after_s=RECONNECT_S)
+               for fault in faults)
+
+
 def judge_time(verdict: Verdict, call: Call, faults: list[Fault], budget_s: float) -> None:
-    own = [fault for fault in faults if fault.is_own_sidecar(call)]
-    if any(fault.what == "kill" and fault.was_during(call, after_s=RECONNECT_S) for fault in own):
+    if is_exempt(call, faults):
         verdict.exempt += 1
         return
     if call.ended is None:
@@ -135,7 +141,8 @@ def judge_time(verdict: Verdict, call: Call, faults: list[Fault], budget_s: floa
         verdict.find(f"{call.id} ({call.kind}, {call.service}) never got an answer")
         return
     # Who is stopped answers nobody, and is late only from then on.
-    goes_on = max((fault.ended for fault in own if fault.what == "stop" and fault.was_during(call)), default=0.0)
+    stops = [fault for fault in faults if fault.what == "stop" and fault.is_own_sidecar(call)]
+    goes_on = max((fault.ended for fault in stops if fault.was_during(call)), default=0.0)
     late_s = call.ended - max(call.sent + budget_s, goes_on)
     verdict.worst_late_s = late_s if verdict.worst_late_s is None else max(verdict.worst_late_s, late_s)
     if late_s > LATE_S + MACHINE_S:
@@ -146,13 +153,13 @@ def judge_telling(verdict: Verdict, calls: list[Call], fault: Fault) -> None:
     if fault.what != "kill":
         return
     for call in calls:
-        if call.ended is None or call.result == "OK" or fault.is_own_sidecar(call) or not fault.touches(call):
+        if call.ended is None or call.result == "OK" or not fault.touches(call):
             continue
         if not (call.sent < fault.ended and call.ended > fault.began):
             continue
-        told_s = call.ended - max(fault.began, call.sent)
-        verdict.worst_told_s = max(verdict.worst_told_s or 0.0, told_s)
-        if told_s > TOLD_S[call.host == fault.host] + MACHINE_S:
+        told_s, is_near = call.ended - max(fault.began, call.sent), call.host == fault.host
+        verdict.worst_told_s[is_near] = max(verdict.worst_told_s.get(is_near, 0.0), told_s)
+        if told_s > TOLD_S[is_near] + MACHINE_S:
             verdict.find(f"{told(call)} {1000 * told_s:.0f} ms after {fault.who} was killed")
 
 

@@ -120,7 +120,14 @@ class TheVerdict(unittest.TestCase):
             self.assertTrue(any("was killed" in one for one in findings), findings)
         near = replace(held, ended=12.1, host="b")
         self.assert_finds("was killed", near, faults=[AGENT_KILL])
-        self.assertAlmostEqual(self.assert_clean(replace(held, ended=10.8), faults=[AGENT_KILL]).worst_told_s, 0.8)
+        well = call("well", 12.5, 12.6, host="b")
+        told = self.assert_clean(replace(held, ended=10.8), replace(near, id="two", ended=10.3), well, executed="two well",
+                                 faults=[AGENT_KILL])
+        self.assertEqual({key: round(value, 6) for key, value in told.worst_told_s.items()}, {False: 0.8, True: 0.3})
+
+    def test_a_call_that_its_own_sidecar_lost_is_nobody_elses_to_tell(self) -> None:
+        held = call(sent=9.5, ended=13.9, result="OUTCOME_UNKNOWN")
+        self.assert_clean(held, faults=[CALLER_KILL, AGENT_KILL])
 
     def test_a_req_socket_whose_sidecar_came_back_must_be_freed_soon(self) -> None:
         held = call(sent=9.5, ended=15.1, result="OUTCOME_UNKNOWN")
