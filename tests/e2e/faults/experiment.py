@@ -73,7 +73,7 @@ class Traffic:
 
 
 class Experiment:
-    """Close it whatever happens; judge() is for when all went through."""
+    """Close it whatever happens, also in start(); judge() is for when all went through."""
 
     def __init__(self, hosts: Hosts, name: str, budget_s: float) -> None:
         self.hosts, self.name, self.budget_s = hosts, name, budget_s
@@ -82,6 +82,10 @@ class Experiment:
         self.faults: list[Fault] = []
         self.mesh = TwoHostMesh(hosts, int(1000 * budget_s))
         self.folder = Path(self.mesh.directory.name)
+
+    def start(self) -> None:
+        for host in self.mesh.configs:
+            self.mesh.start(host)
         for service in AGENT_PORTS:
             self.start_agent(service)
         self.mesh.wait_for_agents()

@@ -65,6 +65,7 @@ class Faults(unittest.TestCase):
         """The traffic without and with the misfortune; the verdict on the latter. Findings fail the test at its end."""
         tried = Experiment(hosts, name, budget_s)
         self.addCleanup(tried.close)
+        tried.start()
         with tried.traffic_of("control"):
             time.sleep(CONTROL_SECONDS)
             self.take(f"{name}: control", tried.judge())

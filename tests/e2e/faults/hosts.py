@@ -101,7 +101,7 @@ class Hosts:
 
 
 class TwoHostMesh(Mesh):
-    """The sidecars of both hosts. Each has a drop-in port for each service; the agents are b's."""
+    """The sidecars of both hosts, none of which runs yet. Each has a drop-in port for each service; agents are b's."""
 
     def __init__(self, hosts: Hosts, budget_ms: int) -> None:
         self.hosts = hosts
@@ -119,8 +119,6 @@ class TwoHostMesh(Mesh):
                   "agents": {name: {"endpoint": f"tcp://127.0.0.1:{port}", "socket": name}
                              for name, port in AGENT_PORTS.items()}},
         }
-        for host in self.configs:
-            self.start(host)
 
     def start(self, host: str) -> None:
         path = Path(self.config_path(host))
