@@ -15,8 +15,6 @@ FREED_S = 3.0
 TOLD_S = {True: 1.0, False: 2.0}  # by whether the caller is on the host of what died
 # A caller's socket connects again to its restarted sidecar, and what it asked meanwhile leaves it then.
 RECONNECT_S = 1.0
-# A request may be on its way into the sidecar for so long; before that nobody has accepted it.
-ACCEPTED_S = 0.05
 
 UNTOUCHED = {"NOT_SENT", "DRAINING", "OVERLOADED", "NO_ROUTE"}  # promise that the agent never saw the call
 EXPECTED = {"OK", "DEADLINE", "NOT_SENT", "OUTCOME_UNKNOWN", "OVERLOADED"}
@@ -167,7 +165,7 @@ def judge_freeing(verdict: Verdict, calls: list[Call], fault: Fault, faults: lis
     if fault.what != "kill":
         return
     for call in calls:
-        waits = call.sent < fault.began - ACCEPTED_S and (call.ended is None or call.ended > fault.began)
+        waits = call.sent < fault.began and (call.ended is None or call.ended > fault.began)
         if not waits or call.kind == "dealer" or not fault.is_own_sidecar(call):
             continue
         own = [other for other in faults if other.is_own_sidecar(call)]
