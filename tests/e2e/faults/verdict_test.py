@@ -133,6 +133,7 @@ class TheVerdict(unittest.TestCase):
         held = call(sent=9.5, ended=15.1, result="OUTCOME_UNKNOWN")
         self.assert_finds("came back", held, faults=[CALLER_KILL])
         self.assert_finds("waited for good", replace(held, ended=None, result="NOTHING"), faults=[CALLER_KILL])
+        self.assert_finds("waited for good", replace(held, sent=9.999, ended=None, result="NOTHING"), faults=[CALLER_KILL])
         verdict = self.assert_clean(replace(held, ended=13.2), faults=[CALLER_KILL])
         self.assertAlmostEqual(verdict.worst_freed_s, 2.2)
 
