@@ -19,7 +19,9 @@ import zmq
 PATIENCE_SECONDS = 8.0
 THINK_SECONDS = (0.02, 0.08)
 DEALER_WINDOW = 4
-DEALER_WINDOW_SECONDS = 1.5  # past the deadline; calls lost with their sidecar must not fill the window for good
+# Past the deadline. Nobody answers what a DEALER asked a sidecar that died: it must not fill the window for good, and is
+# not waited for at the end.
+DEALER_WINDOW_SECONDS = 1.5
 LONG_WORK_MS = 300
 NOTHING, GARBLED = "NOTHING", "GARBLED"
 
@@ -32,6 +34,7 @@ class Book:
         self.random = random.Random(plan["seed"])
         self.file = open(plan["results"], "a", buffering=1, encoding="utf-8")
         self.asked = 0
+        self.is_asking = True
 
     def request(self, service: str) -> dict:
         """Mostly small; what is large takes its time on a narrow wire, also compressed."""
@@ -85,8 +88,11 @@ class Caller:
     def may_ask(self, now: float) -> bool:
         return now >= self.next_at and not self.open
 
+    def patience_s(self) -> float:
+        return PATIENCE_SECONDS
+
     def is_hopeless(self, call: dict, now: float) -> bool:
-        return now > call["sent"] + self.book.plan["budget_s"] + PATIENCE_SECONDS
+        return now > call["sent"] + self.book.plan["budget_s"] + self.patience_s()
 
     def give_up(self, now: float) -> None:
         for call in [one for one in self.open.values() if self.is_hopeless(one, now)]:
@@ -145,6 +151,9 @@ class Dealer(Caller):
         self.connect(zmq.DEALER)
         self.ended: dict[str, dict] = {}
 
+    def patience_s(self) -> float:
+        return super().patience_s() if self.book.is_asking else DEALER_WINDOW_SECONDS
+
     def may_ask(self, now: float) -> bool:
         young_since = now - self.book.plan["budget_s"] - DEALER_WINDOW_SECONDS
         return now >= self.next_at and sum(call["sent"] > young_since for call in self.open.values()) < DEALER_WINDOW
@@ -169,20 +178,20 @@ class Dealer(Caller):
 KINDS = {one.kind: one for one in (Faithful, Fresh, Dealer)}
 
 
-def turn(callers: list[Caller], asking: bool) -> None:
+def turn(callers: list[Caller], is_asking: bool) -> None:
     poller = zmq.Poller()
     owners = {caller.socket: caller for caller in callers}
     for one in owners:
         poller.register(one, zmq.POLLIN)
     now = time.monotonic()
-    wakes = [caller.next_at for caller in callers if asking]
+    wakes = [caller.next_at for caller in callers if is_asking]
     wait_ms = max(0, min(10.0, 1000 * (min(wakes, default=now + 1) - now)))
     for ready, _ in poller.poll(wait_ms):
         owners[ready].hear(time.monotonic())
     for caller in callers:
         now = time.monotonic()
         caller.give_up(now)
-        if asking and caller.may_ask(now):
+        if is_asking and caller.may_ask(now):
             caller.ask(now)
 
 
@@ -192,11 +201,10 @@ def main() -> None:
                for kind, count in kinds.items() for _ in range(count)]
     print("ready", flush=True)
     end = time.monotonic() + book.plan["seconds_max"]
-    asking = True
-    while asking or any(caller.open for caller in callers):
-        if asking and (time.monotonic() > end or select.select([sys.stdin], [], [], 0)[0]):
-            asking = False
-        turn(callers, asking)
+    while book.is_asking or any(caller.open for caller in callers):
+        if time.monotonic() > end or select.select([sys.stdin], [], [], 0)[0]:
+            book.is_asking = False
+        turn(callers, book.is_asking)
 
 
 if __name__ == "__main__":

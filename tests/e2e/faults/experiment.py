@@ -17,7 +17,7 @@ from verdict import MACHINE_S, RESUME_S, Call, Fault, Verdict, judge
 
 # How many callers of each kind ask for each service.
 CALLERS = {"a": {"rep": {"faithful": 3, "fresh": 2, "dealer": 1}, "router": {"faithful": 3, "fresh": 2, "dealer": 1}},
-           "b": {"rep": {"faithful": 1, "fresh": 1}, "router": {"fresh": 1}}}
+           "b": {"rep": {"faithful": 1, "dealer": 1}, "router": {"fresh": 1, "dealer": 1}}}
 PROCESS_KINDS = ("agent-rep", "agent-router", "sidecar-a", "sidecar-b")
 WARM_UP_SECONDS = 0.5
 SETTLE_SECONDS = 0.4
@@ -161,13 +161,15 @@ class Experiment:
         return verdict
 
     def close(self) -> None:
-        self.hosts.make_wire({})
-        if keep := os.environ.get("MESH_FAULTS_KEEP"):
-            self.keep(Path(keep, self.name.replace("/", "-")))
-        codes = self.mesh.stop()
-        for agent in self.agents.values():
-            end(agent)
-        if set(codes.values()) != {0}:
+        try:
+            self.hosts.make_wire({})
+            if keep := os.environ.get("MESH_FAULTS_KEEP"):
+                self.keep(Path(keep, self.name.replace("/", "-")))
+        finally:
+            codes = self.mesh.stop()
+            for agent in self.agents.values():
+                end(agent)
+        if set(codes.values()) - {0}:
             raise AssertionError(f"sidecars ended with {codes}")
 
     def keep(self, folder: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import math
 import os
 import sys
 import time
@@ -34,7 +35,7 @@ def serve_router(server: zmq.Socket, ledger: int) -> None:
     due: list[tuple[float, int, list[bytes]]] = []
     order = 0
     while True:
-        wait_ms = None if not due else max(0, 1000 * (due[0][0] - time.monotonic()))
+        wait_ms = None if not due else max(0, math.ceil(1000 * (due[0][0] - time.monotonic())))
         if server.poll(wait_ms):
             *route, body = server.recv_multipart()
             request = json.loads(body)

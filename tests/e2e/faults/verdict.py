@@ -71,7 +71,8 @@ class Verdict:
     worst_freed_s: float | None = None
 
     def find(self, text: str) -> None:
-        self.findings.append(text)
+        if text not in self.findings:
+            self.findings.append(text)
 
 
 def judge(calls: list[Call], ledger: list[str], faults: list[Fault], budget_s: float) -> Verdict:
@@ -138,13 +139,16 @@ def judge_time(verdict: Verdict, call: Call, faults: list[Fault], budget_s: floa
         verdict.lost += 1
         verdict.find(f"{call.id} ({call.kind}, {call.service}) never got an answer")
         return
-    # Who is stopped answers nobody, and is late only from then on.
-    stops = [fault for fault in faults if fault.what == "stop" and fault.is_own_sidecar(call)]
-    goes_on = max((fault.ended for fault in stops if fault.was_during(call)), default=0.0)
-    late_s = call.ended - max(call.sent + budget_s, goes_on)
+    late_s = call.ended - max([call.sent + budget_s, *excused_until(call, faults, budget_s)])
     verdict.worst_late_s = late_s if verdict.worst_late_s is None else max(verdict.worst_late_s, late_s)
     if late_s > LATE_S + MACHINE_S:
         verdict.find(f"{told(call)} {1000 * late_s:.0f} ms after its deadline")
+
+
+def excused_until(call: Call, faults: list[Fault], budget_s: float) -> list[float]:
+    """Who is stopped answers nobody until it goes on, and has only then accepted what it was asked meanwhile."""
+    return [fault.ended + (budget_s if call.sent >= fault.began else 0.0) for fault in faults
+            if fault.what == "stop" and fault.is_own_sidecar(call) and fault.was_during(call)]
 
 
 def judge_telling(verdict: Verdict, calls: list[Call], fault: Fault) -> None:

@@ -95,8 +95,10 @@ class TheVerdict(unittest.TestCase):
         self.assertAlmostEqual(verdict.worst_late_s, 0.03)
 
     def test_a_stopped_sidecar_owes_its_answers_from_when_it_goes_on(self) -> None:
-        self.assert_clean(call(sent=10.5, ended=15.2, result="DEADLINE"), faults=[CALLER_STOP])
-        self.assert_finds("after its deadline", call(sent=10.5, ended=16.2, result="DEADLINE"), faults=[CALLER_STOP])
+        for sent, owed in ((9.5, 15.0), (10.5, 17.0)):  # what it was asked meanwhile it accepts when it goes on
+            verdict = self.assert_clean(call(sent=sent, ended=owed + 0.2, result="DEADLINE"), faults=[CALLER_STOP])
+            self.assertAlmostEqual(verdict.worst_late_s, 0.2)
+            self.assert_finds("after its deadline", call(sent=sent, ended=owed + 1.2, result="DEADLINE"), faults=[CALLER_STOP])
 
     def test_an_error_while_nothing_is_broken_is_found(self) -> None:
         self.assert_finds("nothing on its way was broken", call(result="DEADLINE"))
