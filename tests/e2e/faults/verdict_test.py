@@ -98,7 +98,8 @@ class TheVerdict(unittest.TestCase):
         for sent, owed in ((9.5, 15.0), (10.5, 17.0)):  # what it was asked meanwhile it accepts when it goes on
             verdict = self.assert_clean(call(sent=sent, ended=owed + 0.2, result="DEADLINE"), faults=[CALLER_STOP])
             self.assertAlmostEqual(verdict.worst_late_s, 0.2)
-            self.assert_finds("after its deadline", call(sent=sent, ended=owed + 1.2, result="DEADLINE"), faults=[CALLER_STOP])
+            late = call(sent=sent, ended=owed + 1.2, result="DEADLINE")
+            self.assert_finds("after its deadline", late, faults=[CALLER_STOP])
 
     def test_an_error_while_nothing_is_broken_is_found(self) -> None:
         self.assert_finds("nothing on its way was broken", call(result="DEADLINE"))
