@@ -12,8 +12,7 @@ namespace {
 // How long a REQ socket that reconnected may stay silent before it is taken for stuck: a caller that reconnects to ask
 // does so at once. With the wait for its reconnect (100 ms by default) it is freed within 3 s.
 constexpr int64_t kStuckSilence_ms = 2000;
-// A request that comes this soon after may have crossed the error on its way: which of the two the socket took for its
-// answer cannot be known.
+// A peer that knows no PING (ZMTP 3.0): what comes this soon after may have crossed the error on its way.
 constexpr int64_t kCrossing_ms = 100;
 // One client's share of a turn; more wait for the next, so that a flood of tiny messages holds up
 // nobody.
@@ -75,7 +74,7 @@ void ClientSession::receive() {
     if (connection_.ready() && !was_ready_) {
       was_ready_ = true;
       host_.on_handshake_ended();
-      if (may_be_stuck_ && is_req() && port_.stuck_before > 0) stuck_at_ = host_.now() + milliseconds(kStuckSilence_ms);
+      if (may_be_stuck_ && is_req()) stuck_at_ = host_.now() + milliseconds(kStuckSilence_ms);
       arm();
     }
     if (*message == nullptr) break;
@@ -105,10 +104,10 @@ void ClientSession::on_room() {
 void ClientSession::receive_message(const zmtp::Message& message) {
   may_be_stuck_ = false;
   asked_at_ = host_.now();
-  if (freed_at_ && host_.now() - *freed_at_ < milliseconds(kCrossing_ms)) {
-    // Closing is the one answer that cannot be taken for another's; the request is not executed.
-    ++port_.stuck_before;
-    port_.add_unanswered(1);
+  if (freed_at_ && has_crossed()) {
+    // Which of the two the socket took for its answer cannot be known. Closing is the one answer that cannot be taken
+    // for another's; the request is not executed, and the socket freed when it comes back.
+    ++port_.crossed;
     return on_closed("a request crossed the error that freed the socket");
   }
   freed_at_.reset();
@@ -131,7 +130,6 @@ void ClientSession::receive_message(const zmtp::Message& message) {
   }
   auto body = frames.subspan(body_at);
   ++open_calls_;
-  if (is_req()) port_.add_unanswered(1);
 
   const contract::Declaration* own = &port_.terms;
   contract::Declaration own_of_header;
@@ -226,7 +224,6 @@ void ClientSession::reply(ReturnPath path, Outcome outcome) {
   if (ended_) return;
   if (open_calls_ > 0) --open_calls_;
   open_bytes_ -= std::min(open_bytes_, path.bytes);
-  if (is_req()) port_.drop_unanswered(1);
   // Beyond a message of the largest size there is no use in hoping.
   if (stall_.active() && stream_->unsent_bytes() > limits::message_bytes) {
     return refuse(rule_broken(Code::kOverloaded, "replies_unread", "the peer leaves too many replies unread"));
@@ -267,18 +264,26 @@ void ClientSession::read_on() {
   if (!ended_ && !has_rest_ && !full_ && !message_.waits()) stream_->resume_reading();
 }
 
-// A REQ socket whose sidecar died in the middle of its call waits for good. This one reconnected and says nothing, and
-// the process before this one left as many unanswered: it gets the answer nobody else will give.
+// A REQ socket whose sidecar died in the middle of its call, or before it had read it, waits for good. This one
+// connected soon after the start and says nothing: it gets the answer nobody else will give. One that waits for nothing
+// throws it away when it asks (libzmq's req.cpp, and RFC 28: a REQ discards what it has not asked for).
 void ClientSession::free_stuck(Instant now) {
-  --port_.stuck_before;
-  port_.drop_unanswered(1);
+  port_.crossed -= std::min<uint32_t>(port_.crossed, 1);
   freed_at_ = now;
+  pongs_before_ = connection_.pongs_received();
   ReturnPath path{.client = id(), .bytes = 0, .delimited = true, .route = {}, .header = nullptr};
   if (port_.service.empty()) {
     path.header = std::make_unique<wire::MeshHeader>();
     path.header->is_json = true;
   }
   put_reply(path, observer_.stuck_outcome(port_));
+  // What comes after the PONG was asked by who has had the error.
+  is_pinged_ = connection_.ping(0, as_bytes("freed"));
+}
+
+bool ClientSession::has_crossed() const {
+  if (is_pinged_) return connection_.pongs_received() == pongs_before_;
+  return host_.now() - *freed_at_ < milliseconds(kCrossing_ms);
 }
 
 void ClientSession::arm() {
@@ -308,7 +313,7 @@ void ClientSession::on_time(Instant now) {
   if (ended_) return;
   if (now >= stuck_at_) {
     stuck_at_ = kNever;
-    if (std::exchange(may_be_stuck_, false) && port_.stuck_before > 0) free_stuck(now);
+    if (std::exchange(may_be_stuck_, false)) free_stuck(now);
   }
   if (stall_.is_stalled(stream_->accepted_bytes(), now)) {
     return refuse(rule_broken(Code::kOverloaded, "reader_stalled", "the peer does not read what it asked for"));
@@ -339,7 +344,6 @@ void ClientSession::on_closed(std::string_view /*reason*/) {
   stream_->abandon();
   message_.end();
   if (!was_ready_) host_.on_handshake_ended();
-  if (was_ready_ && is_req()) port_.drop_unanswered(open_calls_);
   observer_.on_client_closed(*this);
   host_.retire(*this);
 }

@@ -22,17 +22,7 @@ struct ClientPort {
   std::string caller;           // whose idempotency keys come in here
   contract::Declaration terms;  // of this port, before the contract's
   uint64_t keep_bytes = 0;      // larger messages are answered, not kept
-  // REQ sockets that were asked for and not answered: by this process, or by one before it. Survives it; see
-  // io::StateFile. May be null.
-  uint32_t* unanswered = nullptr;
-  uint32_t stuck_before = 0;  // those of a process before
-
-  void add_unanswered(uint32_t count) const {
-    if (unanswered != nullptr) *unanswered += count;
-  }
-  void drop_unanswered(uint32_t count) const {
-    if (unanswered != nullptr) *unanswered -= std::min(*unanswered, count);
-  }
+  uint32_t crossed = 0;         // REQ sockets that were closed although they wait for an answer
 };
 
 class ClientSession;
@@ -86,6 +76,7 @@ class ClientSession final : public Session {
                                         std::span<const Slice> body, std::unique_ptr<Error>& unreadable);
   void put_reply(const ReturnPath& path, const Outcome& outcome);
   void free_stuck(Instant now);
+  bool has_crossed() const;
   void adjust_reading();
   void arm();
   void read_on();
@@ -103,6 +94,8 @@ class ClientSession final : public Session {
   bool ended_ = false;
   Instant asked_at_ = kNever;
   std::optional<Instant> freed_at_;
+  uint64_t pongs_before_ = 0;
+  bool is_pinged_ = false;
   Instant stuck_at_ = kNever;
   StallWatch stall_;      // of what it is to read
   MessageWatch message_;  // of what it began to say

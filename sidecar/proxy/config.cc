@@ -13,7 +13,6 @@ struct SidecarEntry {
   std::optional<Endpoint> listen;
   std::optional<Endpoint> mesh;
   std::string admin;
-  std::string state;
 };
 
 // The whole host, before it is cut down to one sidecar.
@@ -59,7 +58,7 @@ class HostReader {
     for (const auto& [name, entry] : sidecars.items()) {
       const std::string path = "/sidecars/" + name;
       if (!in_.is_object(entry, path)) continue;
-      in_.only(entry, path, {"listen", "mesh", "admin", "state"});
+      in_.only(entry, path, {"listen", "mesh", "admin"});
       judge_name(name, path);
       SidecarEntry sidecar;
       sidecar.listen = in_.endpoint_at(entry, path, "listen", host_.runtime_dir, false, true);
@@ -68,8 +67,6 @@ class HostReader {
       if (sidecar.mesh) claim(*sidecar.mesh, path + "/mesh"), judge_local(*sidecar.mesh, path + "/mesh");
       sidecar.admin =
           Reader::absolute(in_.text(entry, path, "admin", false).value_or(name + ".admin"), host_.runtime_dir);
-      sidecar.state =
-          Reader::absolute(in_.text(entry, path, "state", false).value_or(name + ".state"), host_.runtime_dir);
       if (sidecar.admin.size() > kSocketPathMax)
         in_.error(path + "/admin", "is longer than 107 bytes", "choose a shorter runtime_dir");
       host_.sidecars[name] = std::move(sidecar);
@@ -278,7 +275,6 @@ SidecarConfig cut(const Host& host, const std::string& name) {
                        .listen = own.listen,
                        .mesh_socket = own.mesh,
                        .admin_path = own.admin,
-                       .state_path = own.state,
                        .data_path = {},
                        .ports = {},
                        .agents = {},

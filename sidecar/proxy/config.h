@@ -63,7 +63,6 @@ struct SidecarConfig {
   std::optional<Endpoint> listen;       // for peers; none if it serves nobody else
   std::optional<Endpoint> mesh_socket;  // for calls by service name
   std::string admin_path;               // AF_UNIX
-  std::string state_path;               // survives a restart, so that stuck REQ peers can be freed
   std::string data_path;                // of results that are kept on disk; empty: none are
   std::vector<PortConfig> ports;
   std::vector<AgentConfig> agents;

@@ -58,9 +58,7 @@ Result<void> Driver::start() {
   }
   const Endpoint admin{.is_ipc = true, .address = config_.admin_path, .port = 0, .text = "ipc://" + config_.admin_path};
   if (auto opened = open_door(Kind::kAdmin, admin, kAdminSocketMode, nullptr); !opened) return opened;
-  for (const auto& port : ports_) {
-    if (port->stuck_before > 0) stuck_until_ = started_ + milliseconds(kStuckWindow_ms);
-  }
+  stuck_until_ = started_ + milliseconds(kStuckWindow_ms);
   for (AgentSession* agent : agents_) agent->start();
   return {};
 }
@@ -84,14 +82,6 @@ void Driver::begin_drain() {
   drain_until_ = now() + milliseconds(limits::drain_ms);
   std::erase_if(doors_, [](const auto& door) { return door->kind != Kind::kAdmin; });
   tell(DrainRequested{});
-}
-
-// Whoever waited for a process before has come back by now, or is gone.
-void Driver::forget_stuck() {
-  stuck_until_ = kNever;
-  for (const auto& port : ports_) {
-    port->drop_unanswered(std::exchange(port->stuck_before, 0));
-  }
 }
 
 // All answered, all bytes out and all peers told, or the time for it is up. A peer that does not answer is not waited
@@ -339,7 +329,6 @@ void Driver::on_timer() {
   const Instant at = now();
   at_turn_end_.insert(at_turn_end_.end(), in_next_turn_.begin(), in_next_turn_.end());
   in_next_turn_.clear();
-  if (at >= stuck_until_) forget_stuck();
   if (at >= release_at_) {
     release_at_ = kNever;
     settings_.release_memory();
@@ -366,7 +355,7 @@ void Driver::on_turn_ending() {
   }
   notice_oversleep(now());
   const Instant sessions = std::max(sessions_.next_deadline(), grace_until_);
-  Instant next = std::min({engine_.next_deadline(), sessions, stuck_until_, release_at_});
+  Instant next = std::min({engine_.next_deadline(), sessions, release_at_});
   if (!in_next_turn_.empty()) next = now();
   if (drain_until_ != kNever) {
     judge_drain();

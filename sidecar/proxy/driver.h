@@ -29,9 +29,6 @@ namespace mesh::proxy {
 struct DriverSettings {
   uint64_t seed = 0;   // for jitter
   uint64_t epoch = 0;  // another process, another number
-  // Unanswered requests of REQ sockets, one number per port (the mesh socket last), as processes before left them; this
-  // one goes on counting there. May be empty.
-  std::span<uint32_t> unanswered;
   // `who` is a name from the configuration, so that lines can be rate-limited by it.
   std::function<void(std::string_view event, std::string_view who, std::string_view text)> log;
   size_t connections_max = limits::connections_max;  // fewer where the process may not open as many files
@@ -126,7 +123,6 @@ class Driver final : public SessionHost,
   void recover();
   void judge_drain();
   void notice_oversleep(Instant at);
-  void forget_stuck();
 
   Transport& transport_;
   const SidecarConfig& config_;

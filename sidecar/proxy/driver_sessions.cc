@@ -17,8 +17,6 @@ ClientPort* Driver::add_port(std::string label, std::string service, contract::D
   port->keep_bytes = port->service.empty()
                          ? limits::message_bytes
                          : port->terms.max_bytes.value_or(config_.contracts.largest_bytes(port->service));
-  if (index < settings_.unanswered.size()) port->unanswered = &settings_.unanswered[index];
-  if (port->unanswered != nullptr) port->stuck_before = *port->unanswered;
   ports_.push_back(std::move(port));
   return ports_.back().get();
 }
@@ -146,7 +144,7 @@ StreamObserver* Driver::accept(Door& door, std::unique_ptr<Stream> stream) {
       ++handshakes_;
       counters.add(Counter::kClientConnects);
       ++clients_;
-      const bool may_be_stuck = stuck_until_ != kNever;
+      const bool may_be_stuck = now() < stuck_until_ || door.port->crossed > 0;
       Session& client =
           admit(std::make_unique<ClientSession>(*this, *this, *door.port, std::move(stream), may_be_stuck));
       set_deadline(client, now() + milliseconds(limits::handshake_ms));

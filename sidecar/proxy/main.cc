@@ -19,7 +19,6 @@
 #include "sidecar/io/lmdb_store.h"
 #include "sidecar/io/log_file.h"
 #include "sidecar/io/loop.h"
-#include "sidecar/io/state_file.h"
 #include "sidecar/proxy/config.h"
 #include "sidecar/proxy/driver.h"
 
@@ -128,11 +127,6 @@ std::unique_ptr<RecordStore> open_store(io::Loop& loop, const proxy::SidecarConf
 int run(const proxy::SidecarConfig& config) {
   io::Log log(STDERR_FILENO);
   make_directory_of(config.admin_path);
-  std::vector<std::string> keys;
-  for (const proxy::PortConfig& port : config.ports) keys.push_back(port.listen.text);
-  if (config.mesh_socket) keys.push_back(config.mesh_socket->text);
-  io::StateFile state(config.state_path, keys);
-  if (!state.problem().empty()) log.write(io::LogLevel::kWarning, "state_unavailable", {{"why", state.problem()}});
 
   io::Loop loop;
   const auto store = open_store(loop, config, log);
@@ -140,7 +134,6 @@ int run(const proxy::SidecarConfig& config) {
       loop, config,
       {.seed = random_number(),
        .epoch = random_number(),
-       .unanswered = state.numbers(),
        .log =
            [&](std::string_view event, std::string_view who, std::string_view text) {
              log.write(io::LogLevel::kInfo, event, {{"who", std::string(who)}, {"text", std::string(text)}}, who);

@@ -163,12 +163,11 @@ class ScriptedAgent final : public StreamObserver, public AcceptObserver {
   std::vector<std::vector<Slice>> envelopes_;
 };
 
-// A sidecar process: its numbers in the state file and its disk outlive it.
+// A sidecar process: its disk outlives it.
 class Sidecar {
  public:
   Sidecar(VirtualNetwork& network, proxy::SidecarConfig config, int site)
       : network_(network), config_(std::move(config)), site_(site) {
-    unanswered_.resize(config_.ports.size() + 1);
     start();
   }
   void start() {
@@ -176,7 +175,6 @@ class Sidecar {
     proxy::DriverSettings settings;
     settings.seed = network_.prng().next();
     settings.epoch = network_.prng().next();
-    settings.unanswered = unanswered_;
     settings.on_drained = [this] { drained = true; };
     store_ = std::make_unique<VirtualStore>(network_, *host_, disk);
     settings.records = store_.get();
@@ -186,24 +184,16 @@ class Sidecar {
   }
   // As kill -9: nothing is said to anybody.
   void kill() {
-    const std::vector<uint32_t> left = unanswered_;
     driver_.reset();
     if (drained) store_->close();
     store_.reset();
     host_.reset();
-    unanswered_ = left;
   }
   void drain() {
     host_->turn([this] { driver_->begin_drain(); });
   }
   // One turn of its loop in which `what` happens.
   void turn(const std::function<void()>& what) { host_->turn(what); }
-  // Of all REQ sockets, as a process after this one would find it.
-  uint32_t unanswered() const {
-    uint32_t sum = 0;
-    for (const uint32_t number : unanswered_) sum += number;
-    return sum;
-  }
   bool lives() const { return driver_ != nullptr; }
   VirtualHost* host() { return host_.get(); }
   proxy::Driver& driver() { return *driver_; }
@@ -216,7 +206,6 @@ class Sidecar {
   VirtualNetwork& network_;
   proxy::SidecarConfig config_;
   int site_;
-  std::vector<uint32_t> unanswered_;
   std::unique_ptr<VirtualHost> host_;
   std::unique_ptr<VirtualStore> store_;
   std::unique_ptr<proxy::Driver> driver_;

@@ -54,7 +54,7 @@ TEST_CASE("schema and parser accept the hosts of the demo") {
 TEST_CASE("every key that the schema knows is one that the parser takes") {
   const std::string everything = R"({
     "$schema": "schema.json", "host": "h", "insecure": true, "runtime_dir": "/tmp/m", "data_dir": "/tmp/d",
-    "sidecars": {"main": {"listen": "tcp://*:7700", "mesh": "ipc://m.sock", "admin": "m.admin", "state": "m.state"}},
+    "sidecars": {"main": {"listen": "tcp://*:7700", "mesh": "ipc://m.sock", "admin": "m.admin"}},
     "agents": {"a": {"service": "s", "endpoint": "tcp://127.0.0.1:1", "socket": "router", "in_flight": 3, "correlate": true,
                      "port": "ipc://a.sock", "sidecar": "main"}},
     "ports": {"p": {"listen": "tcp://127.0.0.1:2", "service": "t", "budget_ms": 1, "priority": "batch", "max_bytes": 1,

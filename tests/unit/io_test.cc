@@ -18,7 +18,6 @@
 #include "common/base/limits.h"
 #include "sidecar/io/log_file.h"
 #include "sidecar/io/loop.h"
-#include "sidecar/io/state_file.h"
 
 namespace mesh::io {
 namespace {
@@ -277,49 +276,6 @@ TEST_CASE("the timer fires at its time and not before") {
   bench.loop.arm_timer(due);
   bench.loop.run();
   CHECK(fired + milliseconds(1) >= due);
-}
-
-std::vector<uint32_t> numbers_of(StateFile& state) { return {state.numbers().begin(), state.numbers().end()}; }
-
-TEST_CASE("numbers survive the process that wrote them, by key and whatever the order") {
-  const Directory directory;
-  const std::string path = directory.path + "/state";
-  {
-    StateFile state(path, {"first", "second"});
-    CHECK(state.problem().empty());
-    CHECK(numbers_of(state) == std::vector<uint32_t>{0, 0});
-    state.numbers()[0] = 7;
-    state.numbers()[1] = 9;
-  }
-  StateFile state(path, {"second", "third", "first"});
-  CHECK(numbers_of(state) == std::vector<uint32_t>{9, 0, 7});
-}
-
-TEST_CASE("a second process with the same state file leaves it to the first") {
-  const Directory directory;
-  const std::string path = directory.path + "/state";
-  StateFile first(path, {"key"});
-  first.numbers()[0] = 3;
-  {
-    StateFile second(path, {"key"});
-    CHECK_FALSE(second.problem().empty());
-    second.numbers()[0] = 5;
-  }
-  CHECK(first.numbers()[0] == 3);
-}
-
-TEST_CASE("a state file that is broken counts as none, and one that cannot be is plain memory with a reason") {
-  const Directory directory;
-  const std::string path = directory.path + "/state";
-  for (const std::string& content : {std::string("short"), std::string(4096, '\xFF'), std::string()}) {
-    std::ofstream(path) << content;
-    StateFile state(path, {"key"});
-    CHECK(state.problem().empty());
-    CHECK(numbers_of(state) == std::vector<uint32_t>{0});
-  }
-  StateFile nowhere(directory.path + "/no/such/place", {"key"});
-  CHECK_FALSE(nowhere.problem().empty());
-  nowhere.numbers()[0] = 1;
 }
 
 TEST_CASE("a log line holds no control bytes, and a flood of one kind is cut short") {
