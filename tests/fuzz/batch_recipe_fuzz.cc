@@ -21,6 +21,7 @@ struct Kept {
   std::deque<Error> errors;
   std::deque<wire::Hello> hellos;
   std::deque<wire::CalleeSpans> spans;
+  std::deque<wire::Delivery> deliveries;
 
   std::string_view text(std::string_view bytes) { return texts.emplace_back(bytes); }
 };
@@ -70,6 +71,14 @@ Envelope envelope_of(fuzz::Recipe& recipe, Kept& kept) {
     envelope.method = kept.text(recipe.text(limits::name_bytes));
     envelope.budget_us = recipe.number() % (limits::budget_ms_max * 1000);
     envelope.priority = static_cast<Priority>(recipe.choose(3));
+    if (recipe.choose(2) == 1) {
+      wire::Delivery& delivery = kept.deliveries.emplace_back();
+      delivery.attempt = static_cast<uint32_t>(1 + recipe.choose(255));
+      delivery.key = kept.text(recipe.text(limits::name_bytes));
+      delivery.caller = kept.text(recipe.text(limits::caller_bytes));
+      delivery.is_sensitive = recipe.choose(2) == 1;
+      envelope.delivery = &delivery;
+    }
   } else if (envelope.kind == wire::Kind::kReply) {
     envelope.code = static_cast<Code>(recipe.choose(kCodeCount));
     if (envelope.code != Code::kOk) {
@@ -100,6 +109,10 @@ void check_same(const Envelope& sent, const Envelope& got) {
   MESH_CHECK((got.hello != nullptr) == (sent.hello != nullptr));
   if (sent.hello != nullptr) MESH_CHECK(got.hello->host == sent.hello->host && got.hello->epoch == sent.hello->epoch);
   if (sent.error != nullptr) MESH_CHECK(got.error != nullptr && got.error->rule == sent.error->rule);
+  if (sent.delivery != nullptr) {
+    MESH_CHECK(got.delivery != nullptr && got.delivery->key == sent.delivery->key);
+    MESH_CHECK(got.delivery->caller == sent.delivery->caller && got.delivery->attempt == sent.delivery->attempt);
+  }
   if (sent.spans != nullptr) MESH_CHECK(got.spans != nullptr && got.spans->agent_us == sent.spans->agent_us);
 }
 

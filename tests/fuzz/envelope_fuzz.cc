@@ -8,6 +8,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace mesh::wire;
   DecodedEnvelope first;
   if (decode_envelope({data, size}, first) != nullptr) return 0;
+  if (first.envelope.needs_unknown) return 0;  // what it means nobody knows here
 
   Envelope envelope = first.envelope;
   // Only the size of a body is written, so nobody looks at its bytes.
@@ -25,6 +26,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   MESH_CHECK(second.envelope.service == envelope.service && second.envelope.method == envelope.method);
   MESH_CHECK(second.envelope.budget_us == envelope.budget_us && second.envelope.priority == envelope.priority);
   MESH_CHECK(second.envelope.code == envelope.code && second.envelope.part_sizes == envelope.part_sizes);
+  MESH_CHECK((second.envelope.delivery != nullptr) == (envelope.delivery != nullptr));
+  if (envelope.delivery != nullptr) {
+    const Delivery& delivery = *second.envelope.delivery;
+    MESH_CHECK(delivery.key == envelope.delivery->key && delivery.caller == envelope.delivery->caller);
+    MESH_CHECK(delivery.attempt == envelope.delivery->attempt);
+    MESH_CHECK(delivery.is_sensitive == envelope.delivery->is_sensitive);
+  }
   MESH_CHECK(second.body_size == first.body_size && second.body_own_frame == first.body_own_frame);
   return 0;
 }

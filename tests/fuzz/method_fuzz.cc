@@ -19,8 +19,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   MESH_CHECK(first.size() <= limits::name_bytes);
   MESH_CHECK(!naming.fields.empty() || first.empty());
   for (const char c : first) MESH_CHECK(static_cast<unsigned char>(c) >= ' ' && c != 0x7F);
+  const auto key = reader.read_key(body, "order");
+  MESH_CHECK(!key || key->size() <= limits::name_bytes);
+  for (const char c : key.value_or("")) MESH_CHECK(static_cast<unsigned char>(c) >= ' ' && c != 0x7F);
   // What was read before leaves nothing behind.
   contract::MethodReader fresh;
   MESH_CHECK(fresh.read(body, naming) == first);
+  MESH_CHECK(fresh.read_key(body, "order") == key);
   return 0;
 }
