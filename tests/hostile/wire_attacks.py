@@ -59,7 +59,7 @@ async def broken_protobuf(crowd: Crowd) -> None:
         nested = text(8, nested) if len(nested) < 7000 else nested
     envelopes = [
         b"\x7b" * 4000, start + b"\x7b" * 4000 + b"\x7c" * 4000, start + b"\x0b", start + text(15, bytes(8200)), b"\xff" * 10, start + b"\x1a\xff\xff\xff\xff\x0f",
-        start + b"\x00", start + varint(1 << 63) + b"x", number(1, 0) + number(2, 1), number(1, 99), start + number(14, 1 << 20), start + number(6, 77),
+        start + b"\x00", start + varint(1 << 63) + b"x", number(1, 0) + number(2, 1), number(1, 99), number(1, 4) + number(2, 1) + number(14, 1 << 20), start + number(6, 77),
         start + number(5, 1 << 63), start + text(4, bytes(129)), start + text(4, bytes(8000)), start + text(12, varint(9) * 9), start + number(12, 5),
         number(1, wire.REPLY) + number(7, 200), number(1, wire.HELLO), start + text(13, number(1, 1)), number(1, wire.REPLY) + text(8, nested) + b"\x0f",
     ]
