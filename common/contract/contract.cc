@@ -16,6 +16,7 @@ void apply(const Declaration& terms, Terms& effective) {
   effective.linger_ms = terms.linger_ms.value_or(effective.linger_ms);
   effective.linger_count = terms.linger_count.value_or(effective.linger_count);
   effective.idempotent = terms.idempotent.value_or(effective.idempotent);
+  effective.hedge_ms = terms.hedge_ms.value_or(effective.hedge_ms);
   effective.durable = terms.durable.value_or(effective.durable);
   effective.sensitive = terms.sensitive.value_or(effective.sensitive);
   if (terms.idempotency_field) effective.idempotency_field = &*terms.idempotency_field;
@@ -36,7 +37,18 @@ void judge(std::string_view service, std::string_view method, const Terms& terms
     add("durable", "says that each call counts, idempotent that it makes no difference how often",
         "idempotent where a call may simply be sent again, durable where it must not be");
   }
+  if (terms.hedge_ms > 0 && !terms.idempotent) {
+    add("hedge_ms", "would have calls executed twice that are not declared idempotent",
+        "set idempotent if executing it twice does what once does");
+  }
+  if (terms.hedge_ms > 0 && terms.hedge_ms >= terms.budget_ms) {
+    add("hedge_ms", "is not before the deadline", "some more than what most calls take, and less than budget_ms");
+  }
   if (terms.idempotency_field == nullptr) return;
+  if (terms.hedge_ms > 0) {
+    add("hedge_ms", "asks a second instance, and a call with an idempotency key stays with one",
+        "leave one of the two out");
+  }
   if (std::find(std::begin(kFreshFields), std::end(kFreshFields), *terms.idempotency_field) != std::end(kFreshFields)) {
     add("idempotency_field", "is written anew into every attempt: no two would be taken for the same",
         "a field that stays the same when the caller asks again, such as an order number");
@@ -70,7 +82,8 @@ std::vector<Conflict> Table::conflicts() const {
     const bool is_told = !found.empty() && found.back().service == name;
     for (const auto& [method, terms] : service.methods) {
       // What a method inherits is told once, of its service.
-      const bool says_something = terms.idempotent || terms.durable || terms.sensitive || terms.idempotency_field;
+      const bool says_something =
+          terms.idempotent || terms.hedge_ms || terms.durable || terms.sensitive || terms.idempotency_field;
       if (says_something || !is_told) judge(name, method, lookup(name, method), found);
     }
   }
@@ -100,6 +113,7 @@ Terms Table::lookup(std::string_view service, std::string_view method) const {
                   .linger_ms = 0,
                   .linger_count = limits::batch_envelopes_max,
                   .idempotent = false,
+                  .hedge_ms = 0,
                   .durable = false,
                   .sensitive = false,
                   .idempotency_field = nullptr};

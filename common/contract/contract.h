@@ -24,6 +24,8 @@ struct Terms {
   // Executing it twice does what executing it once does: it may be sent again where nobody knows whether it was
   // executed.
   bool idempotent = false;
+  // After so long without an answer another instance is asked, too, and the first answer counts; 0: never.
+  int64_t hedge_ms = 0;
   // What became of a call with an idempotency key is kept on disk.
   bool durable = false;
   // Never compressed, beside others or alone, for what compresses well with it would tell of it.
@@ -40,6 +42,7 @@ struct Declaration {
   std::optional<int64_t> linger_ms{};
   std::optional<uint32_t> linger_count{};
   std::optional<bool> idempotent{};
+  std::optional<int64_t> hedge_ms{};
   std::optional<bool> durable{};
   std::optional<bool> sensitive{};
   std::optional<std::string> idempotency_field{};

@@ -13,9 +13,10 @@ constexpr std::array<std::string_view, kStageCount> kStageNames = {
 std::string_view to_string(Stage stage) { return kStageNames.at(static_cast<size_t>(stage)); }
 
 std::string_view to_string(Why why) {
-  constexpr std::string_view names[] = {
-      "nobody could be chosen",       "the only one",       "on the caller's host", "fewest in flight",
-      "the next one after a failure", "the same one again", "the home of its key"};
+  constexpr std::string_view names[] = {"nobody could be chosen",       "the only one",
+                                        "on the caller's host",         "fewest in flight",
+                                        "the next one after a failure", "the same one again",
+                                        "the home of its key",          "beside one that did not answer yet"};
   return names[static_cast<size_t>(why)];
 }
 

@@ -37,7 +37,16 @@ inline constexpr size_t kStageCount = static_cast<size_t>(Stage::kCount);
 std::string_view to_string(Stage stage);
 
 // Why an instance was chosen.
-enum class Why : uint8_t { kNobody, kOnlyOne, kOwnHost, kFewestInFlight, kNextAfterFailure, kSameAgain, kHomeOfKey };
+enum class Why : uint8_t {
+  kNobody,
+  kOnlyOne,
+  kOwnHost,
+  kFewestInFlight,
+  kNextAfterFailure,
+  kSameAgain,
+  kHomeOfKey,
+  kHedge
+};
 std::string_view to_string(Why why);
 
 // One instance as the balancer saw it.

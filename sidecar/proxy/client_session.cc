@@ -171,6 +171,7 @@ void ClientSession::receive_message(const zmtp::Message& message) {
                          .linger_ms = own->linger_ms.value_or(terms.linger_ms),
                          .linger_count = own->linger_count.value_or(terms.linger_count),
                          .idempotent = terms.idempotent,
+                         .hedge_ms = terms.hedge_ms,
                          .is_sensitive = terms.sensitive,
                          .key = std::move(key),
                          .dropped_bytes = message.dropped_bytes,

@@ -195,16 +195,16 @@ class HostReader {
       const std::string path = "/contracts/" + service;
       if (!in_.is_object(entry, path)) continue;
       in_.only(entry, path,
-               {"budget_ms", "priority", "max_bytes", "class", "linger_ms", "linger_count", "idempotent", "durable",
-                "sensitive", "idempotency_field", "methods", "method_fields"});
+               {"budget_ms", "priority", "max_bytes", "class", "linger_ms", "linger_count", "idempotent", "hedge_ms",
+                "durable", "sensitive", "idempotency_field", "methods", "method_fields"});
       host_.contracts.declare_service(service, in_.contract(entry, path));
       if (const auto naming = in_.method_naming(entry, path)) host_.contracts.declare_naming(service, *naming);
       for (const auto& [method, terms] : in_.object(entry, path, "methods").items()) {
         const std::string at = path + "/methods/" + method;
         if (!in_.is_object(terms, at)) continue;
         in_.only(terms, at,
-                 {"budget_ms", "priority", "max_bytes", "class", "linger_ms", "linger_count", "idempotent", "durable",
-                  "sensitive", "idempotency_field"});
+                 {"budget_ms", "priority", "max_bytes", "class", "linger_ms", "linger_count", "idempotent", "hedge_ms",
+                  "durable", "sensitive", "idempotency_field"});
         host_.contracts.declare_method(service, method, in_.contract(terms, at));
       }
     }

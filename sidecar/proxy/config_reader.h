@@ -158,6 +158,7 @@ class Reader {
   contract::Declaration contract(const Json& parent, const std::string& path) {
     contract::Declaration terms = this->terms(parent, path);
     terms.idempotent = boolean(parent, path, "idempotent");
+    terms.hedge_ms = number(parent, path, "hedge_ms", 0, limits::budget_ms_max);
     terms.durable = boolean(parent, path, "durable");
     terms.sensitive = boolean(parent, path, "sensitive");
     terms.idempotency_field = text(parent, path, "idempotency_field", false);

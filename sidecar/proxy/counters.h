@@ -22,6 +22,8 @@ enum class Counter : uint8_t {
   kRetriesOfIdempotent,  // perhaps executed, and sent again because that does no harm
   kRetriesDenied,        // more of them than the budget allows: the caller was told
   kRetriesReceived,      // of what came from other sidecars
+  kHedges,               // asked beside an instance that took its time
+  kHedgesWon,            // and answered before it
   kKeyedDuplicates,      // calls whose idempotency key had come before
   kCallerGone,           // the caller closed its socket before the answer
   kStuckPeersFreed,      // REQ sockets that waited for a reply of a process before this one

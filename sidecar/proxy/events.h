@@ -72,6 +72,7 @@ struct AgentRequested {  // a local agent asked for something
   int64_t linger_ms = 0;
   uint32_t linger_count = 1;
   bool idempotent = false;
+  int64_t hedge_ms = 0;  // 0: never
   bool is_sensitive = false;
   std::shared_ptr<const CallKey> key = nullptr;
   uint64_t dropped_bytes = 0;  // of a body too large to keep

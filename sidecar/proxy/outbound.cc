@@ -27,6 +27,7 @@ void Outbound::on(AgentRequested event, Instant now, Actions& out) {
   Call call{.path = std::move(event.path),
             .idempotent = event.idempotent,
             .is_sensitive = event.is_sensitive,
+            .hedge_after = milliseconds(event.key ? 0 : event.hedge_ms),
             .priority = event.priority,
             .lane = bytes > limits::bulk_body_bytes ? wire::Lane::kBulk : wire::Lane::kInteractive,
             .deadline = now + milliseconds(event.budget_ms),
@@ -90,6 +91,8 @@ void Outbound::on(AgentRequested event, Instant now, Actions& out) {
   const Instant wake_at = backstop(call.deadline);
   const uint64_t id = calls_.open(std::move(call), wake_at);
   send(id, std::move(event.payload), now, out);
+  if (event.hedge_ms > 0) [[unlikely]]
+    arm_hedge(id, now);
 }
 
 // To call.instance, which the caller has chosen.
@@ -105,8 +108,8 @@ void Outbound::send(uint64_t id, Payload payload, Instant now, Actions& out) {
   call.trace.batch_wait_us = 0;
   ++instance.in_flight;
   instance.bytes_in_flight += call.bytes;
-  call.is_kept =
-      (call.idempotent || call.key || service.instances.size() > 1) && call.trace.attempts < limits::attempts_max;
+  call.is_kept = !call.is_hedge && (call.idempotent || call.key || service.instances.size() > 1) &&
+                 call.trace.attempts < limits::attempts_max;
   if (call.is_kept) {
     payload.body = payload.body.compact();
     call.payload = payload;
@@ -158,6 +161,8 @@ void Outbound::leave_instance(const Call& call) {
 void Outbound::conclude(uint64_t id, Outcome&& outcome, ReplyCost cost, Instant now, Actions& out) {
   Call& call = *calls_.find(id);
   leave_instance(call);
+  if (call.twin != 0 && leave_to_twin(id, outcome, now, out)) [[unlikely]]
+    return;
   if (outcome.code != Code::kOk && try_again(id, outcome.code, now, out)) return;
   if (call.may_be_executed) [[unlikely]]
     admit_ignorance(call, outcome);
@@ -232,15 +237,21 @@ void Outbound::on(const ClientClosed& event, Instant now, Actions& out) {
   });
   for (const uint64_t id : abandoned) {
     counters_.add(Counter::kCallerGone);
-    const Call call = calls_.close(id);
-    leave_instance(call);
-    held_bytes_ -= call.bytes;
-    const Instance& instance = instance_of(call);
-    if (instance.local) {
-      inbound_.cancel({.link = 0, .call_id = id}, now, out);
-    } else {
-      out.push_back(CancelAtPeer{.peer = instance.peer, .lane = call.lane, .call_id = id});
-    }
+    if (const uint64_t twin = calls_.find(id)->twin; twin != 0) drop(twin, now, out);
+    drop(id, now, out);
+  }
+}
+
+// Nobody waits for it any more.
+void Outbound::drop(uint64_t id, Instant now, Actions& out) {
+  const Call call = calls_.close(id);
+  leave_instance(call);
+  held_bytes_ -= call.bytes;
+  const Instance& instance = instance_of(call);
+  if (instance.local) {
+    inbound_.cancel({.link = 0, .call_id = id}, now, out);
+  } else {
+    out.push_back(CancelAtPeer{.peer = instance.peer, .lane = call.lane, .call_id = id});
   }
 }
 
@@ -320,6 +331,8 @@ void Outbound::on(const PeerLacksKeys& event, Instant now, Actions& out) {
 
 void Outbound::expire(uint64_t id, Instant now, Actions& out) {
   const Call& call = *calls_.find(id);
+  if (is_hedge_due(call, now)) [[unlikely]]
+    return hedge(id, now, out);
   const Instance instance = instance_of(call);
   const std::string& service = services_[call.service].name;
   if (instance.local) {

@@ -78,6 +78,9 @@ class Outbound {
     bool is_sensitive = false;
     bool is_second_round = false;  // all instances were tried
     bool is_kept = false;          // its payload: it could be sent again
+    bool is_hedge = false;         // asked beside another call, which has the way back
+    uint64_t twin = 0;             // the other one of the two, as long as both are open
+    Duration hedge_after{0};       // 0: never, or no more
     bool may_be_executed = false;  // by an earlier attempt
     Priority priority = Priority::kNormal;
     wire::Lane lane = wire::Lane::kInteractive;
@@ -107,6 +110,11 @@ class Outbound {
   std::optional<uint32_t> home_of_key(const Call& call, telemetry::Choices& choices) const;
   std::optional<uint32_t> choose_same(Call& call, Code code, Instant now, telemetry::Choices& choices);
   bool try_again(uint64_t id, Code code, Instant now, Actions& out);
+  void arm_hedge(uint64_t id, Instant now);
+  bool is_hedge_due(const Call& call, Instant now) const;
+  void hedge(uint64_t id, Instant now, Actions& out);
+  bool leave_to_twin(uint64_t id, const Outcome& outcome, Instant now, Actions& out);
+  void drop(uint64_t id, Instant now, Actions& out);
   void admit_ignorance(const Call& call, Outcome& outcome) const;
   Outcome no_instance(const Call& call) const;
   void send(uint64_t id, Payload payload, Instant now, Actions& out);

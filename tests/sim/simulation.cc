@@ -22,7 +22,7 @@ constexpr uint64_t kQueuedBytesMax = 1'500'000;
 // What it costs to execute a call twice: a durable service, and one that does not mind.
 void declare(contract::Table& contracts) {
   contracts.declare_service("pay", {.durable = true});
-  contracts.declare_service("look", {.idempotent = true});
+  contracts.declare_service("look", {.idempotent = true, .hedge_ms = 40});
 }
 
 proxy::SidecarConfig home_config() {

@@ -65,7 +65,7 @@ TEST_CASE("every key that the schema knows is one that the parser takes") {
                         "class": "model", "linger_ms": 0, "linger_count": 256, "method_fields": ["action", "op"],
                         "idempotent": false, "durable": true, "sensitive": false, "idempotency_field": "order",
                         "methods": {"m": {"budget_ms": 5, "priority": "normal", "max_bytes": 7, "class": "network",
-                                          "linger_ms": 1000, "linger_count": 1, "idempotent": true, "durable": false, "sensitive": true,
+                                          "linger_ms": 1000, "linger_count": 1, "idempotent": true, "hedge_ms": 0, "durable": false, "sensitive": true,
                                           "idempotency_field": "order_id"}}},
                   "t": {"method_fields": "action"}, "u": {"method_fields": []}},
     "limits": {"calls_per_target_max": 1, "queued_bytes_per_target": 1, "process_queued_bytes": 1, "connections_per_port_max": 1}

@@ -40,6 +40,7 @@ struct Bench {
   }
   // The next requests: may be sent again; are of this key.
   bool idempotent = false;
+  int64_t hedge_ms = 0;
   std::shared_ptr<const CallKey> key;
 
   ClientId request(std::string_view service, std::string_view body, int64_t budget_ms = 1000,
@@ -52,6 +53,7 @@ struct Bench {
                         .priority = priority,
                         .max_bytes = 1 << 20,
                         .idempotent = idempotent,
+                        .hedge_ms = hedge_ms,
                         .key = key,
                         .payload = {Slice::copy_of(body), {}}});
     return client;

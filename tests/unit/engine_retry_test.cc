@@ -101,6 +101,111 @@ TEST_CASE("a call that never left this process is rerouted without a token") {
   CHECK(bench.engine->counters()[Counter::kRetriesDenied] == 0);
 }
 
+struct Hedged : TwoPeers {
+  Hedged() {
+    idempotent = true;
+    hedge_ms = 50;
+    request("ocr", "body");
+    first = sent();
+    CHECK(take<SendToPeer>().empty());
+    advance(49);
+    CHECK(take<SendToPeer>().empty());
+    advance(1);
+    second = sent();
+    CHECK(second.peer != first.peer);
+    CHECK(second.attempt == 2);
+    CHECK(second.payload.body.text() == "body");
+  }
+  // All is in order, and nothing is open any more.
+  void check_done() {
+    CHECK(engine->idle());
+    CHECK(engine->outbound().held_bytes() == 0);
+    CHECK(engine->audit() == "");
+    advance(10'000);
+    CHECK(take<ReplyToAgent>().empty());
+  }
+  SendToPeer first;
+  SendToPeer second;
+};
+
+TEST_CASE("of two instances that are asked the first answer counts, and the other is told to stop") {
+  for (const bool is_hedge_quicker : {true, false}) {
+    Hedged bench;
+    const SendToPeer& quick = is_hedge_quicker ? bench.second : bench.first;
+    const SendToPeer& slow = is_hedge_quicker ? bench.first : bench.second;
+    bench.tell(PeerReplied{quick.peer, quick.call_id, {}});
+    const auto replies = bench.take<ReplyToAgent>();
+    REQUIRE(replies.size() == 1);
+    CHECK(replies[0].outcome.code == Code::kOk);
+    CHECK(replies[0].path.client == 100);
+    const auto cancels = bench.take<CancelAtPeer>();
+    REQUIRE(cancels.size() == 1);
+    CHECK(cancels[0].call_id == slow.call_id);
+    CHECK(bench.engine->counters()[Counter::kHedgesWon] == (is_hedge_quicker ? 1 : 0));
+    bench.tell(PeerReplied{slow.peer, slow.call_id, {}});
+    bench.check_done();
+  }
+}
+
+TEST_CASE("when one of two fails the other one goes on, and only the last failure is told") {
+  for (const bool is_first_lost : {true, false}) {
+    Hedged bench;
+    const SendToPeer& lost = is_first_lost ? bench.first : bench.second;
+    const SendToPeer& left = is_first_lost ? bench.second : bench.first;
+    bench.tell(PeerReplied{lost.peer, lost.call_id, gave(bench, Code::kOutcomeUnknown)});
+    CHECK(bench.take<ReplyToAgent>().empty());
+    CHECK(bench.engine->audit() == "");
+    bench.tell(PeerReplied{left.peer, left.call_id, {}});
+    const auto replies = bench.take<ReplyToAgent>();
+    REQUIRE(replies.size() == 1);
+    CHECK(replies[0].outcome.code == Code::kOk);
+    CHECK(replies[0].path.client == 100);
+    bench.check_done();
+  }
+  Hedged both;
+  both.tell(PeerReplied{both.first.peer, both.first.call_id, gave(both, Code::kOutcomeUnknown)});
+  both.tell(PeerReplied{both.second.peer, both.second.call_id, gave(both, Code::kNotSent)});
+  for (auto more = both.take<SendToPeer>(); !more.empty(); more = both.take<SendToPeer>())
+    both.tell(PeerReplied{more[0].peer, more[0].call_id, gave(both, Code::kNotSent)});
+  CHECK(both.only_code() == Code::kOutcomeUnknown);
+  both.check_done();
+}
+
+TEST_CASE("the deadline and a caller that goes end both of two calls") {
+  Hedged late;
+  late.advance(2000);
+  CHECK(late.only_code() == Code::kDeadline);
+  late.check_done();
+  Hedged gone;
+  gone.tell(ClientClosed{100});
+  CHECK(gone.take<CancelAtPeer>().size() == 2);
+  gone.check_done();
+}
+
+TEST_CASE("nobody is asked beside the only instance, one that answered in time, or without a token") {
+  TwoPeers bench;
+  bench.idempotent = true;
+  bench.hedge_ms = 50;
+  bench.request("tts", "x");
+  bench.request("ocr", "x");
+  const SendToPeer only = bench.sent();
+  bench.tell(PeerReplied{only.peer, only.call_id, {}});
+  bench.advance(60);
+  CHECK(bench.take<SendToPeer>().empty());
+  int hedged = 0;
+  for (int i = 0; i < 200; ++i) {
+    bench.request("ocr", "x", 60);
+    bench.take<SendToPeer>();
+    bench.now += milliseconds(51);
+    bench.engine->on_time(bench.now, bench.actions);
+    hedged += static_cast<int>(bench.take<SendToPeer>().size());
+    bench.advance(100);
+  }
+  // What was saved, a tenth of the calls, and three a second.
+  CHECK(hedged >= 130);
+  CHECK(hedged <= 145);
+}
+
 TEST_CASE("a retry budget gives a tenth of the calls and three a second, after a burst that is bounded") {
   routing::RetryBudget budget;
   const Instant start{milliseconds(5000)};
