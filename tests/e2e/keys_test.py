@@ -144,6 +144,32 @@ class Keys(unittest.TestCase):
         self.assertEqual(len(self.agents["shop"].executed), 1)
 
 
+class Hedged(unittest.TestCase):
+    def test_a_second_instance_answers_where_the_first_takes_its_time(self):
+        meshed = mesh.Mesh({"look": {}}, contracts={"look": {"idempotent": True, "hedge_ms": 60}})
+        self.addCleanup(meshed.stop)
+        slow = Slow()
+        slow.gate.clear()
+        near_port = mesh.free_port()
+        near = mesh.Agent(near_port, slow)
+        self.addCleanup(near.stop)
+        self.addCleanup(slow.gate.set)
+        far = mesh.Agent(meshed.agent_ports["look"], lambda request: b"far " + request)
+        self.addCleanup(far.stop)
+        # An instance on the caller's own host, which is asked first.
+        meshed.configs["a"]["agents"] = {"look": {"endpoint": f"tcp://127.0.0.1:{near_port}"}}
+        meshed.kill("a")
+        meshed.start("a")
+        meshed.wait_for_agents()
+        mesh.wait_for(lambda: meshed.admin("a", "health")["agents"][0]["connected"], "the near agent to be connected")
+        client = meshed.client("look")
+        self.assertEqual(mesh.ask(client, b"1"), b"far 1")
+        self.assertEqual(near.executed, [b"1"])
+        record = meshed.admin("a", "explain newest 1")["records"][0]
+        self.assertEqual((record["attempts"], record["chosen"]), (2, "b/main"))
+        self.assertEqual(meshed.admin("a", "counters")["hedges_won"], 1)
+
+
 class NoStore(unittest.TestCase):
     def test_without_a_usable_directory_durable_calls_are_refused_and_others_served(self):
         meshed = mesh.Mesh({"shop": {}}, contracts={"shop": CONTRACTS["shop"]}, data_dir="/proc/nowhere")
