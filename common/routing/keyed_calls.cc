@@ -32,7 +32,7 @@ void KeyedCalls::end(const wire::Digest& key, Code code, Kept kept, Instant now,
   ended_.insert(std::upper_bound(ended_.begin(), ended_.end(), ended, before), ended);
 }
 
-void KeyedCalls::keep_body(const wire::Digest& key, Slice body, std::vector<uint32_t> part_sizes) {
+void KeyedCalls::keep_body(const wire::Digest& key, const Slice& body, std::vector<uint32_t> part_sizes) {
   Entry& entry = entries_.at(key);
   if (body.size() > limits::kept_result_bytes) return;
   entry.kept = Kept::kInMemory;

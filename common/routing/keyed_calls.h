@@ -40,7 +40,7 @@ class KeyedCalls {
   // It ended; it is remembered for limits::key_window_ms from now, less `age`. A body larger than
   // limits::kept_result_bytes is not kept in memory, and the oldest bodies go where all are too large.
   void end(const wire::Digest& key, Code code, Kept kept, Instant now, Duration age = Duration{0});
-  void keep_body(const wire::Digest& key, Slice body, std::vector<uint32_t> part_sizes);
+  void keep_body(const wire::Digest& key, const Slice& body, std::vector<uint32_t> part_sizes);
   // As if it had never come.
   void forget(const wire::Digest& key);
 
