@@ -41,8 +41,8 @@ MUTANTS = [
     Mutant("late reply delivered", PROXY + "inbound.cc",
            "return agent.correlate && agent.socket != AgentSocket::kRep && !call.keyed;", "return agent.in_flight > 0;"),
     Mutant("credit leak", PROXY + "outbound.cc",
-           "    const Call call = calls_.close(id);\n    leave_instance(call);\n", "    const Call call = calls_.close(id);\n"),
-    Mutant("memory leak in the books", PROXY + "outbound.cc", "    held_bytes_ -= call.bytes;\n    const Instance& instance", "    const Instance& instance"),
+           "  const Call call = calls_.close(id);\n  leave_instance(call);\n", "  const Call call = calls_.close(id);\n"),
+    Mutant("memory leak in the books", PROXY + "outbound.cc", "  held_bytes_ -= call.bytes;\n  const Instance& instance", "  const Instance& instance"),
     Mutant("batch replayed at another instance", PROXY + "outbound.cc", "} else if (contains(event.not_sent, id)) {", "} else if (id > 0) {"),
     Mutant("dedup skipped", PROXY + "inbound.cc", "if (answer_known(request, asked, now, out)) return;",
            "if (const auto* known = keyed_calls_.find(asked.key); known != nullptr && known->open_call == 0)\n"
@@ -55,6 +55,7 @@ MUTANTS = [
     Mutant("what was written down is not read", PROXY + "inbound_keyed.cc", "  keyed_calls_.open(key, head.payload, 0, true);\n",
            "  if (out.empty()) return;\n  keyed_calls_.open(key, head.payload, 0, true);\n"),
     Mutant("earlier attempt forgotten", PROXY + "outbound.cc", "if (call.may_be_executed) [[unlikely]]", "if (call.bytes > (1U << 30))"),
+    Mutant("way back lost between two that were asked", PROXY + "outbound_hedge.cc", "      call.path = std::move(other.path);\n", ""),
     Mutant("epoch ignored", PROXY + "driver.cc", 'peer.host + "/" + peer.sidecar + "/" + std::to_string(peer.epoch));\n  if (at == peer_links_.end()) return &asked_on;',
            'peer.host + "/" + peer.sidecar);\n  if (at == peer_links_.end()) return &asked_on;',
            also=(('hello.host + "/" + hello.sidecar + "/" + std::to_string(hello.epoch);', 'hello.host + "/" + hello.sidecar;'),
