@@ -129,7 +129,8 @@ def main() -> int:
             done = subprocess.run([program, "--count", str(chosen.seeds), "--failures", "1"], capture_output=True, text=True)
         survived = done.returncode == 0
         survivors += survived
-        story = "survived" if survived else (done.stdout or done.stderr).splitlines()[0]
+        lines = (done.stdout or done.stderr).splitlines()
+        story = "survived" if survived else lines[0] if lines else f"ended with {done.returncode}"
         print(f"{mutant.name}: {story}", flush=True)
     print(f"{len(mutants) - survivors} of {len(mutants)} caught")
     return 1 if survivors or not mutants else 0
