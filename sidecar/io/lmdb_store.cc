@@ -34,6 +34,7 @@ LmdbStore::LmdbStore(StoreShared& shared, std::unique_ptr<LmdbFile> file) : shar
 
 LmdbStore::~LmdbStore() {
   std::erase(shared_.to_submit, this);
+  if (shared_.to_submit.empty()) uv_unref(shared_.end_of_turn);
   if (job_ != nullptr) {
     job_->is_done.wait();
     job_->owner = nullptr;

@@ -126,7 +126,8 @@ void Loop::end_turn() {
   } while (!shared.to_fail.empty());
   for (size_t i = 0; i < shared.to_resume.size(); ++i) shared.to_resume[i]->resume_turn();
   shared.to_resume.clear();
-  submit_stores();
+  if (!handles_->stores.to_submit.empty()) [[unlikely]]
+    submit_stores();
   now_known_ = false;
 }
 
