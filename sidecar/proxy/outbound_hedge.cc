@@ -31,6 +31,11 @@ void Outbound::hedge(uint64_t id, Instant now, Actions& out) {
   const auto state =
       next ? state_of(services_[call.service].instances[*next], call.lane, false) : telemetry::Choice::State::kTried;
   if (state != telemetry::Choice::State::kAvailable) return;
+  // What nobody needs must not push out what somebody asks for.
+  const Instance& instance = services_[call.service].instances[*next];
+  const bool is_full = instance.in_flight >= config_.limits.calls_per_target_max ||
+                       instance.bytes_in_flight + call.bytes > config_.limits.queued_bytes_per_target;
+  if (is_full || held_bytes_ + call.bytes > config_.limits.process_queued_bytes) return;
   if (!services_[call.service].retries.take(now)) return counters_.add(Counter::kRetriesDenied);
   counters_.add(Counter::kHedges);
   choices.why = telemetry::Why::kHedge;
@@ -89,7 +94,8 @@ bool Outbound::leave_to_twin(uint64_t id, const Outcome& outcome, Instant now, A
     ++other.trace.attempts;
   }
   other.tried |= call.tried;
-  other.may_be_executed |= call.may_be_executed || outcome.code == Code::kOutcomeUnknown;
+  other.may_be_executed |=
+      call.may_be_executed || outcome.code == Code::kOutcomeUnknown || outcome.code == Code::kDeadline;
   held_bytes_ -= call.bytes;
   call.payload = Payload();
   calls_.erase(id);

@@ -68,7 +68,6 @@ MUTANTS = [
     Mutant("cancelled and sent all the same", PROXY + "peer_lane.cc", "    queue_.erase(at);\n    return;", "    return;"),
     Mutant("sent after all to an agent that was given up", PROXY + "agent_session.cc", "if (call.end > stream_->handed_bytes()) not_sent", "not_sent"),
     Mutant("reply of one for another", PROXY + "driver.cc", "tell(PeerReplied{lane->peer(), envelope.call_id,", "tell(PeerReplied{lane->peer(), envelope.call_id ^ 1,"),
-    Mutant("silence judged before it is heard", PROXY + "driver.cc", "  if (at < grace_until_) return;\n", ""),
     Mutant("calls of a lost agent forgotten", PROXY + "inbound.cc", "    if (call.agent == event.agent && has_it) lost.push_back(id);", ""),
 ]
 

@@ -171,6 +171,28 @@ TEST_CASE("when one of two fails the other one goes on, and only the last failur
   both.check_done();
 }
 
+TEST_CASE("of two calls the one that may have been executed decides what is told, also if its time was up first") {
+  Hedged bench;
+  bench.tell(PeerReplied{bench.first.peer, bench.first.call_id, gave(bench, Code::kDeadline)});
+  bench.tell(PeerReplied{bench.second.peer, bench.second.call_id, gave(bench, Code::kNotSent)});
+  for (auto more = bench.take<SendToPeer>(); !more.empty(); more = bench.take<SendToPeer>())
+    bench.tell(PeerReplied{more[0].peer, more[0].call_id, gave(bench, Code::kNotSent)});
+  CHECK(bench.only_code() == Code::kOutcomeUnknown);
+  bench.check_done();
+}
+
+TEST_CASE("nobody is asked beside another where that would take memory that calls may need") {
+  TwoPeers bench;
+  bench.config.limits.process_queued_bytes = 150;
+  bench.idempotent = true;
+  bench.hedge_ms = 50;
+  bench.request("ocr", std::string(100, 'x'));
+  bench.sent();
+  bench.advance(60);
+  CHECK(bench.take<SendToPeer>().empty());
+  CHECK(bench.engine->outbound().held_bytes() == 100);
+}
+
 TEST_CASE("the deadline and a caller that goes end both of two calls") {
   Hedged late;
   late.advance(2000);
