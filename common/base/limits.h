@@ -152,7 +152,7 @@ inline constexpr int64_t heartbeat_dead_ms = 1500;
 inline constexpr int64_t heartbeat_idle_ms = 15'000;
 inline constexpr int64_t link_idle_close_ms = 60'000;
 inline constexpr int64_t drain_ms = 8000;
-// Of these, how long it waits for each peer to say that it knows.
+// Of these, how long it waits for peers to say that they know, and again that they have heard all answers.
 inline constexpr int64_t farewell_ms = 1500;
 // How often a call is sent in all, where it may be sent again.
 inline constexpr uint32_t attempts_max = 4;

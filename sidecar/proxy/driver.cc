@@ -80,6 +80,7 @@ void Driver::recover() {
 void Driver::begin_drain() {
   if (drain_until_ != kNever) return;
   drain_until_ = now() + milliseconds(limits::drain_ms);
+  farewell_until_ = now() + milliseconds(limits::farewell_ms);
   std::erase_if(doors_, [](const auto& door) { return door->kind != Kind::kAdmin; });
   tell(DrainRequested{});
 }
@@ -94,9 +95,15 @@ void Driver::judge_drain() {
     unsent += session->unsent_bytes();
     may_come_more |= session->may_bring_more();
   });
-  if (now() >= drain_until_ - milliseconds(limits::drain_ms - limits::farewell_ms)) may_come_more = false;
-  if ((engine_.idle() && unsent == 0 && !may_come_more) || now() >= drain_until_)
-    std::exchange(settings_.on_drained, {})();
+  if (now() >= farewell_until_) may_come_more = false;
+  const bool is_done = engine_.idle() && unsent == 0 && !may_come_more;
+  if (is_done && !std::exchange(has_answered_all_, true)) {
+    // The end of the connection on which was asked could come before the answer on the other.
+    farewell_until_ = std::min(now() + milliseconds(limits::farewell_ms), drain_until_);
+    return for_each_peer_link(
+        [](LinkSession& link) { link.may_bring_more() ? link.wait_no_longer() : link.ask_if_heard(); });
+  }
+  if (is_done || now() >= drain_until_) std::exchange(settings_.on_drained, {})();
 }
 
 wire::Hello Driver::hello(wire::Lane lane) const {
@@ -301,9 +308,14 @@ void Driver::act(DeliverToAgent& action) { agents_[action.agent]->deliver(action
 void Driver::act(ReplaceAgentConnection& action) { agents_[action.agent]->replace(); }
 
 void Driver::act(TellPeersDraining& /*action*/) {
+  for_each_peer_link([](LinkSession& link) { link.say_draining(); });
+}
+
+template <class Visit>
+void Driver::for_each_peer_link(Visit visit) {
   for (const auto& [key, links] : peer_links_) {
     for (const LinkId id : links.lane) {
-      if (auto* session = sessions_.find(id)) static_cast<LinkSession&>(**session).say_draining();
+      if (auto* session = sessions_.find(id)) visit(static_cast<LinkSession&>(**session));
     }
   }
 }
@@ -359,7 +371,7 @@ void Driver::on_turn_ending() {
   if (!in_next_turn_.empty()) next = now();
   if (drain_until_ != kNever) {
     judge_drain();
-    next = std::min(next, now() + milliseconds(20));
+    next = at_turn_end_.empty() ? std::min(next, now() + milliseconds(20)) : now();
   }
   armed_for_ = std::max(next, now());
   if (next != kNever) transport_.arm_timer(next);

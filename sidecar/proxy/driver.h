@@ -122,6 +122,9 @@ class Driver final : public SessionHost,
   void act(EraseRecord& action);
   void recover();
   void judge_drain();
+  // Visits those that peers dialed; the visit may not end one.
+  template <class Visit>
+  void for_each_peer_link(Visit visit);
   void notice_oversleep(Instant at);
 
   Transport& transport_;
@@ -132,10 +135,12 @@ class Driver final : public SessionHost,
   contract::MethodReader methods_;
   Instant started_{};
   Instant drain_until_ = kNever;
-  Instant armed_for_ = kNever;    // the timer
-  Instant grace_until_{};         // nobody is judged by his silence before
-  Instant release_at_ = kNever;   // memory
-  Instant stuck_until_ = kNever;  // until then a REQ socket may be one that waits for a process before
+  Instant farewell_until_ = kNever;  // so long peers are waited for that do not say that they have heard
+  bool has_answered_all_ = false;    // of a drain
+  Instant armed_for_ = kNever;       // the timer
+  Instant grace_until_{};            // nobody is judged by his silence before
+  Instant release_at_ = kNever;      // memory
+  Instant stuck_until_ = kNever;     // until then a REQ socket may be one that waits for a process before
   Actions actions_;
   Actions acting_;  // those being done; what they cause comes into the other
   bool performing_ = false;

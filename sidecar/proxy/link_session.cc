@@ -206,6 +206,10 @@ void LinkSession::put(const wire::Envelope& envelope) {
 
 void LinkSession::say_draining() {
   put({.kind = wire::Kind::kDraining});
+  ask_if_heard();
+}
+
+void LinkSession::ask_if_heard() {
   put({.kind = wire::Kind::kPing, .call_id = 0});
   awaits_farewell_ = true;
 }

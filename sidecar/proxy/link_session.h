@@ -75,6 +75,9 @@ class LinkSession final : public Session {
   // Tells the peer that nothing more is accepted, and waits for its answer: what it sent before it knew comes before
   // that.
   void say_draining();
+  // may_bring_more() until the peer has read all that was put before.
+  void ask_if_heard();
+  void wait_no_longer() { awaits_farewell_ = false; }
   // Whether calls are outstanding: then a dead peer is found out sooner.
   void set_busy(bool busy);
 

@@ -52,5 +52,24 @@ TEST_CASE("a call that is under way while its sidecar goes is answered, and a si
   CHECK(cut.b.drained);
 }
 
+TEST_CASE("an answer that comes on another connection than was asked on is read before a drain ends") {
+  World world;
+  const auto caller = world.caller();
+  const std::string large(limits::bulk_body_bytes + 1000, 'x');
+  caller->ask(large);  // both connections are there now
+  world.network.run_for(milliseconds(100));
+  world.agent.echoes = false;
+  caller->ask("small");
+  world.network.run_for(milliseconds(10));
+  world.network.bytes_per_second = 1'000'000;
+  world.b.drain();
+  world.agent.answer(large);
+  world.network.run_for(milliseconds(50));
+  CHECK_FALSE(world.b.drained);
+  world.network.run_for(milliseconds(500));
+  CHECK(world.b.drained);
+  CHECK(caller->replies == std::vector<std::string>{large, large});
+}
+
 }  // namespace
 }  // namespace mesh::sim

@@ -20,6 +20,8 @@ int64_t lasts_ms(Fault::Kind kind, Prng& prng) {
     case Fault::Kind::kAgentReset:
     case Fault::Kind::kWallClock:
       return 0;
+    case Fault::Kind::kCrashLoop:
+      return between(prng, 500, 6000);
     case Fault::Kind::kPauseSidecar:
     case Fault::Kind::kPauseAgent:
       return prng.below(8) == 0 ? between(prng, 5000, 30'000) : between(prng, 10, 5000);
@@ -38,6 +40,8 @@ int64_t amount_of(Fault::Kind kind, Prng& prng) {
       return between(prng, -50'000, 50'000);
     case Fault::Kind::kNarrow:
       return between(prng, 1, 8192);
+    case Fault::Kind::kCrashLoop:
+      return between(prng, 100, 2000);
     case Fault::Kind::kWallClock:
       return between(prng, -3'600'000, 3'600'000);
     default:
@@ -51,7 +55,7 @@ std::string_view to_string(Fault::Kind kind) {
   constexpr std::array<std::string_view, static_cast<size_t>(Fault::Kind::kCount)> names = {
       "delay",       "reset",     "agent reset",   "partition",   "one way",     "one way back", "crash sidecar",
       "crash agent", "power cut", "pause sidecar", "pause agent", "stuck agent", "slow agent",   "slow reader",
-      "drift",       "narrow",    "drain",         "disk full",   "wall clock"};
+      "drift",       "narrow",    "drain",         "disk full",   "crash loop",  "wall clock"};
   return names.at(static_cast<size_t>(kind));
 }
 

@@ -30,6 +30,7 @@ struct Fault {
     kNarrow,        // streams take few bytes
     kDrain,         // SIGTERM, and started again
     kDiskFull,      // of a sidecar: nothing more can be written down
+    kCrashLoop,     // of the callers' sidecar, every amount_ms while agents take as long; no other host is told
     kWallClock,     // somebody sets a host's clock, by amount_ms; nothing may depend on it
     kCount,
   };

@@ -63,7 +63,9 @@ class SimAgent final : public StreamObserver, public AcceptObserver {
       if (alive.expired() || life != life_) return;
       if (host_.is_paused()) return finish_at(simulation_.network().now() + milliseconds(20), life, frames);
       host_.turn([&] {
-        connection_->send(frames);
+        std::vector<Slice> answer(frames.begin(), frames.end() - 1);
+        answer.push_back(Slice::copy_of(simulation_.answer_to(frames.back().text())));
+        connection_->send(answer);
         stream_->flush();
         working_ = false;
         begin_work();

@@ -30,6 +30,7 @@ struct Ask {
   bool is_durable = false;
   size_t caller = 0;
   size_t body_bytes = 0;
+  size_t answer_bytes_min = 0;
   Instant asked{};  // by the clock of its host
   Duration budget{0};
   uint64_t sidecar_life = 0;  // which process of its sidecar had it
@@ -60,6 +61,8 @@ class Simulation {
   Ask& begin_ask(size_t caller, std::string_view service, Duration budget, size_t body_bytes, uint64_t subject = 0);
   // The whole body, which names its ask.
   std::string body_of(const Ask& ask) const;
+  // What an agent answers; some answers are much larger than what was asked.
+  std::string answer_to(std::string_view body) const;
   const Ask& on_result(size_t caller, uint64_t ask, std::string_view reply);
   // Gives the subject.
   uint64_t give_up(uint64_t ask);
@@ -79,6 +82,7 @@ class Simulation {
   void take_down(size_t process, bool is_drain);
   void bring_up(size_t process);
   void start_when_gone(size_t process);
+  void crash_unseen(Duration period, Instant end);
   void await_drained(size_t process, uint64_t life);
   void watch();
   void check_owed();

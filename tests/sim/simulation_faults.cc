@@ -59,6 +59,19 @@ void Simulation::start_when_gone(size_t index) {
   }
 }
 
+// The callers' sidecar, again and again. Its old connections stay open at the other end, beside those of the next
+// process.
+void Simulation::crash_unseen(Duration period, Instant end) {
+  if (network_.now() >= end) return;
+  if (processes_[0].down == 0 && processes_[0].sidecar->lives()) {
+    network_.set_dark(kHomeSite, true);
+    take_down(0, false);
+    network_.set_dark(kHomeSite, false);
+    bring_up(0);
+  }
+  network_.at(network_.now() + period, [this, period, end] { crash_unseen(period, end); });
+}
+
 void Simulation::begin_fault(size_t index) {
   const Fault& fault = faults_[index];
   note("fault", to_string(fault), index + 1);
@@ -129,6 +142,12 @@ void Simulation::begin_fault(size_t index) {
     case Fault::Kind::kDrain:
       take_down(index_of(one_of(true, fault.which)), true);
       break;
+    case Fault::Kind::kCrashLoop:
+      for (Process& process : processes_) {
+        if (process.agent) process.agent->work = milliseconds(fault.amount);
+      }
+      crash_unseen(milliseconds(fault.amount), network_.now() + fault.lasts);
+      break;
     case Fault::Kind::kDiskFull:
       one_of(true, fault.which).sidecar->disk.is_full = true;
       break;
@@ -176,6 +195,11 @@ void Simulation::end_fault(size_t index) {
       break;
     case Fault::Kind::kSlowAgent:
       if (auto& agent = one_of(false, fault.which).agent) agent->work = microseconds(300);
+      break;
+    case Fault::Kind::kCrashLoop:
+      for (Process& process : processes_) {
+        if (process.agent) process.agent->work = microseconds(300);
+      }
       break;
     case Fault::Kind::kSlowReader:
       callers_[fault.which % callers_.size()]->set_reading(true);

@@ -204,7 +204,8 @@ VirtualStream::~VirtualStream() {
   in_->reader = nullptr;
   in_->bytes.clear();
   out_->writer = nullptr;
-  if (host_.network_.is_dark(host_.site_)) {
+  const bool is_alone = host_.network_.is_dark(host_.site_) && in_->from_site != in_->to_site;
+  if (is_alone) {
     in_->is_lost = true;
     return;
   }
