@@ -124,6 +124,18 @@ inline constexpr size_t idle_bytes = 32 * MiB;
 // Everything queued in one process.
 inline constexpr size_t process_queued_bytes = 64 * MiB;
 
+// --- replies that are kept ---
+// Tags of one kept reply, and of one request that makes replies wrong.
+inline constexpr size_t cache_tags_max = 8;
+// A failure is told for so long at most without asking again.
+inline constexpr int64_t negative_ttl_ms_max = 60'000;
+// JSON bodies larger than this are keys as they are: to bring them into order costs more than it finds.
+inline constexpr size_t canonical_body_bytes = 256 * KiB;
+// In one sidecar, of replies.
+inline constexpr size_t cache_local_bytes = 100 * MiB;
+// What is kept of one reply at most.
+inline constexpr size_t cached_reply_bytes = 8 * MiB;
+
 // --- idempotency keys ---
 // How long a key is remembered after its call ended: agents that ask again do so within minutes. And how many at most.
 inline constexpr int64_t key_window_ms = 600'000;

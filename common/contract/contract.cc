@@ -1,6 +1,7 @@
 #include "common/contract/contract.h"
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 #include "common/base/limits.h"
@@ -20,10 +21,35 @@ void apply(const Declaration& terms, Terms& effective) {
   effective.durable = terms.durable.value_or(effective.durable);
   effective.sensitive = terms.sensitive.value_or(effective.sensitive);
   if (terms.idempotency_field) effective.idempotency_field = &*terms.idempotency_field;
+  if (terms.cache) effective.cache = terms.cache->ttl_ms > 0 ? &*terms.cache : nullptr;
+  // A method that writes keeps nothing because its service does.
+  if (terms.invalidates && !terms.cache) effective.cache = nullptr;
+  if (terms.invalidates) effective.invalidates = terms.invalidates->empty() ? nullptr : &*terms.invalidates;
 }
 
 // Agents that exist write a new one of each into every attempt.
 constexpr std::string_view kFreshFields[] = {"request_id", "timestamp", "source_agent"};
+
+// What must not be kept, and what would be kept wrongly.
+void judge_cache(const Terms& terms,
+                 const std::function<void(std::string_view, std::string_view, std::string_view)>& add) {
+  if (terms.cache == nullptr) return;
+  const CacheTerms& cache = *terms.cache;
+  if (terms.durable || terms.idempotency_field != nullptr) {
+    add("cache", "answers without executing, and a call with an idempotency key is there to be executed",
+        "cache what reads, give keys to what writes");
+  }
+  if (terms.invalidates != nullptr) {
+    add("cache", "keeps the replies of a method that changes what others read", "leave cache or invalidates out");
+  }
+  if (terms.sensitive && (cache.tiers & ~tier_bit(Tier::kLocal)) != 0) {
+    add("cache", "keeps replies of a sensitive method outside the caller's own sidecar", "set tiers to [\"local\"]");
+  }
+  if (cache.is_per_caller && (cache.uses(Tier::kHome) || cache.uses(Tier::kDisk))) {
+    add("cache", "keeps per caller what the callee's host cannot tell apart by caller",
+        "set tiers to [\"local\", \"shared\"]");
+  }
+}
 
 void judge(std::string_view service, std::string_view method, const Terms& terms, std::vector<Conflict>& conflicts) {
   const auto add = [&](std::string_view key, std::string_view text, std::string_view hint) {
@@ -44,6 +70,7 @@ void judge(std::string_view service, std::string_view method, const Terms& terms
   if (terms.hedge_ms > 0 && terms.hedge_ms >= terms.budget_ms) {
     add("hedge_ms", "is not before the deadline", "some more than what most calls take, and less than budget_ms");
   }
+  judge_cache(terms, add);
   if (terms.idempotency_field == nullptr) return;
   if (terms.hedge_ms > 0) {
     add("hedge_ms", "asks a second instance, and a call with an idempotency key stays with one",
@@ -82,12 +109,22 @@ std::vector<Conflict> Table::conflicts() const {
     const bool is_told = !found.empty() && found.back().service == name;
     for (const auto& [method, terms] : service.methods) {
       // What a method inherits is told once, of its service.
-      const bool says_something =
-          terms.idempotent || terms.hedge_ms || terms.durable || terms.sensitive || terms.idempotency_field;
+      const bool says_something = terms.idempotent || terms.hedge_ms || terms.durable || terms.sensitive ||
+                                  terms.idempotency_field || terms.cache || terms.invalidates;
       if (says_something || !is_told) judge(name, method, lookup(name, method), found);
     }
   }
   return found;
+}
+
+bool Table::is_cached(std::string_view service, Tier tier) const {
+  const auto found = services_.find(service);
+  if (found == services_.end()) return false;
+  const auto is_cached = [tier](const Declaration& terms) {
+    return terms.cache && terms.cache->ttl_ms > 0 && terms.cache->uses(tier);
+  };
+  return is_cached(found->second.terms) || std::any_of(found->second.methods.begin(), found->second.methods.end(),
+                                                       [&](const auto& method) { return is_cached(method.second); });
 }
 
 bool Table::is_durable(std::string_view service) const {
@@ -116,7 +153,9 @@ Terms Table::lookup(std::string_view service, std::string_view method) const {
                   .hedge_ms = 0,
                   .durable = false,
                   .sensitive = false,
-                  .idempotency_field = nullptr};
+                  .idempotency_field = nullptr,
+                  .cache = nullptr,
+                  .invalidates = nullptr};
   const auto found = services_.find(service);
   if (found == services_.end()) return effective;
   apply(found->second.terms, effective);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/base/priority.h"
+#include "common/contract/cache_terms.h"
 #include "common/contract/method.h"
 
 namespace mesh::contract {
@@ -32,6 +33,9 @@ struct Terms {
   bool sensitive = false;
   // Top-level field of a JSON body that holds the idempotency key; null: bodies hold none. Lives as long as the table.
   const std::string* idempotency_field = nullptr;
+  // Both null: nothing is kept of it, and it makes nothing that is kept wrong. They live as long as the table.
+  const CacheTerms* cache = nullptr;
+  const std::vector<TagPattern>* invalidates = nullptr;
 };
 
 // What one entry says; what it leaves out comes from the service's entry, then from the defaults.
@@ -46,6 +50,8 @@ struct Declaration {
   std::optional<bool> durable{};
   std::optional<bool> sensitive{};
   std::optional<std::string> idempotency_field{};
+  std::optional<CacheTerms> cache{};  // the whole block; a ttl of 0 takes back what the service says
+  std::optional<std::vector<TagPattern>> invalidates{};
 };
 
 // Terms that must not be together.
@@ -68,6 +74,8 @@ class Table {
   const MethodNaming* naming(std::string_view service) const;
   // All combinations that are unsafe, of what each entry means with what it inherits.
   std::vector<Conflict> conflicts() const;
+  // Whether replies of a method of the service are kept there.
+  bool is_cached(std::string_view service, Tier tier) const;
   // Whether a method of the service keeps results on disk.
   bool is_durable(std::string_view service) const;
   // The largest body that any method of the service takes.

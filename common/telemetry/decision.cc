@@ -4,8 +4,8 @@ namespace mesh::telemetry {
 namespace {
 
 constexpr std::array<std::string_view, kStageCount> kStageNames = {
-    "earlier_attempts", "queue", "batch_wait",      "compress",  "link_out",   "callee_decompress",
-    "callee_queue",     "agent", "callee_compress", "link_back", "decompress", "unanswered",
+    "cache",        "earlier_attempts", "queue", "batch_wait", "compress", "link_out", "callee_decompress",
+    "callee_queue", "agent", "callee_compress", "link_back", "decompress", "unanswered",
 };
 
 }  // namespace
@@ -25,11 +25,18 @@ std::string_view to_string(Choice::State state) {
   return names[static_cast<size_t>(state)];
 }
 
+std::string_view to_string(CacheVerdict verdict) {
+  constexpr std::string_view names[] = {"none", "hit", "stale", "stale_error", "fetched", "joined", "untagged"};
+  return names[static_cast<size_t>(verdict)];
+}
+
 Stages stages_of(const Decision& decision) {
   Stages stages;
   const Trace& trace = decision.trace;
   const wire::CalleeSpans& spans = decision.spans;
   if (trace.attempts > 1) stages.spend(Stage::kEarlierAttempts, to_us(trace.attempt_at - trace.started));
+  const bool has_waited = trace.cache.verdict != CacheVerdict::kNone && trace.attempts == 0;
+  if (has_waited) stages.spend(Stage::kCache, to_us(decision.total()));
   if (trace.attempts == 0) return stages;
   const bool reached = decision.has_spans && spans.agent_us != wire::CalleeSpans::kAgentNotReached;
   if (!decision.at_peer) {

@@ -18,6 +18,7 @@ namespace mesh::telemetry {
 
 // Where the time of a call went, in the order in which it goes.
 enum class Stage : uint8_t {
+  kCache,            // looking up, and waiting for a fetch under way
   kEarlierAttempts,  // at instances that gave NOT_SENT
   kQueue,            // in the caller's sidecar: no connection yet, or one that takes no more
   kBatchWait,        // held back for company, as linger_ms asks
@@ -85,6 +86,29 @@ class ShortText {
   uint8_t size_;
 };
 
+// What became of a call whose reply may be kept.
+enum class CacheVerdict : uint8_t {
+  kNone,        // replies of its method are not kept
+  kHit,         // answered with what was kept
+  kStale,       // likewise with what is fetched anew meanwhile
+  kStaleError,  // likewise as nothing new could be had
+  kFetched,     // it was the first to ask
+  kJoined,      // another had asked for the same
+  kUntagged,    // a field that its tags name is missing: nobody could say when it becomes wrong
+};
+// e.g. "stale_error". Static storage.
+std::string_view to_string(CacheVerdict verdict);
+inline bool is_hit(CacheVerdict verdict) {
+  return verdict == CacheVerdict::kHit || verdict == CacheVerdict::kStale || verdict == CacheVerdict::kStaleError;
+}
+
+struct CacheTrace {
+  CacheVerdict verdict = CacheVerdict::kNone;
+  uint8_t tier = 0;     // of a hit: contract::Tier
+  uint32_t age_ms = 0;  // of what it was answered with
+  uint64_t fetch = 0;   // the call that fetched it, if that was under way; a number as Trace::number
+};
+
 // An attempt before the last.
 struct Attempt {
   uint8_t instance = 0;
@@ -105,6 +129,7 @@ struct Trace {
   std::array<Attempt, limits::attempts_max - 1> earlier{};  // those that there were
   wire::BatchShape request_batch{};                         // with 0 envelopes: it never left
   Choices choices{};
+  CacheTrace cache{};
 };
 
 // Written down as it was measured; what it means, stages_of() works out when somebody asks.

@@ -176,23 +176,47 @@ void read_protobuf(ByteView frame, HeaderFields& fields) {
   }
 }
 
-std::string encode_json_reply(const MeshHeader& request, Code code, const Error* error) {
+// As people write it when they ask for one: 16 hexadecimal digits.
+std::string hexadecimal(uint64_t number) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string text(16, '0');
+  for (size_t i = text.size(); number > 0; number >>= 4) text[--i] = kDigits[number & 0xF];
+  return text;
+}
+
+std::string encode_json_reply(const MeshHeader& request, Code code, const Error* error, const CacheReport* cache) {
   Json document = {{"id", request.id}, {"code", to_string(code)}};
   if (error != nullptr) {
     document["error"] = text_of(*error);
     document["mesh"] = detail_of(*error);
   }
+  if (cache != nullptr) {
+    document["cache"] = {{"verdict", cache->verdict}, {"key", hexadecimal(cache->key_hash)}};
+    if (!cache->tier.empty()) document["cache"].update({{"tier", cache->tier}, {"age_ms", cache->age_ms}});
+  }
   return dump(document);
 }
 
-std::string encode_protobuf_reply(const MeshHeader& request, Code code, const Error* error) {
-  constexpr size_t kTexts = 7;
+std::string encode_cache(const CacheReport& cache) {
+  std::string encoded(3 * (kVarintBytesMax + 1) + cache.verdict.size() + cache.tier.size() + 17, '\0');
+  FieldWriter writer(reinterpret_cast<uint8_t*>(encoded.data()));
+  writer.bytes_unless_empty(bytes_tag(1), cache.verdict);
+  writer.bytes_unless_empty(bytes_tag(2), cache.tier);
+  writer.number_unless_zero(number_tag(3), cache.age_ms);
+  writer.bytes_unless_empty(bytes_tag(4), hexadecimal(cache.key_hash));
+  encoded.resize(static_cast<size_t>(writer.position() - reinterpret_cast<uint8_t*>(encoded.data())));
+  return encoded;
+}
+
+std::string encode_protobuf_reply(const MeshHeader& request, Code code, const Error* error, const CacheReport* cache) {
+  constexpr size_t kTexts = 8;
   std::string texts[kTexts];
   if (error != nullptr) {
-    const std::string_view sources[kTexts] = {text_of(*error), error->service, error->hop, error->stage,
-                                              error->rule,     error->hint,    error->call};
+    const std::string_view sources[kTexts] = {text_of(*error), error->service, error->hop,  error->stage,
+                                              error->rule,     error->hint,    error->call, ""};
     for (size_t i = 0; i < kTexts; ++i) texts[i] = valid_utf8(std::string(sources[i]));
   }
+  if (cache != nullptr) texts[7] = encode_cache(*cache);
   size_t size_bound = 2 * kVarintBytesMax + request.id.size() + 2;
   for (const std::string& text : texts) size_bound += kVarintBytesMax + 1 + text.size();
 
@@ -202,7 +226,7 @@ std::string encode_protobuf_reply(const MeshHeader& request, Code code, const Er
   writer.bytes_unless_empty(bytes_tag(1), request.id);
   writer.number_unless_zero(number_tag(2), static_cast<uint64_t>(code));
   constexpr uint8_t tags[kTexts] = {bytes_tag(3), bytes_tag(4), bytes_tag(5), bytes_tag(6),
-                                    bytes_tag(7), bytes_tag(8), bytes_tag(9)};
+                                    bytes_tag(7), bytes_tag(8), bytes_tag(9), bytes_tag(10)};
   for (size_t i = 0; i < kTexts; ++i) writer.bytes_unless_empty(tags[i], texts[i]);
   encoded.resize(static_cast<size_t>(writer.position() - begin));
   return encoded;
@@ -235,8 +259,9 @@ Result<MeshHeader> decode_mesh_header(ByteView frame) {
   return std::move(fields).finished();
 }
 
-std::string encode_mesh_reply(const MeshHeader& request, Code code, const Error* error) {
-  return request.is_json ? encode_json_reply(request, code, error) : encode_protobuf_reply(request, code, error);
+std::string encode_mesh_reply(const MeshHeader& request, Code code, const Error* error, const CacheReport* cache) {
+  return request.is_json ? encode_json_reply(request, code, error, cache)
+                         : encode_protobuf_reply(request, code, error, cache);
 }
 
 }  // namespace mesh::wire

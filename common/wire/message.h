@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "common/base/code.h"
 #include "common/base/priority.h"
@@ -31,7 +32,16 @@ struct MeshHeader {
 // bounded.
 Result<MeshHeader> decode_mesh_header(ByteView frame);
 
-// The reply's header: id, code, and for errors the same fields as in reply_for.
-std::string encode_mesh_reply(const MeshHeader& request, Code code, const Error* error);
+// What the cache did for a call. The texts have static storage.
+struct CacheReport {
+  std::string_view verdict;
+  std::string_view tier;  // of a reply that was kept; else empty
+  uint64_t age_ms = 0;
+  uint64_t key_hash = 0;
+};
+
+// The reply's header: id, code, for errors the same fields as in reply_for, and `cache` unless null.
+std::string encode_mesh_reply(const MeshHeader& request, Code code, const Error* error,
+                              const CacheReport* cache = nullptr);
 
 }  // namespace mesh::wire

@@ -27,6 +27,14 @@ zmtp::Settings settings_for(const ClientPort& port) {
           .read_over_bytes = limits::read_over_bytes};
 }
 
+wire::CacheReport report_of(const CacheNote& note) {
+  const bool is_kept = telemetry::is_hit(note.trace.verdict);
+  return {.verdict = to_string(note.trace.verdict),
+          .tier = is_kept ? to_string(static_cast<contract::Tier>(note.trace.tier)) : std::string_view(),
+          .age_ms = note.trace.age_ms,
+          .key_hash = note.key_hash};
+}
+
 }  // namespace
 
 ClientSession::ClientSession(SessionHost& host, ClientObserver& observer, ClientPort& port,
@@ -174,9 +182,12 @@ void ClientSession::receive_message(const zmtp::Message& message) {
                          .hedge_ms = terms.hedge_ms,
                          .is_sensitive = terms.sensitive,
                          .key = std::move(key),
+                         .cache = terms.cache,
+                         .invalidates = terms.invalidates,
                          .dropped_bytes = message.dropped_bytes,
                          .dropped_frames = message.dropped_frames,
                          .payload = std::move(payload)};
+  if (terms.cache != nullptr && terms.cache->is_per_caller) request.caller = caller();
   observer_.on_client_request(*this, std::move(request));
   adjust_reading();
 }
@@ -200,9 +211,12 @@ std::shared_ptr<const CallKey> ClientSession::key_of(std::string_view in_header,
     unreadable->hint = "a text of 1 to 128 printable bytes, or a whole number, in a JSON body of at most 4 MiB";
     return nullptr;
   }
-  std::string caller = port_.caller;
-  if (const auto credentials = stream_->credentials()) caller += "/uid " + std::to_string(credentials->uid);
-  return std::make_shared<const CallKey>(CallKey{std::string(key), std::move(caller)});
+  return std::make_shared<const CallKey>(CallKey{std::string(key), caller()});
+}
+
+std::string ClientSession::caller() const {
+  const auto credentials = stream_->credentials();
+  return credentials ? port_.caller + "/uid " + std::to_string(credentials->uid) : port_.caller;
 }
 
 void ClientSession::put_reply(const ReturnPath& path, const Outcome& outcome) {
@@ -210,7 +224,10 @@ void ClientSession::put_reply(const ReturnPath& path, const Outcome& outcome) {
   for (const Slice& frame : path.route) zmtp::put_frame(out, zmtp::kFlagMore, frame);
   if (path.delimited) zmtp::put_frame(out, zmtp::kFlagMore, ByteView());
   if (path.header) {
-    const std::string header = wire::encode_mesh_reply(*path.header, outcome.code, outcome.error.get());
+    std::optional<wire::CacheReport> cache;
+    if (outcome.cache) cache = report_of(*outcome.cache);
+    const std::string header =
+        wire::encode_mesh_reply(*path.header, outcome.code, outcome.error.get(), cache ? &*cache : nullptr);
     zmtp::put_frame(out, zmtp::kFlagMore, as_bytes(header));
   }
   if (outcome.code == Code::kOk) {

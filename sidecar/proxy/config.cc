@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "sidecar/proxy/config_contracts.h"
 #include "sidecar/proxy/config_reader.h"
 
 namespace mesh::proxy {
@@ -46,7 +47,7 @@ class HostReader {
     read_agents(in_.object(root, "", "agents"));
     read_ports(in_.object(root, "", "ports"));
     read_peers(in_.object(root, "", "peers"));
-    read_contracts(in_.object(root, "", "contracts"));
+    read_contracts(in_, in_.object(root, "", "contracts"), host_.contracts);
     read_limits(in_.object(root, "", "limits"));
     judge_services();
   }
@@ -190,34 +191,10 @@ class HostReader {
     }
   }
 
-  void read_contracts(const Json& contracts) {
-    for (const auto& [service, entry] : contracts.items()) {
-      const std::string path = "/contracts/" + service;
-      if (!in_.is_object(entry, path)) continue;
-      in_.only(entry, path,
-               {"budget_ms", "priority", "max_bytes", "class", "linger_ms", "linger_count", "idempotent", "hedge_ms",
-                "durable", "sensitive", "idempotency_field", "methods", "method_fields"});
-      host_.contracts.declare_service(service, in_.contract(entry, path));
-      if (const auto naming = in_.method_naming(entry, path)) host_.contracts.declare_naming(service, *naming);
-      for (const auto& [method, terms] : in_.object(entry, path, "methods").items()) {
-        const std::string at = path + "/methods/" + method;
-        if (!in_.is_object(terms, at)) continue;
-        in_.only(terms, at,
-                 {"budget_ms", "priority", "max_bytes", "class", "linger_ms", "linger_count", "idempotent", "hedge_ms",
-                  "durable", "sensitive", "idempotency_field"});
-        host_.contracts.declare_method(service, method, in_.contract(terms, at));
-      }
-    }
-    for (const contract::Conflict& conflict : host_.contracts.conflicts()) {
-      std::string at = "/contracts/" + conflict.service;
-      if (!conflict.method.empty()) at += "/methods/" + conflict.method;
-      in_.error(at + "/" + std::string(conflict.key), std::string(conflict.text), std::string(conflict.hint));
-    }
-  }
-
   void read_limits(const Json& json) {
     in_.only(json, "/limits",
-             {"calls_per_target_max", "queued_bytes_per_target", "process_queued_bytes", "connections_per_port_max"});
+             {"calls_per_target_max", "queued_bytes_per_target", "process_queued_bytes", "connections_per_port_max",
+              "cache_local_bytes"});
     LimitsConfig& to = host_.limits;
     constexpr int64_t kGiB = 1LL << 30;
     if (const auto n = in_.number(json, "/limits", "calls_per_target_max", 1, 65536))
@@ -226,6 +203,8 @@ class HostReader {
       to.queued_bytes_per_target = static_cast<uint64_t>(*n);
     if (const auto n = in_.number(json, "/limits", "process_queued_bytes", 1, kGiB))
       to.process_queued_bytes = static_cast<uint64_t>(*n);
+    if (const auto n = in_.number(json, "/limits", "cache_local_bytes", 0, 64 * kGiB))
+      to.cache_local_bytes = static_cast<uint64_t>(*n);
     if (const auto n = in_.number(json, "/limits", "connections_per_port_max", 1, limits::connections_max))
       to.connections_per_port_max = static_cast<uint32_t>(*n);
   }

@@ -53,6 +53,7 @@ struct LimitsConfig {
   uint64_t queued_bytes_per_target = limits::queued_bytes_per_target;
   uint64_t process_queued_bytes = limits::process_queued_bytes;
   uint32_t connections_per_port_max = limits::connections_per_port_max;
+  uint64_t cache_local_bytes = limits::cache_local_bytes;
 };
 
 // Everything one mesh-sidecar process needs to run.

@@ -81,6 +81,18 @@ class Reader {
     return at->get<int64_t>();
   }
 
+  // Seconds, also parts of one, as ms.
+  std::optional<int64_t> span_ms(const Json& parent, const std::string& path, const char* key) {
+    const auto at = parent.find(key);
+    if (at == parent.end()) return std::nullopt;
+    constexpr double kMost_s = 31'536'000;
+    if (!at->is_number() || at->get<double>() < 0 || at->get<double>() > kMost_s) {
+      error(path + "/" + key, "must be a number of seconds from 0 to a year", "e.g. 300, or 0.5");
+      return std::nullopt;
+    }
+    return static_cast<int64_t>(at->get<double>() * 1000);
+  }
+
   std::optional<bool> boolean(const Json& parent, const std::string& path, const char* key) {
     const auto at = parent.find(key);
     if (at == parent.end()) return std::nullopt;
@@ -152,36 +164,6 @@ class Reader {
     }
     read_linger(parent, path, terms);
     return terms;
-  }
-
-  // What a port cannot say, too.
-  contract::Declaration contract(const Json& parent, const std::string& path) {
-    contract::Declaration terms = this->terms(parent, path);
-    terms.idempotent = boolean(parent, path, "idempotent");
-    terms.hedge_ms = number(parent, path, "hedge_ms", 0, limits::budget_ms_max);
-    terms.durable = boolean(parent, path, "durable");
-    terms.sensitive = boolean(parent, path, "sensitive");
-    terms.idempotency_field = text(parent, path, "idempotency_field", false);
-    return terms;
-  }
-
-  // The name of one field, or a list of them.
-  std::optional<contract::MethodNaming> method_naming(const Json& parent, const std::string& path) {
-    const auto at = parent.find("method_fields");
-    if (at == parent.end()) return std::nullopt;
-    contract::MethodNaming naming;
-    naming.fields.clear();
-    const Json list = at->is_array() ? *at : Json::array({*at});
-    for (const Json& field : list) {
-      if (field.is_string() && !field.get_ref<const std::string&>().empty()) {
-        naming.fields.push_back(field.get<std::string>());
-      } else {
-        error(path + "/method_fields", "must be the name of a field, or a list of names",
-              "e.g. \"action\"; [] if bodies are not to be read");
-        return std::nullopt;
-      }
-    }
-    return naming;
   }
 
   // By class of messages, or in numbers, which then count.

@@ -25,6 +25,11 @@ enum class Counter : uint8_t {
   kHedges,               // asked beside an instance that took its time
   kHedgesWon,            // and answered before it
   kKeyedDuplicates,      // calls whose idempotency key had come before
+  kCacheHits,            // answered with what was kept
+  kCacheStale,           // of these, with what was no longer fresh
+  kCacheJoined,          // waited for what another had asked for
+  kCacheFetches,         // asked for on behalf of all who wait
+  kCacheEvicted,         // for want of room
   kCallerGone,           // the caller closed its socket before the answer
   kStuckPeersFreed,      // REQ sockets that waited for a reply of a process before this one
   kBatchesSent,

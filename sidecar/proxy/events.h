@@ -15,6 +15,8 @@
 #include "common/base/instant.h"
 #include "common/base/priority.h"
 #include "common/base/slice.h"
+#include "common/contract/cache_terms.h"
+#include "common/telemetry/decision.h"
 #include "common/wire/batch.h"
 #include "common/wire/digest.h"
 #include "common/wire/envelope.h"
@@ -52,11 +54,18 @@ struct ReturnPath {
   std::unique_ptr<wire::MeshHeader> header;  // only for calls over the mesh socket
 };
 
+// What the cache did for a call of a method whose replies are kept.
+struct CacheNote {
+  telemetry::CacheTrace trace;
+  uint64_t key_hash = 0;
+};
+
 // How a call ended: a body for kOk, else an error.
 struct Outcome {
   Code code = Code::kOk;
-  std::unique_ptr<Error> error;
-  Payload payload;
+  std::unique_ptr<Error> error = nullptr;
+  Payload payload{};
+  std::unique_ptr<CacheNote> cache = nullptr;
 };
 
 // --- events ---
@@ -75,6 +84,10 @@ struct AgentRequested {  // a local agent asked for something
   int64_t hedge_ms = 0;  // 0: never
   bool is_sensitive = false;
   std::shared_ptr<const CallKey> key = nullptr;
+  // Whether replies are kept, and which this one makes wrong; both may be null. They outlive the call.
+  const contract::CacheTerms* cache = nullptr;
+  const std::vector<contract::TagPattern>* invalidates = nullptr;
+  std::string caller{};        // where replies are kept per caller
   uint64_t dropped_bytes = 0;  // of a body too large to keep
   uint64_t dropped_frames = 0;
   Payload payload;

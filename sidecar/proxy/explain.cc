@@ -46,6 +46,7 @@ class Explainer {
       if (decision.trace.attempts > 0)
         chosen = instance_name(service->instances[decision.trace.choices.chosen_instance]);
     }
+    json["cache"] = cache(decision.trace.cache);
     json["chosen"] = chosen;
     json["why"] = decision.trace.attempts > 0 ? to_string(decision.trace.choices.why) : "";
     json["attempts"] = decision.trace.attempts;
@@ -80,6 +81,17 @@ class Explainer {
   std::string instance_name(const Instance& instance) const {
     if (instance.local) return own_;
     return config_.peers[instance.peer].host + "/" + config_.peers[instance.peer].sidecar;
+  }
+
+  Json cache(const telemetry::CacheTrace& trace) const {
+    if (trace.verdict == telemetry::CacheVerdict::kNone) return nullptr;
+    Json json = {{"verdict", to_string(trace.verdict)}};
+    if (trace.fetch != 0) json["fetched_by"] = own_ + "-" + std::to_string(trace.fetch);
+    if (is_hit(trace.verdict)) {
+      json["tier"] = to_string(static_cast<contract::Tier>(trace.tier));
+      json["age_ms"] = trace.age_ms;
+    }
+    return json;
   }
 
   static Json batch(const wire::BatchShape& shape) {

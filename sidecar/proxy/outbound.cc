@@ -9,6 +9,10 @@ namespace {
 // The callee's own outcome for a passed deadline knows more than ours: leave it time to arrive.
 Instant backstop(Instant deadline) { return deadline + milliseconds(limits::hop_margin_ms); }
 
+bool is_perhaps_executed(Code code) {
+  return code == Code::kOk || code == Code::kAppError || code == Code::kOutcomeUnknown || code == Code::kDeadline;
+}
+
 }  // namespace
 
 Outbound::Outbound(const SidecarConfig& config, Services& services, Inbound& inbound, Counters& counters,
@@ -19,7 +23,8 @@ Outbound::Outbound(const SidecarConfig& config, Services& services, Inbound& inb
       counters_(counters),
       rejector_(rejector),
       recorder_(rejector.hop(), config.peers.size(), services.size()),
-      peers_(config.peers.size()) {}
+      peers_(config.peers.size()),
+      memory_(config.limits.cache_local_bytes) {}
 
 void Outbound::on(AgentRequested event, Instant now, Actions& out) {
   counters_.add(Counter::kRequests);
@@ -73,6 +78,20 @@ void Outbound::on(AgentRequested event, Instant now, Actions& out) {
     return reject(Code::kDeadline, "deadline_passed", "the call came without any time left",
                   "give a budget_ms above 0");
   }
+  if (event.cache != nullptr && !event.key && answer_from_cache(call, event, now, out)) [[unlikely]]
+    return;
+  if (event.invalidates != nullptr) [[unlikely]]
+    call.wrongs = wrongs_of(event);
+  admit(std::move(call), std::move(event.payload), now, out);
+}
+
+// To an instance, if one is there and there is room.
+void Outbound::admit(Call call, Payload payload, Instant now, Actions& out) {
+  const uint64_t bytes = call.bytes;
+  const auto reject = [&](Code code, std::string_view rule, std::string text, std::string_view hint) {
+    const std::string& service = services_[call.service].name;
+    finish(call, rejector_.reject(code, service, "admission", rule, std::move(text), hint), {}, now, out);
+  };
   if (held_bytes_ + bytes > config_.limits.process_queued_bytes) {
     return reject(Code::kOverloaded, "memory", "this sidecar holds as many bytes of open calls as it may",
                   "ask again after some 100 ms, or raise limits.process_queued_bytes");
@@ -89,9 +108,10 @@ void Outbound::on(AgentRequested event, Instant now, Actions& out) {
   }
   held_bytes_ += bytes;
   const Instant wake_at = backstop(call.deadline);
+  const bool may_hedge = call.hedge_after > Duration{0};
   const uint64_t id = calls_.open(std::move(call), wake_at);
-  send(id, std::move(event.payload), now, out);
-  if (event.hedge_ms > 0) [[unlikely]]
+  send(id, std::move(payload), now, out);
+  if (may_hedge) [[unlikely]]
     arm_hedge(id, now);
 }
 
@@ -167,6 +187,10 @@ void Outbound::conclude(uint64_t id, Outcome&& outcome, ReplyCost cost, Instant 
   if (call.may_be_executed) [[unlikely]]
     admit_ignorance(call, outcome);
   held_bytes_ -= call.bytes;
+  if (call.fetch != nullptr) [[unlikely]] {
+    Call fetched = calls_.close(id);  // what follows may open others, and the table move
+    return finish(fetched, std::move(outcome), cost, now, out);
+  }
   finish(call, std::move(outcome), cost, now, out);
   call.payload = Payload();
   calls_.erase(id);
@@ -174,7 +198,7 @@ void Outbound::conclude(uint64_t id, Outcome&& outcome, ReplyCost cost, Instant 
 
 // The one terminal result of a call, written down and given.
 void Outbound::finish(Call& call, Outcome&& outcome, ReplyCost cost, Instant now, Actions& out) {
-  counters_.results[static_cast<size_t>(outcome.code)]++;
+  if (call.fetch == nullptr) counters_.results[static_cast<size_t>(outcome.code)]++;
   std::optional<PeerIndex> peer;
   if (call.trace.attempts > 0 && !instance_of(call).local) peer = instance_of(call).peer;
   recorder_.record({.trace = call.trace,
@@ -188,8 +212,13 @@ void Outbound::finish(Call& call, Outcome&& outcome, ReplyCost cost, Instant now
                     .peer = peer,
                     .spans = cost.spans,
                     .decompress_us = cost.decompress_us,
-                    .batch = cost.batch},
+                    .batch = cost.batch,
+                    .is_fetch = call.fetch != nullptr},
                    now);
+  if (call.wrongs != nullptr && is_perhaps_executed(outcome.code)) [[unlikely]]
+    make_wrong(*call.wrongs);
+  if (call.fetch != nullptr) [[unlikely]]
+    return land(call.fetch, std::move(outcome), now, out);
   out.emplace_back(std::in_place_type<ReplyToAgent>, std::move(call.path), std::move(outcome));
 }
 
@@ -235,6 +264,7 @@ void Outbound::on(const ClientClosed& event, Instant now, Actions& out) {
   calls_.for_each([&](uint64_t id, const Call& call) {
     if (call.path.client == event.client) abandoned.push_back(id);
   });
+  drop_waiting(event.client);
   for (const uint64_t id : abandoned) {
     counters_.add(Counter::kCallerGone);
     if (const uint64_t twin = calls_.find(id)->twin; twin != 0) drop(twin, now, out);
@@ -253,80 +283,6 @@ void Outbound::drop(uint64_t id, Instant now, Actions& out) {
   } else {
     out.push_back(CancelAtPeer{.peer = instance.peer, .lane = call.lane, .call_id = id});
   }
-}
-
-std::vector<uint64_t> Outbound::calls_at(PeerIndex peer, wire::Lane lane) {
-  std::vector<uint64_t> ids;
-  calls_.for_each([&](uint64_t id, const Call& call) {
-    const Instance& instance = instance_of(call);
-    if (!instance.local && instance.peer == peer && call.lane == lane) ids.push_back(id);
-  });
-  return ids;
-}
-
-void Outbound::on(const PeerConnected& event, Instant /*now*/, Actions& /*out*/) {
-  Peer& peer = peers_[event.peer];
-  peer.up[static_cast<size_t>(event.lane)] = true;
-  recorder_.forget_clock(event.peer);
-  peer.failing[static_cast<size_t>(event.lane)] = false;
-  peer.draining[static_cast<size_t>(event.lane)] = false;
-  for (const uint64_t id : calls_at(event.peer, event.lane)) calls_.set_deadline(id, calls_.find(id)->deadline);
-}
-
-void Outbound::on(const PeerLost& event, Instant now, Actions& out) {
-  Peer& peer = peers_[event.peer];
-  const bool was_up = std::exchange(peer.up[static_cast<size_t>(event.lane)], false);
-  peer.failing[static_cast<size_t>(event.lane)] = !was_up;
-  // The other connection to the same process may still be up: what would leave on it now is lost.
-  peer.draining[static_cast<size_t>(event.lane)] = false;
-  const auto contains = [](const std::vector<uint64_t>& ids, uint64_t id) {
-    return std::find(ids.begin(), ids.end(), id) != ids.end();
-  };
-  const std::string name = config_.peers[event.peer].host + "/" + config_.peers[event.peer].sidecar;
-  for (const uint64_t id : calls_at(event.peer, event.lane)) {
-    const Call& call = *calls_.find(id);
-    const std::string& service = services_[call.service].name;
-    if (contains(event.waiting, id)) {
-      // Another instance takes it now; alone it waits for the peer a little longer.
-      telemetry::Choices choices;
-      if (!call.key && choose(call, choices)) {
-        out.push_back(CancelAtPeer{.peer = event.peer, .lane = event.lane, .call_id = id});
-        conclude(id,
-                 rejector_.reject(Code::kNotSent, service, "link", "peer_unreachable",
-                                  "sidecar " + name + " cannot be reached", "is it running?"),
-                 now, out);
-      } else if (was_up) {
-        calls_.set_deadline(id, std::min(call.deadline, now + milliseconds(limits::connect_wait_ms)));
-      }
-    } else if (contains(event.not_sent, id)) {
-      conclude(id,
-               rejector_.reject(Code::kNotSent, service, "link", "link_lost",
-                                "the link to " + name + " broke before the call was out", "ask again"),
-               now, out);
-    } else {
-      conclude(id,
-               rejector_.reject(Code::kOutcomeUnknown, service, "link", "link_lost",
-                                "the link to " + name + " broke while the call was under way",
-                                "it may have been executed: check before you ask again"),
-               now, out);
-    }
-  }
-}
-
-void Outbound::on(const PeerDraining& event, Instant /*now*/, Actions& /*out*/) {
-  Peer& peer = peers_[event.peer];
-  for (const size_t lane : {0, 1}) peer.draining[lane] = peer.up[lane];
-}
-
-void Outbound::on(const PeerLacksKeys& event, Instant now, Actions& out) {
-  Call* call = calls_.find(event.call_id);
-  if (call == nullptr || instance_of(*call).local || instance_of(*call).peer != event.peer) return;
-  const PeerConfig& peer = config_.peers[event.peer];
-  conclude(event.call_id,
-           rejector_.reject(Code::kNoRoute, services_[call->service].name, "routing", "peer_too_old",
-                            "sidecar " + peer.host + "/" + peer.sidecar + " keeps no idempotency keys",
-                            "upgrade it, or ask without a key"),
-           now, out);
 }
 
 void Outbound::expire(uint64_t id, Instant now, Actions& out) {
@@ -366,6 +322,11 @@ void Outbound::on_time(Instant now, Actions& out) {
   calls_.expire(now, due_);
   for (const uint64_t id : due_) {
     if (calls_.find(id) != nullptr) expire(id, now, out);
+  }
+  due_.clear();
+  waiting_.expire(now, due_);
+  for (const uint64_t id : due_) {
+    if (waiting_.find(id) != nullptr) expire_waiting(id, now, out);
   }
 }
 

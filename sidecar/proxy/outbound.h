@@ -6,8 +6,13 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
+#include "common/cache/memory_tier.h"
+#include "common/cache/purges.h"
+#include "common/cache/reply.h"
+#include "common/cache/request.h"
 #include "common/routing/balancer.h"
 #include "common/routing/call_table.h"
 #include "sidecar/proxy/config.h"
@@ -43,10 +48,10 @@ class Outbound {
 
   void begin_drain() { draining_ = true; }
   const Recorder& recorder() const { return recorder_; }
-  size_t open_calls() const { return calls_.size(); }
+  size_t open_calls() const { return calls_.size() + waiting_.size(); }
   uint64_t held_bytes() const { return held_bytes_; }
 
-  Instant next_deadline() const { return calls_.next_deadline(); }
+  Instant next_deadline() const { return std::min(calls_.next_deadline(), waiting_.next_deadline()); }
   void on_time(Instant now, Actions& out);
 
   // What of the books does not agree with the open calls; empty if all does.
@@ -69,6 +74,7 @@ class Outbound {
   PeerView view(PeerIndex peer) const;
 
  private:
+  struct Fetch;
   struct Call {
     ReturnPath path;
     ServiceIndex service = 0;
@@ -91,7 +97,42 @@ class Outbound {
     uint64_t bytes = 0;
     std::string method;
     std::shared_ptr<const CallKey> key;
+    std::shared_ptr<Fetch> fetch = nullptr;                   // it is one: nobody's call, for all who wait
+    std::unique_ptr<std::vector<uint64_t>> wrongs = nullptr;  // names of kept replies that it makes wrong
     Payload payload;
+  };
+  // A reply on its way that is going to be kept. Whoever asked first may go: it belongs to nobody.
+  struct Fetch {
+    cache::Key key;
+    const contract::CacheTerms* terms = nullptr;
+    ServiceIndex service = 0;
+    uint64_t service_name = 0;  // name_hash()es
+    uint64_t method_name = 0;
+    std::vector<uint64_t> tags;
+    std::vector<std::string> echoes;  // that the request has
+    uint64_t since = 0;               // cache::Purges::position()
+    uint64_t number = 0;              // of the call
+    Instant began{};
+    Duration budget{0};
+    Duration hedge_after{0};
+    bool idempotent = false;
+    bool is_sensitive = false;
+    Priority priority = Priority::kNormal;
+    Duration linger{0};
+    uint32_t linger_count = 1;
+    std::string method;
+    Payload payload;
+    std::vector<uint64_t> waiters;  // of waiting_
+    cache::Names names() const { return {service_name, method_name, cache::key_name(key.hash), tags}; }
+  };
+  // A call that is answered by a fetch, and has its own deadline.
+  struct Waiting {
+    Call call;
+    std::shared_ptr<Fetch> fetch;
+    std::vector<std::string> echoes;
+  };
+  struct HashOf {
+    size_t operator()(const cache::Hash& hash) const { return hash.low; }
   };
   struct Peer {
     bool up[2] = {false, false};       // by lane
@@ -113,10 +154,12 @@ class Outbound {
   void arm_hedge(uint64_t id, Instant now);
   bool is_hedge_due(const Call& call, Instant now) const;
   void hedge(uint64_t id, Instant now, Actions& out);
+  static void take_purpose(Call& to, Call& from);
   bool leave_to_twin(uint64_t id, const Outcome& outcome, Instant now, Actions& out);
   void drop(uint64_t id, Instant now, Actions& out);
   void admit_ignorance(const Call& call, Outcome& outcome) const;
   Outcome no_instance(const Call& call) const;
+  void admit(Call call, Payload payload, Instant now, Actions& out);
   void send(uint64_t id, Payload payload, Instant now, Actions& out);
   void leave_instance(const Call& call);
   void conclude(uint64_t id, Outcome&& outcome, Instant now, Actions& out) {
@@ -125,6 +168,21 @@ class Outbound {
   void conclude(uint64_t id, Outcome&& outcome, ReplyCost cost, Instant now, Actions& out);
   void finish(Call& call, Outcome&& outcome, ReplyCost cost, Instant now, Actions& out);
   void expire(uint64_t id, Instant now, Actions& out);
+
+  // Replies that are kept.
+  bool answer_from_cache(Call& call, AgentRequested& event, Instant now, Actions& out);
+  void give(Call& call, const cache::Kept& kept, telemetry::CacheVerdict verdict,
+            const std::vector<std::string>& echoes, Instant now, Actions& out);
+  std::shared_ptr<Fetch> fetch_under_way(const cache::Key& key);
+  std::shared_ptr<Fetch> fetch_for(const Call& call, const AgentRequested& event, cache::Request& request);
+  void fetch(const std::shared_ptr<Fetch>& fetch, Instant now, Actions& out);
+  void wait(Call call, std::shared_ptr<Fetch> fetch, std::vector<std::string> echoes, Actions& out);
+  void land(const std::shared_ptr<Fetch>& fetch, Outcome&& outcome, Instant now, Actions& out);
+  void keep(const Fetch& fetch, const Outcome& outcome, const cache::Reply& reply, Instant now);
+  void expire_waiting(uint64_t id, Instant now, Actions& out);
+  void drop_waiting(ClientId client);
+  std::unique_ptr<std::vector<uint64_t>> wrongs_of(const AgentRequested& event);
+  void make_wrong(const std::vector<uint64_t>& names);
   std::vector<uint64_t> calls_at(PeerIndex peer, wire::Lane lane);
   Instance& instance_of(const Call& call) { return services_[call.service].instances[call.instance]; }
 
@@ -140,6 +198,12 @@ class Outbound {
   mutable std::vector<routing::Candidate> candidates_;
   uint64_t held_bytes_ = 0;
   bool draining_ = false;
+  cache::RequestReader request_reader_;
+  cache::ReplyReader reply_reader_;
+  cache::MemoryTier memory_;
+  cache::Purges purges_;
+  std::unordered_map<cache::Hash, std::shared_ptr<Fetch>, HashOf> fetches_;
+  routing::CallTable<Waiting> waiting_;
 };
 
 }  // namespace mesh::proxy

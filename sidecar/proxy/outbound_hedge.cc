@@ -54,6 +54,8 @@ void Outbound::hedge(uint64_t id, Instant now, Actions& out) {
               .bytes = call.bytes,
               .method = call.method,
               .key = nullptr,
+              .fetch = nullptr,
+              .wrongs = nullptr,
               .payload = {}};
   second.trace.choices = choices;
   second.trace.earlier[0] = {.instance = static_cast<uint8_t>(call.instance),
@@ -67,6 +69,13 @@ void Outbound::hedge(uint64_t id, Instant now, Actions& out) {
   send(twin, std::move(payload), now, out);
 }
 
+// For whom it was asked, and what follows from the answer.
+void Outbound::take_purpose(Call& to, Call& from) {
+  to.path = std::move(from.path);
+  to.fetch = std::move(from.fetch);
+  to.wrongs = std::move(from.wrongs);
+}
+
 // One of two has ended. True if the other one goes on and will end the call; else the other one is told to stop.
 bool Outbound::leave_to_twin(uint64_t id, const Outcome& outcome, Instant now, Actions& out) {
   Call& call = *calls_.find(id);
@@ -76,13 +85,13 @@ bool Outbound::leave_to_twin(uint64_t id, const Outcome& outcome, Instant now, A
   if (outcome.code == Code::kOk || outcome.code == Code::kAppError) {
     if (std::exchange(call.is_hedge, false)) {
       counters_.add(Counter::kHedgesWon);
-      call.path = std::move(other.path);
+      take_purpose(call, other);
     }
     drop(twin, now, out);
     return false;
   }
   if (std::exchange(other.is_hedge, false)) {
-    other.path = std::move(call.path);
+    take_purpose(other, call);
     other.payload = std::move(call.payload);
     other.is_kept = call.is_kept && other.trace.attempts < limits::attempts_max;
     other.trace.earlier[0].code = outcome.code;

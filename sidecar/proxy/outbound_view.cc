@@ -15,6 +15,15 @@ std::vector<Outbound::OpenCall> Outbound::open(Instant now) {
                     .age_ms = to_us(now - call.trace.started) / 1000,
                     .left_ms = to_us(call.deadline - now) / 1000});
   });
+  waiting_.for_each([&](uint64_t, const Waiting& waiter) {
+    const Call& call = waiter.call;
+    open.push_back({.id = call.trace.number,
+                    .service = services_[call.service].name,
+                    .target = "cache",
+                    .priority = to_string(call.priority),
+                    .age_ms = to_us(now - call.trace.started) / 1000,
+                    .left_ms = to_us(call.deadline - now) / 1000});
+  });
   return open;
 }
 

@@ -34,7 +34,7 @@ void Recorder::record(const Ended& ended, Instant now) {
     decision.clock_bound_us = clock.bound_at(now);
   }
   if (ended.outcome.error) name_failure(decision, *ended.outcome.error);
-  if (ended.service != Decision::kNoService) {
+  if (ended.service != Decision::kNoService && !ended.is_fetch) {
     Tally& tally = tallies_[ended.service];
     ++tally.results[static_cast<size_t>(decision.code)];
     tally.latency_us.record(static_cast<uint64_t>(to_us(decision.total())));

@@ -28,6 +28,7 @@ struct Ended {
   const wire::CalleeSpans* spans = nullptr;  // as the callee says
   uint32_t decompress_us = 0;                // of the reply
   const wire::BatchShape* batch = nullptr;   // that the reply came with
+  bool is_fetch = false;                     // nobody's call: not in the tally of calls
 };
 
 class Recorder {

@@ -30,7 +30,7 @@ class Mutant:
 
 
 MUTANTS = [
-    Mutant("deadline forgotten on reconnect", PROXY + "outbound.cc",
+    Mutant("deadline forgotten on reconnect", PROXY + "outbound_peers.cc",
            "calls_at(event.peer, event.lane)) calls_.set_deadline(id, calls_.find(id)->deadline);",
            "calls_at(event.peer, event.lane)) calls_.set_deadline(id, kNever);"),
     Mutant("retry after send", PROXY + "outbound_choice.cc",
@@ -43,7 +43,7 @@ MUTANTS = [
     Mutant("credit leak", PROXY + "outbound.cc",
            "  const Call call = calls_.close(id);\n  leave_instance(call);\n", "  const Call call = calls_.close(id);\n"),
     Mutant("memory leak in the books", PROXY + "outbound.cc", "  held_bytes_ -= call.bytes;\n  const Instance& instance", "  const Instance& instance"),
-    Mutant("batch replayed at another instance", PROXY + "outbound.cc", "} else if (contains(event.not_sent, id)) {", "} else if (id > 0) {"),
+    Mutant("batch replayed at another instance", PROXY + "outbound_peers.cc", "} else if (contains(event.not_sent, id)) {", "} else if (id > 0) {"),
     Mutant("dedup skipped", PROXY + "inbound.cc", "if (answer_known(request, asked, now, out)) return;",
            "if (const auto* known = keyed_calls_.find(asked.key); known != nullptr && known->open_call == 0)\n"
            "      keyed_calls_.forget(asked.key);\n    else if (answer_known(request, asked, now, out))\n      return;"),
@@ -55,7 +55,7 @@ MUTANTS = [
     Mutant("what was written down is not read", PROXY + "inbound_keyed.cc", "  keyed_calls_.open(key, head.payload, 0, true);\n",
            "  if (out.empty()) return;\n  keyed_calls_.open(key, head.payload, 0, true);\n"),
     Mutant("earlier attempt forgotten", PROXY + "outbound.cc", "if (call.may_be_executed) [[unlikely]]", "if (call.bytes > (1U << 30))"),
-    Mutant("way back lost between two that were asked", PROXY + "outbound_hedge.cc", "      call.path = std::move(other.path);\n", ""),
+    Mutant("way back lost between two that were asked", PROXY + "outbound_hedge.cc", "      take_purpose(call, other);\n", ""),
     Mutant("queue bound off", PROXY + "outbound.cc", "if (held_bytes_ + bytes > config_.limits.process_queued_bytes) {", "if (false) {"),
     Mutant("epoch ignored", PROXY + "driver.cc", 'peer.host + "/" + peer.sidecar + "/" + std::to_string(peer.epoch));\n  if (at == peer_links_.end()) return &asked_on;',
            'peer.host + "/" + peer.sidecar);\n  if (at == peer_links_.end()) return &asked_on;',
@@ -66,7 +66,7 @@ MUTANTS = [
            "engine_.idle() && unsent == 0 && !may_come_more", "unsent == 0 && !may_come_more"),
     Mutant("drain does not wait until peers know", PROXY + "driver.cc",
            "engine_.idle() && unsent == 0 && !may_come_more", "engine_.idle() && unsent == 0"),
-    Mutant("drain forgotten with one of two connections", PROXY + "outbound.cc",
+    Mutant("drain forgotten with one of two connections", PROXY + "outbound_peers.cc",
            "  peer.draining[static_cast<size_t>(event.lane)] = false;\n  const auto contains",
            "  peer.draining[0] = peer.draining[1] = false;\n  const auto contains"),
     Mutant("cancelled and sent all the same", PROXY + "peer_lane.cc", "    queue_.erase(at);\n    return;", "    return;"),

@@ -87,6 +87,7 @@ class Simulation {
   void watch();
   void check_owed();
   void check_served(Instant since);
+  bool is_peaceful() const;  // nothing happens but that processes are told to go
   void check_drains();
   void check_quiet();
   Process& one_of(bool is_sidecar, uint64_t which);
@@ -104,7 +105,8 @@ class Simulation {
   std::vector<std::string> violations_;
   uint64_t last_ask_ = 0;
   bool asking_ = true;
-  bool is_crumbly_ = false;
+  bool is_crumbly_ = false;  // bytes come one by one
+  bool is_uneven_ = false;   // and each after another while
 };
 
 }  // namespace mesh::sim

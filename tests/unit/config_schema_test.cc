@@ -67,8 +67,13 @@ TEST_CASE("every key that the schema knows is one that the parser takes") {
                         "methods": {"m": {"budget_ms": 5, "priority": "normal", "max_bytes": 7, "class": "network",
                                           "linger_ms": 1000, "linger_count": 1, "idempotent": true, "hedge_ms": 0, "durable": false, "sensitive": true,
                                           "idempotency_field": "order_id"}}},
-                  "t": {"method_fields": "action"}, "u": {"method_fields": []}},
-    "limits": {"calls_per_target_max": 1, "queued_bytes_per_target": 1, "process_queued_bytes": 1, "connections_per_port_max": 1}
+                  "t": {"method_fields": "action",
+                        "cache": {"ttl_s": 0.5, "swr_s": 1, "sie_s": 2, "negative_ttl_s": 3, "scope": "caller", "key_fields": ["a"],
+                                  "echo_fields": "request_id", "success_when": {"status": ["ok", true, 1], "x": null}, "tags": "all",
+                                  "tiers": ["local", "shared"], "version": "2"},
+                        "methods": {"w": {"invalidates": ["all", "u:{u}"]}, "r": {"cache": {"ttl_s": 1, "ignore_fields": []}}}},
+                  "u": {"method_fields": []}},
+    "limits": {"calls_per_target_max": 1, "queued_bytes_per_target": 1, "process_queued_bytes": 1, "connections_per_port_max": 1, "cache_local_bytes": 0}
   })";
   Schema schema;
   CHECK(schema.accepts(everything));

@@ -154,5 +154,31 @@ TEST_CASE("bodies are read only where methods are declared, and a port keeps wha
   CHECK(tables.largest_bytes("translation") == 9000);
 }
 
+TEST_CASE("a method's cache replaces its service's, and a method that writes has none unless it says so") {
+  Table table;
+  Declaration service;
+  service.cache.emplace().ttl_ms = 1000;
+  service.cache->tiers = tier_bit(Tier::kLocal);
+  table.declare_service("voices", service);
+  Declaration writes;
+  writes.invalidates.emplace(1);
+  table.declare_method("voices", "set", writes);
+  Declaration other;
+  other.cache.emplace().ttl_ms = 5;
+  table.declare_method("voices", "list", other);
+  Declaration none;
+  none.cache.emplace();
+  table.declare_method("voices", "now", none);
+  CHECK(table.lookup("voices", "anything").cache->ttl_ms == 1000);
+  CHECK(table.lookup("voices", "list").cache->ttl_ms == 5);
+  CHECK(table.lookup("voices", "now").cache == nullptr);
+  CHECK(table.lookup("voices", "set").cache == nullptr);
+  CHECK(table.lookup("voices", "set").invalidates->size() == 1);
+  CHECK(table.lookup("tts", "list").cache == nullptr);
+  CHECK(table.conflicts().empty());
+  CHECK(table.is_cached("voices", Tier::kDisk));  // by "list"
+  CHECK_FALSE(table.is_cached("tts", Tier::kLocal));
+}
+
 }  // namespace
 }  // namespace mesh::contract

@@ -42,6 +42,8 @@ struct Bench {
   bool idempotent = false;
   int64_t hedge_ms = 0;
   std::shared_ptr<const CallKey> key;
+  const contract::CacheTerms* cache = nullptr;
+  const std::vector<contract::TagPattern>* invalidates = nullptr;
 
   ClientId request(std::string_view service, std::string_view body, int64_t budget_ms = 1000,
                    Priority priority = Priority::kNormal) {
@@ -55,6 +57,8 @@ struct Bench {
                         .idempotent = idempotent,
                         .hedge_ms = hedge_ms,
                         .key = key,
+                        .cache = cache,
+                        .invalidates = invalidates,
                         .payload = {Slice::copy_of(body), {}}});
     return client;
   }

@@ -1,0 +1,122 @@
+#include "common/cache/memory_tier.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace mesh::cache {
+namespace {
+
+// Of one entry in the slots, the index and the heap.
+constexpr uint64_t kEntryBytes = 320;
+// More uses than that say nothing more.
+constexpr uint32_t kUsesMax = 64;
+// Also what comes at once is worth a little.
+constexpr int64_t kCostMin_us = 100;
+
+}  // namespace
+
+uint64_t Kept::bytes() const {
+  return kEntryBytes + key.text.held_bytes() + body.held_bytes() + part_sizes.capacity() * sizeof(uint32_t) +
+         echoes.capacity() * sizeof(Echo) + tags.capacity() * sizeof(uint64_t);
+}
+
+const Kept* MemoryTier::find(const Key& key, const Purges& purges, Instant now) {
+  const auto found = index_.find(key.hash);
+  if (found == index_.end()) return nullptr;
+  Slot& slot = slots_[found->second];
+  if (slot.kept.key.text.text() != key.text.text()) return nullptr;
+  if (slot.kept.useful_until() <= now || !purges.holds(slot.kept.since, slot.kept.names())) {
+    free(found->second);
+    return nullptr;
+  }
+  slot.uses = std::min(slot.uses + 1, kUsesMax);
+  return &slot.kept;
+}
+
+void MemoryTier::put(Kept kept, Instant now) {
+  const uint64_t bytes = kept.bytes();
+  erase(kept.key);
+  if (bytes > budget_bytes_ || kept.useful_until() <= now) return;
+  make_room(bytes, now);
+  uint32_t index = static_cast<uint32_t>(slots_.size());
+  if (free_.empty()) {
+    slots_.emplace_back();
+  } else {
+    index = free_.back();
+    free_.pop_back();
+  }
+  held_bytes_ += bytes;
+  index_[kept.key.hash] = index;
+  slots_[index].kept = std::move(kept);
+  slots_[index].uses = 1;
+  place(index);
+}
+
+void MemoryTier::erase(const Key& key) {
+  if (const auto found = index_.find(key.hash); found != index_.end()) free(found->second);
+}
+
+void MemoryTier::set_budget(uint64_t budget_bytes) {
+  budget_bytes_ = budget_bytes;
+  make_room(0, Instant());
+}
+
+double MemoryTier::worth(const Slot& slot) const {
+  const auto cost_us = static_cast<double>(std::max(slot.kept.cost_us, kCostMin_us));
+  return age_ + slot.uses * cost_us / static_cast<double>(slot.kept.bytes());
+}
+
+void MemoryTier::place(uint32_t index) {
+  Slot& slot = slots_[index];
+  slot.uses_counted = slot.uses;
+  heap_.push_back({worth(slot), index, slot.version});
+  std::push_heap(heap_.begin(), heap_.end());
+  if (heap_.size() > 2 * slots_.size() + 64) drop_dead_places();
+}
+
+void MemoryTier::free(uint32_t index) {
+  Slot& slot = slots_[index];
+  held_bytes_ -= slot.kept.bytes();
+  index_.erase(slot.kept.key.hash);
+  slot.kept = Kept();
+  slot.uses = 0;
+  ++slot.version;  // its place in the heap is nobody's now
+  free_.push_back(index);
+}
+
+void MemoryTier::make_room(uint64_t bytes, Instant now) {
+  while (held_bytes_ + bytes > budget_bytes_ && !heap_.empty()) {
+    std::pop_heap(heap_.begin(), heap_.end());
+    const Place last = heap_.back();
+    heap_.pop_back();
+    Slot& slot = slots_[last.slot];
+    if (slot.version != last.version) continue;
+    if (slot.uses > slot.uses_counted && slot.kept.useful_until() > now) {
+      place(last.slot);  // it was asked for since
+      continue;
+    }
+    age_ = std::max(age_, last.worth);
+    ++evicted_;
+    free(last.slot);
+  }
+}
+
+void MemoryTier::drop_dead_places() {
+  std::erase_if(heap_, [this](const Place& place) { return slots_[place.slot].version != place.version; });
+  std::make_heap(heap_.begin(), heap_.end());
+}
+
+std::vector<const Kept*> MemoryTier::hottest(size_t count) const {
+  std::vector<const Slot*> used;
+  for (const Slot& slot : slots_) {
+    if (slot.uses > 0) used.push_back(&slot);
+  }
+  const size_t kept = std::min(count, used.size());
+  std::partial_sort(used.begin(), used.begin() + static_cast<std::ptrdiff_t>(kept), used.end(),
+                    [](const Slot* a, const Slot* b) { return a->uses > b->uses; });
+  std::vector<const Kept*> found;
+  for (size_t i = 0; i < kept; ++i) found.push_back(&used[i]->kept);
+  return found;
+}
+
+}  // namespace mesh::cache

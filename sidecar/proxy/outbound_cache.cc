@@ -1,0 +1,267 @@
+// Replies that are kept: given to whoever asks the same, fetched once for all who ask meanwhile.
+//
+// A fetch belongs to nobody: whoever asked first may lose his patience, cancel or die, and the others do not notice.
+// Each who waits has its own deadline, and where the fetch's was shorter, it fetches anew.
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "sidecar/proxy/outbound.h"
+
+namespace mesh::proxy {
+namespace {
+
+using contract::Tier;
+using telemetry::CacheVerdict;
+
+// What is kept is given up somewhat earlier, by up to a tenth, so that what came together does not go together.
+Duration jittered(int64_t ttl_ms, const cache::Hash& hash) {
+  const auto part = static_cast<int64_t>(hash.high % 1024);
+  return microseconds(ttl_ms * 1000 - ttl_ms * part * 100 / 1024);
+}
+
+// Fetched anew before it runs out, the sooner the longer that takes: so nobody waits for what many ask for. (Vattani,
+// Chierichetti, Lowenstein, "Optimal Probabilistic Cache Stampede Prevention", VLDB 2015.)
+bool is_early(const cache::Kept& kept, uint64_t draw, Instant now) {
+  constexpr double kDraws = 1 << 20;
+  const double chance = (static_cast<double>(draw % (1 << 20)) + 1) / kDraws;
+  const auto ahead_us = static_cast<int64_t>(-static_cast<double>(kept.cost_us) * std::log(chance));
+  return now + microseconds(ahead_us) >= kept.fresh_until;
+}
+
+uint64_t mixed(uint64_t number) {
+  number = (number ^ number >> 30) * 0xBF58476D1CE4E5B9;
+  number = (number ^ number >> 27) * 0x94D049BB133111EB;
+  return number ^ number >> 31;
+}
+
+Outcome copy_of(const Outcome& outcome) {
+  Outcome copy{.code = outcome.code, .error = nullptr, .payload = outcome.payload, .cache = nullptr};
+  if (outcome.error) copy.error = std::make_unique<Error>(*outcome.error);
+  return copy;
+}
+
+}  // namespace
+
+// True if the call is answered, or waits for a fetch.
+bool Outbound::answer_from_cache(Call& call, AgentRequested& event, Instant now, Actions& out) {
+  const contract::CacheTerms& terms = *event.cache;
+  cache::Request request = request_reader_.read({.service = event.service,
+                                                 .method = event.method,
+                                                 .caller = event.caller,
+                                                 .body = event.payload.body.view(),
+                                                 .part_sizes = event.payload.part_sizes},
+                                                terms);
+  if (request.lacks_tag) {
+    call.trace.cache.verdict = CacheVerdict::kUntagged;
+    return false;
+  }
+  const cache::Kept* kept = terms.uses(Tier::kLocal) ? memory_.find(request.key, purges_, now) : nullptr;
+  std::shared_ptr<Fetch> under_way = fetch_under_way(request.key);
+  const bool is_fresh = kept != nullptr && now < kept->fresh_until;
+  const bool is_usable = is_fresh || (kept != nullptr && now < kept->revalidate_until);
+  std::vector<std::string> echoes = request.echoes;
+  if (is_usable) {
+    const bool is_to_renew = !is_fresh || is_early(*kept, mixed(call.trace.number ^ request.key.hash.low), now);
+    const bool starts_fetch = is_to_renew && under_way == nullptr;
+    std::shared_ptr<Fetch> renewal = starts_fetch ? fetch_for(call, event, request) : nullptr;
+    give(call, *kept, is_fresh ? CacheVerdict::kHit : CacheVerdict::kStale, echoes, now, out);
+    if (renewal) fetch(renewal, now, out);
+    return true;
+  }
+  const bool is_first = under_way == nullptr;
+  if (is_first) under_way = fetch_for(call, event, request);
+  call.trace.cache.verdict = is_first ? CacheVerdict::kFetched : CacheVerdict::kJoined;
+  if (!is_first) counters_.add(Counter::kCacheJoined);
+  wait(std::move(call), under_way, std::move(echoes), out);
+  if (is_first) fetch(under_way, now, out);
+  return true;
+}
+
+void Outbound::give(Call& call, const cache::Kept& kept, CacheVerdict verdict, const std::vector<std::string>& echoes,
+                    Instant now, Actions& out) {
+  counters_.add(Counter::kCacheHits);
+  if (verdict != CacheVerdict::kHit) counters_.add(Counter::kCacheStale);
+  call.trace.cache.verdict = verdict;
+  call.trace.cache.tier = static_cast<uint8_t>(Tier::kLocal);
+  call.trace.cache.age_ms = static_cast<uint32_t>(to_us(now - kept.stored_at) / 1000);
+  Outcome outcome{.payload = {cache::with_echoes(kept.body, kept.echoes, echoes), kept.part_sizes}};
+  outcome.cache = std::make_unique<CacheNote>(CacheNote{call.trace.cache, kept.key.hash.low});
+  finish(call, std::move(outcome), {}, now, out);
+}
+
+// What was declared wrong since it began is nothing to wait for.
+std::shared_ptr<Outbound::Fetch> Outbound::fetch_under_way(const cache::Key& key) {
+  const auto found = fetches_.find(key.hash);
+  if (found == fetches_.end()) return nullptr;
+  const Fetch& fetch = *found->second;
+  if (fetch.key.text.text() == key.text.text() && purges_.holds(fetch.since, fetch.names())) return found->second;
+  fetches_.erase(found);
+  return nullptr;
+}
+
+std::shared_ptr<Outbound::Fetch> Outbound::fetch_for(const Call& call, const AgentRequested& event,
+                                                     cache::Request& request) {
+  auto fetch = std::make_shared<Fetch>();
+  fetch->key = std::move(request.key);
+  fetch->terms = event.cache;
+  fetch->service = call.service;
+  fetch->service_name = cache::name_hash(event.service, "");
+  fetch->method_name = cache::name_hash(event.service, std::string(1, '\0') + std::string(event.method));
+  fetch->tags = std::move(request.tags);
+  fetch->echoes = std::move(request.echoes);
+  fetch->since = purges_.position();
+  fetch->budget = milliseconds(event.budget_ms);
+  fetch->hedge_after = milliseconds(event.hedge_ms);
+  fetch->idempotent = event.idempotent;
+  fetch->is_sensitive = event.is_sensitive;
+  fetch->priority = event.priority;
+  fetch->linger = call.linger;
+  fetch->linger_count = call.linger_count;
+  fetch->method = event.method;
+  fetch->payload = {event.payload.body.compact(), event.payload.part_sizes};
+  return fetch;
+}
+
+void Outbound::wait(Call call, std::shared_ptr<Fetch> fetch, std::vector<std::string> echoes, Actions& /*out*/) {
+  const Instant deadline = call.deadline;
+  std::vector<uint64_t>& waiters = fetch->waiters;
+  waiters.push_back(waiting_.open({std::move(call), std::move(fetch), std::move(echoes)}, deadline));
+}
+
+// Asks, on behalf of all who wait.
+void Outbound::fetch(const std::shared_ptr<Fetch>& fetch, Instant now, Actions& out) {
+  counters_.add(Counter::kCacheFetches);
+  fetches_[fetch->key.hash] = fetch;
+  const uint64_t bytes = fetch->payload.body.size();
+  Call call{.path = {},
+            .service = fetch->service,
+            .idempotent = fetch->idempotent,
+            .is_sensitive = fetch->is_sensitive,
+            .hedge_after = fetch->hedge_after,
+            .priority = fetch->priority,
+            .lane = bytes > limits::bulk_body_bytes ? wire::Lane::kBulk : wire::Lane::kInteractive,
+            .deadline = now + fetch->budget,
+            .linger = fetch->linger,
+            .linger_count = fetch->linger_count,
+            .trace = {.number = recorder_.next_number(), .started = now, .budget_us = to_us(fetch->budget)},
+            .bytes = bytes,
+            .method = fetch->method,
+            .key = nullptr,
+            .fetch = fetch,
+            .wrongs = nullptr,
+            .payload = {}};
+  fetch->number = call.trace.number;
+  fetch->began = now;
+  admit(std::move(call), fetch->payload, now, out);
+}
+
+// It came, or it will not: all who wait are told.
+void Outbound::land(const std::shared_ptr<Fetch>& landed, Outcome&& outcome, Instant now, Actions& out) {
+  if (const auto found = fetches_.find(landed->key.hash); found != fetches_.end() && found->second == landed) {
+    fetches_.erase(found);
+  }
+  const cache::Kept* old = nullptr;
+  cache::Reply reply;
+  if (outcome.code == Code::kOk) {
+    reply = reply_reader_.read(outcome.payload.body.view(), *landed->terms, landed->echoes);
+    keep(*landed, outcome, reply, now);
+  } else if (landed->terms->uses(Tier::kLocal)) {
+    old = memory_.find(landed->key, purges_, now);
+    if (old != nullptr && old->error_until <= now) old = nullptr;
+  }
+  std::shared_ptr<Fetch> again;
+  for (const uint64_t id : std::exchange(landed->waiters, {})) {
+    Waiting waiter = waiting_.close(id);
+    waiter.call.trace.cache.fetch = landed->number;
+    if (old != nullptr) {
+      give(waiter.call, *old, CacheVerdict::kStaleError, waiter.echoes, now, out);
+    } else if (outcome.code == Code::kDeadline && waiter.call.deadline > now + milliseconds(limits::hop_margin_ms)) {
+      if (!again) again = std::make_shared<Fetch>(*landed);
+      again->budget = std::max(again->waiters.empty() ? Duration{0} : again->budget, waiter.call.deadline - now);
+      wait(std::move(waiter.call), again, std::move(waiter.echoes), out);
+    } else {
+      Outcome own = copy_of(outcome);
+      own.payload.body = cache::with_echoes(own.payload.body, reply.echoes, waiter.echoes);
+      own.cache = std::make_unique<CacheNote>(CacheNote{waiter.call.trace.cache, landed->key.hash.low});
+      finish(waiter.call, std::move(own), {}, now, out);
+    }
+  }
+  if (!again) return;
+  again->since = purges_.position();
+  fetch(again, now, out);
+}
+
+void Outbound::keep(const Fetch& fetch, const Outcome& outcome, const cache::Reply& reply, Instant now) {
+  const contract::CacheTerms& terms = *fetch.terms;
+  const int64_t ttl_ms = reply.is_success ? terms.ttl_ms : terms.negative_ttl_ms;
+  const bool is_kept = ttl_ms > 0 && terms.uses(Tier::kLocal) &&
+                       outcome.payload.body.size() <= limits::cached_reply_bytes &&
+                       purges_.holds(fetch.since, fetch.names());
+  if (!is_kept) return;
+  cache::Kept kept{.key = fetch.key,
+                   .service = fetch.service_name,
+                   .method = fetch.method_name,
+                   .tags = fetch.tags,
+                   .body = outcome.payload.body.compact(),
+                   .part_sizes = outcome.payload.part_sizes,
+                   .echoes = reply.echoes,
+                   .stored_at = now,
+                   .fresh_until = now + jittered(ttl_ms, fetch.key.hash),
+                   .cost_us = to_us(now - fetch.began),
+                   .since = fetch.since};
+  kept.revalidate_until = kept.fresh_until;
+  kept.error_until = kept.fresh_until;
+  if (reply.is_success) {
+    kept.revalidate_until += milliseconds(terms.stale_while_revalidate_ms);
+    kept.error_until += milliseconds(terms.stale_if_error_ms);
+  }
+  const uint64_t evicted_before = memory_.evicted();
+  memory_.put(std::move(kept), now);
+  counters_.add(Counter::kCacheEvicted, memory_.evicted() - evicted_before);
+}
+
+void Outbound::expire_waiting(uint64_t id, Instant now, Actions& out) {
+  Waiting waiter = waiting_.close(id);
+  std::erase(waiter.fetch->waiters, id);
+  waiter.call.trace.cache.fetch = waiter.fetch->number;
+  const contract::CacheTerms& terms = *waiter.fetch->terms;
+  const cache::Kept* old = terms.uses(Tier::kLocal) ? memory_.find(waiter.fetch->key, purges_, now) : nullptr;
+  if (old != nullptr && old->error_until > now) {
+    return give(waiter.call, *old, CacheVerdict::kStaleError, waiter.echoes, now, out);
+  }
+  finish(waiter.call,
+         rejector_.reject(Code::kDeadline, services_[waiter.call.service].name, "cache", "deadline_passed",
+                          "no answer came in time", "it is still being fetched: ask again; raise budget_ms"),
+         {}, now, out);
+}
+
+void Outbound::drop_waiting(ClientId client) {
+  std::vector<uint64_t> gone;
+  waiting_.for_each([&](uint64_t id, const Waiting& waiter) {
+    if (waiter.call.path.client == client) gone.push_back(id);
+  });
+  for (const uint64_t id : gone) {
+    counters_.add(Counter::kCallerGone);
+    std::erase(waiting_.close(id).fetch->waiters, id);
+  }
+}
+
+// Where a field is missing that a tag names, all that is kept of the service is taken for wrong.
+std::unique_ptr<std::vector<uint64_t>> Outbound::wrongs_of(const AgentRequested& event) {
+  auto names = std::make_unique<std::vector<uint64_t>>();
+  const cache::Asked asked{.service = event.service,
+                           .method = event.method,
+                           .caller = {},
+                           .body = event.payload.body.view(),
+                           .part_sizes = event.payload.part_sizes};
+  if (!request_reader_.read_tags(asked, *event.invalidates, *names)) *names = {cache::name_hash(event.service, "")};
+  return names;
+}
+
+void Outbound::make_wrong(const std::vector<uint64_t>& names) {
+  for (const uint64_t name : names) purges_.purge(name);
+}
+
+}  // namespace mesh::proxy

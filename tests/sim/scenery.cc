@@ -1,0 +1,93 @@
+#include "tests/sim/scenery.h"
+
+#include "tests/sim/cast.h"
+
+namespace mesh::sim {
+namespace {
+
+// What it costs to execute a call twice: a durable service, and one that does not mind.
+void declare(contract::Table& contracts) {
+  contracts.declare_service("pay", {.durable = true});
+  contracts.declare_service("look", {.idempotent = true, .hedge_ms = 40});
+}
+
+}  // namespace
+
+proxy::SidecarConfig home_config() {
+  proxy::SidecarConfig config;
+  config.host = "a";
+  config.sidecar = "main";
+  config.admin_path = "a.admin";
+  config.mesh_socket = endpoint("a.mesh");
+  config.limits.process_queued_bytes = kQueuedBytesMax;
+  // It cannot tell which request it answers.
+  config.agents.push_back({.name = "own", .service = "own", .endpoint = endpoint("a.own"), .correlate = false});
+  declare(config.contracts);
+  const auto port = [&](const char* name, int64_t budget_ms) {
+    config.ports.push_back(
+        {.name = name, .listen = endpoint(std::string("a.") + name + ".port"), .service = name, .terms = {}});
+    config.ports.back().terms.budget_ms = budget_ms;
+  };
+  port("echo", 2000);
+  port("wide", 4500);
+  port("own", 1000);
+  port("look", 2500);
+  config.peers.push_back(
+      {.host = "b", .sidecar = "main", .endpoint = endpoint("b.link"), .services = {"echo", "wide", "pay", "look"}});
+  config.peers.push_back(
+      {.host = "b", .sidecar = "second", .endpoint = endpoint("b2.link"), .services = {"echo", "pay", "look"}});
+  return config;
+}
+
+proxy::SidecarConfig agents_config(bool is_second) {
+  const std::string own = is_second ? "b2" : "b";
+  proxy::SidecarConfig config;
+  config.host = "b";
+  config.sidecar = is_second ? "second" : "main";
+  config.admin_path = own + ".admin";
+  config.listen = endpoint(own + ".link");
+  config.limits.process_queued_bytes = kQueuedBytesMax;
+  declare(config.contracts);
+  config.agents.push_back({.name = "echo", .service = "echo", .endpoint = endpoint(own + ".echo")});
+  config.agents.push_back({.name = "pay", .service = "pay", .endpoint = endpoint(own + ".pay")});
+  config.agents.push_back({.name = "look", .service = "look", .endpoint = endpoint(own + ".look")});
+  if (!is_second) {
+    config.agents.push_back({.name = "wide",
+                             .service = "wide",
+                             .endpoint = endpoint("b.wide"),
+                             .socket = proxy::AgentSocket::kRouter,
+                             .in_flight = 8});
+  }
+  return config;
+}
+
+std::vector<Habit> habits() {
+  const Habit patient{.port = "a.echo.port", .service = "echo", .budget = milliseconds(2000), .body_bytes_max = 20'000};
+  Habit fresh = patient;
+  fresh.is_fresh = true;
+  Habit impatient = patient;
+  impatient.patience = milliseconds(700);
+  Habit dealer = patient;
+  dealer.is_req = false;
+  dealer.outstanding_max = 12;
+  Habit wide{.port = "a.wide.port",
+             .service = "wide",
+             .is_req = false,
+             .outstanding_max = 6,
+             .budget = milliseconds(4500),
+             .body_bytes_max = 400'000};
+  Habit own{.port = "a.own.port", .service = "own", .budget = milliseconds(1000)};
+  Habit look{.port = "a.look.port", .service = "look", .budget = milliseconds(2500)};
+  Habit mesh{.port = "a.mesh", .service = "echo", .is_req = false, .outstanding_max = 4, .at_mesh_socket = true};
+  Habit payer = mesh;
+  payer.service = "pay";
+  payer.outstanding_max = 2;
+  payer.body_bytes_max = 5000;
+  payer.has_keys = true;
+  Habit keyed = payer;
+  keyed.service = "echo";
+  return {patient, patient, patient, fresh, fresh, impatient, impatient, dealer, dealer,
+          wide,    own,     mesh,    look,  look,  payer,     payer,     keyed};
+}
+
+}  // namespace mesh::sim

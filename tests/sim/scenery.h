@@ -1,0 +1,20 @@
+// Who stands where in a simulation, and what callers have the habit of.
+#pragma once
+
+#include <vector>
+
+#include "sidecar/proxy/config.h"
+#include "tests/sim/sim_caller.h"
+
+namespace mesh::sim {
+
+inline constexpr uint64_t kQueuedBytesMax = 1'500'000;
+
+// The callers' sidecar, with an agent of its own.
+proxy::SidecarConfig home_config();
+// Those with the agents.
+proxy::SidecarConfig agents_config(bool is_second);
+// One for each caller.
+std::vector<Habit> habits();
+
+}  // namespace mesh::sim
