@@ -181,6 +181,7 @@ void Driver::on_link_up(LinkSession& link, const wire::Hello& hello) {
   }
   const std::string key = hello.host + "/" + hello.sidecar + "/" + std::to_string(hello.epoch);
   peer_links_[key].lane[static_cast<size_t>(hello.lane)] = link.id();
+  if (drain_until_ != kNever) link.say_draining();
 }
 
 void Driver::on_link_closed(LinkSession& link, std::string_view reason) {

@@ -92,7 +92,8 @@ class LinkSession final : public Session {
   void on_turn_ending() override;
   void on_room() override;
   size_t unsent_bytes() const override { return stream_ ? stream_->unsent_bytes() : 0; }
-  bool may_bring_more() const override { return awaits_farewell_; }
+  // Also one that cannot be told yet.
+  bool may_bring_more() const override { return awaits_farewell_ || is_newcomer(); }
   bool is_newcomer() const override { return settings_.lane == nullptr && !up_; }
   Worth worth(Instant now) const override;
   void refuse(const Error& error) override;

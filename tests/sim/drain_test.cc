@@ -52,6 +52,26 @@ TEST_CASE("a call that is under way while its sidecar goes is answered, and a si
   CHECK(cut.b.drained);
 }
 
+TEST_CASE("who is about to connect when its peer is told to go learns of it before it asks") {
+  for (int64_t at_ms = 10; at_ms < 200; at_ms += 5) {
+    World world;
+    world.network.delay = milliseconds(20);
+    const auto caller = world.caller();
+    world.network.run_for(milliseconds(50));
+    caller->ask("first");  // the link is made for it
+    world.network.run_for(milliseconds(at_ms));
+    world.b.drain();
+    for (int i = 0; i < 100 && !world.b.drained; ++i) world.network.run_for(milliseconds(20));
+    REQUIRE(world.b.drained);
+    world.b.kill();
+    world.network.run_for(milliseconds(2000));
+    REQUIRE(caller->replies.size() == 1);
+    CAPTURE(at_ms);
+    CHECK_FALSE(has_code(caller->replies[0], "OUTCOME_UNKNOWN"));
+    CHECK(world.agent.asked.size() == (caller->replies[0] == "first" ? 1 : 0));
+  }
+}
+
 TEST_CASE("an answer that comes on another connection than was asked on is read before a drain ends") {
   World world;
   const auto caller = world.caller();
