@@ -277,6 +277,8 @@ void Outbound::drop(uint64_t id, Instant now, Actions& out) {
   const Call call = calls_.close(id);
   leave_instance(call);
   held_bytes_ -= call.bytes;
+  if (call.wrongs != nullptr) [[unlikely]]
+    make_wrong(*call.wrongs);  // it may still be executed
   const Instance& instance = instance_of(call);
   if (instance.local) {
     inbound_.cancel({.link = 0, .call_id = id}, now, out);

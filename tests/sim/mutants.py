@@ -42,7 +42,7 @@ MUTANTS = [
            "return agent.correlate && agent.socket != AgentSocket::kRep && !call.keyed;", "return agent.in_flight > 0;"),
     Mutant("credit leak", PROXY + "outbound.cc",
            "  const Call call = calls_.close(id);\n  leave_instance(call);\n", "  const Call call = calls_.close(id);\n"),
-    Mutant("memory leak in the books", PROXY + "outbound.cc", "  held_bytes_ -= call.bytes;\n  const Instance& instance", "  const Instance& instance"),
+    Mutant("memory leak in the books", PROXY + "outbound.cc", "  held_bytes_ -= call.bytes;\n  if (call.wrongs != nullptr)", "  if (call.wrongs != nullptr)"),
     Mutant("batch replayed at another instance", PROXY + "outbound_peers.cc", "} else if (contains(event.not_sent, id)) {", "} else if (id > 0) {"),
     Mutant("dedup skipped", PROXY + "inbound.cc", "if (answer_known(request, asked, now, out)) return;",
            "if (const auto* known = keyed_calls_.find(asked.key); known != nullptr && known->open_call == 0)\n"
@@ -73,6 +73,13 @@ MUTANTS = [
     Mutant("sent after all to an agent that was given up", PROXY + "agent_session.cc", "if (call.end > stream_->handed_bytes()) not_sent", "not_sent"),
     Mutant("reply of one for another", PROXY + "driver.cc", "tell(PeerReplied{lane->peer(), envelope.call_id,", "tell(PeerReplied{lane->peer(), envelope.call_id ^ 1,"),
     Mutant("calls of a lost agent forgotten", PROXY + "inbound.cc", "    if (call.agent == event.agent && has_it) lost.push_back(id);", ""),
+    Mutant("kept although it became wrong on its way", PROXY + "outbound_cache.cc", "purges_.holds(fetch.since, fetch.names());", "true;",
+           also=((".since = fetch.since}", ".since = purges_.position()}"),)),
+    Mutant("waits for what began before it became wrong", PROXY + "outbound_cache.cc",
+           "fetch.key.text.text() == key.text.text() && purges_.holds(fetch.since, fetch.names())", "fetch.key.text.text() == key.text.text()"),
+    Mutant("a write makes nothing wrong", PROXY + "outbound_cache.cc", "for (const uint64_t name : names) purges_.purge(name);",
+           "static_cast<void>(names);"),
+    Mutant("kept for too long", PROXY + "outbound_cache.cc", "kept.error_until += milliseconds(", "kept.error_until += 60 * milliseconds("),
 ]
 
 

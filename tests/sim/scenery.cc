@@ -9,6 +9,17 @@ namespace {
 void declare(contract::Table& contracts) {
   contracts.declare_service("pay", {.durable = true});
   contracts.declare_service("look", {.idempotent = true, .hedge_ms = 40});
+  // Read again and again, and sometimes written.
+  contract::Declaration fact;
+  contract::CacheTerms& cache = fact.cache.emplace();
+  cache.ttl_ms = Facts::kTtl_ms;
+  cache.stale_while_revalidate_ms = Facts::kRevalidate_ms;
+  cache.stale_if_error_ms = Facts::kError_ms;
+  MESH_CHECK(contract::TagPattern::parse("fact:{fact}", cache.tags.emplace_back()));
+  contract::Declaration set;
+  set.invalidates = cache.tags;
+  contracts.declare_service("fact", fact);
+  contracts.declare_method("fact", "set", set);
 }
 
 }  // namespace
@@ -32,10 +43,13 @@ proxy::SidecarConfig home_config() {
   port("wide", 4500);
   port("own", 1000);
   port("look", 2500);
+  port("fact", 1500);
+  config.peers.push_back({.host = "b",
+                          .sidecar = "main",
+                          .endpoint = endpoint("b.link"),
+                          .services = {"echo", "wide", "pay", "look", "fact"}});
   config.peers.push_back(
-      {.host = "b", .sidecar = "main", .endpoint = endpoint("b.link"), .services = {"echo", "wide", "pay", "look"}});
-  config.peers.push_back(
-      {.host = "b", .sidecar = "second", .endpoint = endpoint("b2.link"), .services = {"echo", "pay", "look"}});
+      {.host = "b", .sidecar = "second", .endpoint = endpoint("b2.link"), .services = {"echo", "pay", "look", "fact"}});
   return config;
 }
 
@@ -51,6 +65,7 @@ proxy::SidecarConfig agents_config(bool is_second) {
   config.agents.push_back({.name = "echo", .service = "echo", .endpoint = endpoint(own + ".echo")});
   config.agents.push_back({.name = "pay", .service = "pay", .endpoint = endpoint(own + ".pay")});
   config.agents.push_back({.name = "look", .service = "look", .endpoint = endpoint(own + ".look")});
+  config.agents.push_back({.name = "fact", .service = "fact", .endpoint = endpoint(own + ".fact")});
   if (!is_second) {
     config.agents.push_back({.name = "wide",
                              .service = "wide",
@@ -86,8 +101,12 @@ std::vector<Habit> habits() {
   payer.has_keys = true;
   Habit keyed = payer;
   keyed.service = "echo";
-  return {patient, patient, patient, fresh, fresh, impatient, impatient, dealer, dealer,
-          wide,    own,     mesh,    look,  look,  payer,     payer,     keyed};
+  Habit fact{.port = "a.fact.port", .service = "fact", .budget = milliseconds(1500), .asks_facts = true};
+  Habit facts = fact;
+  facts.is_req = false;
+  facts.outstanding_max = 6;
+  return {patient, patient, patient, fresh, fresh, impatient, impatient, dealer, dealer, wide,
+          own,     mesh,    look,    look,  payer, payer,     keyed,     fact,   facts,  facts};
 }
 
 }  // namespace mesh::sim

@@ -53,7 +53,7 @@ class SimAgent final : public StreamObserver, public AcceptObserver {
     if (waiting_.empty() || (type_ == zmtp::SocketType::kRep && working_)) return;
     std::vector<Slice> frames = std::move(waiting_.front());
     waiting_.pop_front();
-    simulation_.on_executed(name_, frames.back().text());
+    frames.back() = Slice::copy_of(simulation_.on_executed(name_, frames.back().text()));
     working_ = true;
     if (is_stuck) return;
     finish_at(simulation_.network().now() + work, life_, std::move(frames));
@@ -63,9 +63,7 @@ class SimAgent final : public StreamObserver, public AcceptObserver {
       if (alive.expired() || life != life_) return;
       if (host_.is_paused()) return finish_at(simulation_.network().now() + milliseconds(20), life, frames);
       host_.turn([&] {
-        std::vector<Slice> answer(frames.begin(), frames.end() - 1);
-        answer.push_back(Slice::copy_of(simulation_.answer_to(frames.back().text())));
-        connection_->send(answer);
+        connection_->send(frames);
         stream_->flush();
         working_ = false;
         begin_work();

@@ -22,7 +22,8 @@ struct Habit {
   bool at_mesh_socket = false;           // names its service and its budget itself
   Duration budget = milliseconds(4500);  // what its port gives
   size_t body_bytes_max = 300;
-  bool has_keys = false;  // at the mesh socket: asks again with the same key until it knows
+  bool asks_facts = false;  // what others ask, too
+  bool has_keys = false;    // at the mesh socket: asks again with the same key until it knows
   static constexpr Duration kNoEnd = std::chrono::hours(1);
 };
 
@@ -107,7 +108,8 @@ class SimCaller final : public StreamObserver {
     if (habit_.at_mesh_socket) budget = milliseconds(static_cast<int64_t>(30 + prng_.below(5000)));
     const uint64_t again = habit_.has_keys && !unknown_.empty() ? unknown_.front() : 0;
     if (again != 0) unknown_.erase(unknown_.begin());
-    const Ask& made = simulation_.begin_ask(index_, habit_.service, budget, bytes, again);
+    Ask& made = simulation_.begin_ask(index_, habit_.service, budget, bytes, again);
+    if (habit_.asks_facts) made.fact = Facts::draw_body(prng_);
     asked_ = host_.now();
     outstanding_.push_back(made.id);
     std::vector<Slice> frames;

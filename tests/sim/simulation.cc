@@ -69,6 +69,8 @@ Simulation::Simulation(uint64_t seed, std::vector<Fault> faults, bool keeps_line
   add_agent("agent pay 2", kAgentSite, "b2.pay", zmtp::SocketType::kRep);
   add_agent("agent look", kAgentSite, "b.look", zmtp::SocketType::kRep);
   add_agent("agent look 2", kAgentSite, "b2.look", zmtp::SocketType::kRep);
+  add_agent("agent fact", kAgentSite, "b.fact", zmtp::SocketType::kRep);
+  add_agent("agent fact 2", kAgentSite, "b2.fact", zmtp::SocketType::kRep);
   network_.run_for(milliseconds(500));
   std::vector<Habit> all = habits();
   for (Habit& habit : all) {
@@ -124,6 +126,7 @@ Ask& Simulation::begin_ask(size_t caller, std::string_view service, Duration bud
          .caller = caller,
          .body_bytes = body_bytes,
          .asked = network_.local_now(kHomeSite),
+         .asked_at = network_.now(),
          .budget = budget,
          .is_reachable = is_reachable(service)};
   // It takes the other of two connections than what was asked.
@@ -141,6 +144,7 @@ Ask& Simulation::begin_ask(size_t caller, std::string_view service, Duration bud
 }
 
 std::string Simulation::body_of(const Ask& ask) const {
+  if (!ask.fact.empty()) return ask.fact;
   std::string body = "ask " + std::to_string(ask.subject) + " ";
   body.resize(std::max(body.size(), asks_.at(ask.subject).body_bytes), 'x');
   return body;
@@ -153,15 +157,20 @@ std::string Simulation::answer_to(std::string_view body) const {
   return answer;
 }
 
-void Simulation::on_executed(std::string_view agent, std::string_view body) {
+std::string Simulation::on_executed(std::string_view agent, std::string_view body) {
+  if (Facts::is_about_one(body)) return facts_.execute(body, network_.now());
   const auto at = asks_.find(ask_in(body));
-  if (at == asks_.end()) return claim(false, std::string(agent) + " was asked what nobody asked");
+  if (at == asks_.end()) {
+    claim(false, std::string(agent) + " was asked what nobody asked");
+    return {};
+  }
   Ask& ask = at->second;
   note(agent, "works on", ask.id);
   claim(body == body_of(ask),
         std::string(agent) + " got a body that is not what was sent, ask " + std::to_string(ask.id));
   ++ask.executions;
   judge_execution(ask);
+  return answer_to(body);
 }
 
 // At most once; a key that is kept in memory only holds as long as the sidecar lives that keeps it.
@@ -186,8 +195,7 @@ const Ask& Simulation::on_result(size_t caller, uint64_t id, std::string_view re
   claim(ask.caller == caller, name + " was answered to another caller");
   claim(++ask.results == 1, name + " got a second result: " + ask.code);
   if (ask.code == "OK") {
-    claim(reply == answer_to(body_of(ask)), name + " got a reply to something else");
-    claim(asks_.at(ask.subject).executions > 0, name + " was answered without being executed");
+    judge_reply(ask, reply);
   }
   // Who does not read finds its result when it does.
   if (ask.is_given_up || callers_[caller]->was_deaf_since(ask.asked)) return ask;
@@ -196,6 +204,18 @@ const Ask& Simulation::on_result(size_t caller, uint64_t id, std::string_view re
                                                           " ms and got " + ask.code + " after " +
                                                           std::to_string(to_us(took) / 1000) + " ms");
   return ask;
+}
+
+void Simulation::judge_reply(const Ask& ask, std::string_view reply) {
+  const std::string name = "ask " + std::to_string(ask.id);
+  if (!ask.fact.empty()) {
+    const std::string problem = facts_.judge(ask.fact, reply, ask.asked_at);
+    claim(problem.empty(), name + " " + problem);
+    if (!ask.is_given_up) facts_.acknowledge(ask.fact, reply, network_.now());
+    return;
+  }
+  claim(reply == answer_to(body_of(ask)), name + " got a reply to something else");
+  claim(asks_.at(ask.subject).executions > 0, name + " was answered without being executed");
 }
 
 void Simulation::on_hung_up(size_t caller) {
@@ -221,6 +241,12 @@ void Simulation::watch() {
     claim(engine.outbound().held_bytes() <= kQueuedBytesMax, process.name + " holds more than it may");
     claim(engine.inbound().queued_bytes() <= kQueuedBytesMax, process.name + " has queued more than it may");
   }
+}
+
+void Simulation::change_a_fact() {
+  if (!asking_) return;
+  facts_.change(prng_, network_.now());
+  network_.at(network_.now() + milliseconds(50 + static_cast<int64_t>(prng_.below(400))), [this] { change_a_fact(); });
 }
 
 // Every ask of which a result is owed by now has one.
@@ -289,6 +315,7 @@ void Simulation::check_drains() {
 std::vector<std::string> Simulation::run() {
   const Instant begin = network_.now();
   Instant healed = begin + kFaultySpan;
+  change_a_fact();
   for (size_t i = 0; i < faults_.size(); ++i) {
     network_.at(begin + faults_[i].at, [this, i] { begin_fault(i); });
     network_.at(begin + faults_[i].at + faults_[i].lasts, [this, i] { end_fault(i); });

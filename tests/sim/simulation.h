@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/sim/facts.h"
 #include "tests/sim/plan.h"
 #include "tests/sim/virtual_network.h"
 
@@ -31,7 +32,8 @@ struct Ask {
   size_t caller = 0;
   size_t body_bytes = 0;
   size_t answer_bytes_min = 0;
-  Instant asked{};  // by the clock of its host
+  Instant asked{};     // by the clock of its host
+  Instant asked_at{};  // by nobody's clock
   Duration budget{0};
   uint64_t sidecar_life = 0;  // which process of its sidecar had it
   Duration excused{0};        // its sidecar was stopped meanwhile
@@ -41,6 +43,7 @@ struct Ask {
   // A sidecar that serves it had been up for so long that it was certainly connected.
   bool is_reachable = true;
   std::string code{};
+  std::string fact{};  // a body that many ask alike; else empty
 };
 
 class Simulation {
@@ -59,14 +62,13 @@ class Simulation {
   // --- for callers and agents ---
   VirtualNetwork& network() { return network_; }
   Ask& begin_ask(size_t caller, std::string_view service, Duration budget, size_t body_bytes, uint64_t subject = 0);
-  // The whole body, which names its ask.
+  // The whole body, which names its ask, or what is asked of a fact.
   std::string body_of(const Ask& ask) const;
-  // What an agent answers; some answers are much larger than what was asked.
-  std::string answer_to(std::string_view body) const;
   const Ask& on_result(size_t caller, uint64_t ask, std::string_view reply);
   // Gives the subject.
   uint64_t give_up(uint64_t ask);
-  void on_executed(std::string_view agent, std::string_view body);
+  // Gives the answer.
+  std::string on_executed(std::string_view agent, std::string_view body);
   // A caller's connection was closed from the other side.
   void on_hung_up(size_t caller);
   bool may_ask() const { return asking_; }
@@ -76,6 +78,9 @@ class Simulation {
   void note(std::string_view who, std::string_view what, uint64_t number = 0) {
     network_.trace().add(network_.now(), who, what, number);
   }
+  // Some are much larger than what was asked.
+  std::string answer_to(std::string_view body) const;
+  void judge_reply(const Ask& ask, std::string_view reply);
   void claim(bool holds, const std::string& otherwise);
   void begin_fault(size_t index);
   void end_fault(size_t index);
@@ -85,6 +90,7 @@ class Simulation {
   void crash_unseen(Duration period, Instant end);
   void await_drained(size_t process, uint64_t life);
   void watch();
+  void change_a_fact();
   void check_owed();
   void check_served(Instant since);
   bool is_peaceful() const;  // nothing happens but that processes are told to go
@@ -100,6 +106,7 @@ class Simulation {
   std::vector<Fault> faults_;
   std::vector<Process> processes_;
   std::vector<std::unique_ptr<SimCaller>> callers_;
+  Facts facts_;
   std::map<uint64_t, Ask> asks_;
   std::map<std::string, uint64_t> results_;
   std::vector<std::string> violations_;
