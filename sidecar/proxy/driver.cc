@@ -86,15 +86,20 @@ void Driver::begin_drain() {
 }
 
 // All answered, all bytes out and all peers told, or the time for it is up. A peer that does not answer is not waited
-// for as long.
+// for as long, unless it still takes in what was sent before.
 void Driver::judge_drain() {
   if (drain_until_ == kNever || !settings_.on_drained) return;
   size_t unsent = 0;
   bool may_come_more = false;
+  uint64_t taken_bytes = 0;
   sessions_.for_each([&](uint64_t, const std::unique_ptr<Session>& session) {
     unsent += session->unsent_bytes();
     may_come_more |= session->may_bring_more();
+    taken_bytes += session->taken_bytes();
   });
+  if (taken_bytes > std::exchange(taken_bytes_, taken_bytes)) {
+    farewell_until_ = std::min(now() + milliseconds(limits::farewell_ms), drain_until_);
+  }
   if (now() >= farewell_until_) may_come_more = false;
   const bool is_done = engine_.idle() && unsent == 0 && !may_come_more;
   if (is_done && !std::exchange(has_answered_all_, true)) {

@@ -136,6 +136,7 @@ class Driver final : public SessionHost,
   Instant started_{};
   Instant drain_until_ = kNever;
   Instant farewell_until_ = kNever;  // so long peers are waited for that do not say that they have heard
+  uint64_t taken_bytes_ = 0;         // by them, until now
   bool has_answered_all_ = false;    // of a drain
   Instant armed_for_ = kNever;       // the timer
   Instant grace_until_{};            // nobody is judged by his silence before

@@ -94,6 +94,7 @@ class LinkSession final : public Session {
   size_t unsent_bytes() const override { return stream_ ? stream_->unsent_bytes() : 0; }
   // Also one that cannot be told yet.
   bool may_bring_more() const override { return awaits_farewell_ || is_newcomer(); }
+  uint64_t taken_bytes() const override { return may_bring_more() && stream_ ? stream_->acknowledged_bytes() : 0; }
   bool is_newcomer() const override { return settings_.lane == nullptr && !up_; }
   Worth worth(Instant now) const override;
   void refuse(const Error& error) override;

@@ -70,6 +70,8 @@ class Session : public StreamObserver {
   }
   // The other end was told that this process goes, and may not know it yet.
   virtual bool may_bring_more() const { return false; }
+  // While that is so: how much the other end has taken in.
+  virtual uint64_t taken_bytes() const { return 0; }
   // Bytes that still have to leave.
   virtual size_t unsent_bytes() const { return 0; }
 
