@@ -39,7 +39,7 @@ Simulation::Simulation(uint64_t seed, std::vector<Fault> faults, bool keeps_line
   network_.piece_bytes = is_crumbly_ ? 1 + prng_.below(200) : 2000 + prng_.below(62'000);
   network_.reads_per_turn = 1 + prng_.below(4);
   // Where nothing else happens, the connections of one process end one well after the other.
-  is_uneven_ = is_peaceful() && prng_.below(2) == 0;
+  is_uneven_ = is_peaceful() && prng_.below(2) == 0 && !is_crumbly_;
   if (is_uneven_) network_.jitter = microseconds(100 + static_cast<int64_t>(prng_.below(3000)));
   const auto add_agent = [this](const std::string& name, int site, const std::string& where, zmtp::SocketType type) {
     Process& process = processes_.emplace_back();
