@@ -139,8 +139,9 @@ void ClientSession::receive_message(const zmtp::Message& message) {
   auto body = frames.subspan(body_at);
   ++open_calls_;
 
-  const contract::Declaration* own = &port_.terms;
-  contract::Declaration own_of_header;
+  const contract::Declaration& own = port_.terms;
+  std::optional<int64_t> budget_ms = own.budget_ms;
+  std::optional<Priority> priority = own.priority;
   std::string_view service = port_.service;
   std::string_view method;
   if (service.empty()) {
@@ -156,9 +157,8 @@ void ClientSession::receive_message(const zmtp::Message& message) {
     *path.header = std::move(*header);
     service = path.header->service;
     method = path.header->method;
-    own_of_header.budget_ms = path.header->budget_ms;
-    own_of_header.priority = path.header->priority;
-    own = &own_of_header;
+    budget_ms = path.header->budget_ms;
+    priority = path.header->priority;
     body = body.subspan(1);
   }
   const contract::Terms terms = observer_.terms_for(service, method, body);
@@ -169,25 +169,27 @@ void ClientSession::receive_message(const zmtp::Message& message) {
   Payload payload = body.empty() ? Payload() : payload_of(body);
   path.bytes = payload.body.size();
   open_bytes_ += path.bytes;
+  const bool keeps = terms.cache != nullptr || terms.invalidates != nullptr;
+  Keeping keeping;
+  if (keeps) [[unlikely]]
+    keeping = keeping_of(terms);
   AgentRequested request{.path = std::move(path),
                          .unreadable = std::move(unreadable),
                          .service = service,
                          .method = method,
-                         .budget_ms = std::min(own->budget_ms.value_or(terms.budget_ms), limits::budget_ms_max),
-                         .priority = own->priority.value_or(terms.priority),
-                         .max_bytes = own->max_bytes.value_or(terms.max_bytes),
-                         .linger_ms = own->linger_ms.value_or(terms.linger_ms),
-                         .linger_count = own->linger_count.value_or(terms.linger_count),
+                         .budget_ms = std::min(budget_ms.value_or(terms.budget_ms), limits::budget_ms_max),
+                         .priority = priority.value_or(terms.priority),
+                         .max_bytes = own.max_bytes.value_or(terms.max_bytes),
+                         .linger_ms = own.linger_ms.value_or(terms.linger_ms),
+                         .linger_count = own.linger_count.value_or(terms.linger_count),
                          .idempotent = terms.idempotent,
                          .hedge_ms = terms.hedge_ms,
                          .is_sensitive = terms.sensitive,
                          .key = std::move(key),
-                         .cache = terms.cache,
-                         .invalidates = terms.invalidates,
+                         .keeping = keeps ? &keeping : nullptr,
                          .dropped_bytes = message.dropped_bytes,
                          .dropped_frames = message.dropped_frames,
                          .payload = std::move(payload)};
-  if (terms.cache != nullptr && terms.cache->is_per_caller) request.caller = caller();
   observer_.on_client_request(*this, std::move(request));
   adjust_reading();
 }
@@ -212,6 +214,11 @@ std::shared_ptr<const CallKey> ClientSession::key_of(std::string_view in_header,
     return nullptr;
   }
   return std::make_shared<const CallKey>(CallKey{std::string(key), caller()});
+}
+
+Keeping ClientSession::keeping_of(const contract::Terms& terms) const {
+  const bool is_per_caller = terms.cache != nullptr && terms.cache->is_per_caller;
+  return {.cache = terms.cache, .invalidates = terms.invalidates, .caller = is_per_caller ? caller() : std::string()};
 }
 
 std::string ClientSession::caller() const {

@@ -142,12 +142,12 @@ class ContractsReader {
   }
 
   void read_tiers(const Json& entry, const std::string& path, CacheTerms& cache) {
-    constexpr std::array<std::string_view, 4> tiers = {"local", "shared", "home", "disk"};
+    constexpr std::array<std::string_view, 1> tiers = {"local"};  // so far
     if (cache.is_per_caller) cache.tiers = contract::tier_bit(Tier::kLocal) | contract::tier_bit(Tier::kShared);
     const auto at = entry.find("tiers");
     if (at == entry.end()) return;
     cache.tiers = 0;
-    const std::string hint = "of local, shared, home and disk";
+    const std::string hint = "local is the only one so far";
     for (const std::string& name : texts(*at, path + "/tiers", hint)) {
       const auto known = std::find(tiers.begin(), tiers.end(), name);
       if (known == tiers.end()) {

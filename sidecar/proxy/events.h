@@ -68,6 +68,13 @@ struct Outcome {
   std::unique_ptr<CacheNote> cache = nullptr;
 };
 
+// Whether replies are kept, and which of those that are this call makes wrong; both may be null. They outlive the call.
+struct Keeping {
+  const contract::CacheTerms* cache = nullptr;
+  const std::vector<contract::TagPattern>* invalidates = nullptr;
+  std::string caller{};  // where replies are kept per caller
+};
+
 // --- events ---
 
 struct AgentRequested {  // a local agent asked for something
@@ -84,11 +91,8 @@ struct AgentRequested {  // a local agent asked for something
   int64_t hedge_ms = 0;  // 0: never
   bool is_sensitive = false;
   std::shared_ptr<const CallKey> key = nullptr;
-  // Whether replies are kept, and which this one makes wrong; both may be null. They outlive the call.
-  const contract::CacheTerms* cache = nullptr;
-  const std::vector<contract::TagPattern>* invalidates = nullptr;
-  std::string caller{};        // where replies are kept per caller
-  uint64_t dropped_bytes = 0;  // of a body too large to keep
+  const Keeping* keeping = nullptr;  // lives as long as the event; null for most
+  uint64_t dropped_bytes = 0;        // of a body too large to keep
   uint64_t dropped_frames = 0;
   Payload payload;
 };

@@ -78,15 +78,15 @@ void Outbound::on(AgentRequested event, Instant now, Actions& out) {
     return reject(Code::kDeadline, "deadline_passed", "the call came without any time left",
                   "give a budget_ms above 0");
   }
-  if (event.cache != nullptr && !event.key && answer_from_cache(call, event, now, out)) [[unlikely]]
-    return;
-  if (event.invalidates != nullptr) [[unlikely]]
-    call.wrongs = wrongs_of(event);
+  if (event.keeping != nullptr) [[unlikely]] {
+    if (event.keeping->cache != nullptr && !event.key && answer_from_cache(call, event, now, out)) return;
+    if (event.keeping->invalidates != nullptr) call.wrongs = wrongs_of(event);
+  }
   admit(std::move(call), std::move(event.payload), now, out);
 }
 
 // To an instance, if one is there and there is room.
-void Outbound::admit(Call call, Payload payload, Instant now, Actions& out) {
+void Outbound::admit(Call&& call, Payload&& payload, Instant now, Actions& out) {
   const uint64_t bytes = call.bytes;
   const auto reject = [&](Code code, std::string_view rule, std::string text, std::string_view hint) {
     const std::string& service = services_[call.service].name;

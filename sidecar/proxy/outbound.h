@@ -159,7 +159,7 @@ class Outbound {
   void drop(uint64_t id, Instant now, Actions& out);
   void admit_ignorance(const Call& call, Outcome& outcome) const;
   Outcome no_instance(const Call& call) const;
-  void admit(Call call, Payload payload, Instant now, Actions& out);
+  void admit(Call&& call, Payload&& payload, Instant now, Actions& out);
   void send(uint64_t id, Payload payload, Instant now, Actions& out);
   void leave_instance(const Call& call);
   void conclude(uint64_t id, Outcome&& outcome, Instant now, Actions& out) {
@@ -173,7 +173,7 @@ class Outbound {
   bool answer_from_cache(Call& call, AgentRequested& event, Instant now, Actions& out);
   void give(Call& call, const cache::Kept& kept, telemetry::CacheVerdict verdict,
             const std::vector<std::string>& echoes, Instant now, Actions& out);
-  std::shared_ptr<Fetch> fetch_under_way(const cache::Key& key);
+  std::shared_ptr<Fetch> fetch_under_way(const cache::Key& key, Instant now);
   std::shared_ptr<Fetch> fetch_for(const Call& call, const AgentRequested& event, cache::Request& request);
   void fetch(const std::shared_ptr<Fetch>& fetch, Instant now, Actions& out);
   void wait(Call call, std::shared_ptr<Fetch> fetch, std::vector<std::string> echoes, Actions& out);

@@ -46,10 +46,10 @@ Outcome copy_of(const Outcome& outcome) {
 
 // True if the call is answered, or waits for a fetch.
 bool Outbound::answer_from_cache(Call& call, AgentRequested& event, Instant now, Actions& out) {
-  const contract::CacheTerms& terms = *event.cache;
+  const contract::CacheTerms& terms = *event.keeping->cache;
   cache::Request request = request_reader_.read({.service = event.service,
                                                  .method = event.method,
-                                                 .caller = event.caller,
+                                                 .caller = event.keeping->caller,
                                                  .body = event.payload.body.view(),
                                                  .part_sizes = event.payload.part_sizes},
                                                 terms);
@@ -58,7 +58,7 @@ bool Outbound::answer_from_cache(Call& call, AgentRequested& event, Instant now,
     return false;
   }
   const cache::Kept* kept = terms.uses(Tier::kLocal) ? memory_.find(request.key, purges_, now) : nullptr;
-  std::shared_ptr<Fetch> under_way = fetch_under_way(request.key);
+  std::shared_ptr<Fetch> under_way = fetch_under_way(request.key, now);
   const bool is_fresh = kept != nullptr && now < kept->fresh_until;
   const bool is_usable = is_fresh || (kept != nullptr && now < kept->revalidate_until);
   std::vector<std::string> echoes = request.echoes;
@@ -91,12 +91,14 @@ void Outbound::give(Call& call, const cache::Kept& kept, CacheVerdict verdict, c
   finish(call, std::move(outcome), {}, now, out);
 }
 
-// What was declared wrong since it began is nothing to wait for.
-std::shared_ptr<Outbound::Fetch> Outbound::fetch_under_way(const cache::Key& key) {
+// What was declared wrong since it began is nothing to wait for, nor what has run out of time.
+std::shared_ptr<Outbound::Fetch> Outbound::fetch_under_way(const cache::Key& key, Instant now) {
   const auto found = fetches_.find(key.hash);
   if (found == fetches_.end()) return nullptr;
   const Fetch& fetch = *found->second;
-  if (fetch.key.text.text() == key.text.text() && purges_.holds(fetch.since, fetch.names())) return found->second;
+  const bool is_timely = now < fetch.began + fetch.budget;
+  if (fetch.key.text.text() == key.text.text() && is_timely && purges_.holds(fetch.since, fetch.names()))
+    return found->second;
   fetches_.erase(found);
   return nullptr;
 }
@@ -105,7 +107,7 @@ std::shared_ptr<Outbound::Fetch> Outbound::fetch_for(const Call& call, const Age
                                                      cache::Request& request) {
   auto fetch = std::make_shared<Fetch>();
   fetch->key = std::move(request.key);
-  fetch->terms = event.cache;
+  fetch->terms = event.keeping->cache;
   fetch->service = call.service;
   fetch->service_name = cache::name_hash(event.service, "");
   fetch->method_name = cache::name_hash(event.service, std::string(1, '\0') + std::string(event.method));
@@ -154,7 +156,7 @@ void Outbound::fetch(const std::shared_ptr<Fetch>& fetch, Instant now, Actions& 
             .payload = {}};
   fetch->number = call.trace.number;
   fetch->began = now;
-  admit(std::move(call), fetch->payload, now, out);
+  admit(std::move(call), Payload(fetch->payload), now, out);
 }
 
 // It came, or it will not: all who wait are told.
@@ -208,7 +210,8 @@ void Outbound::keep(const Fetch& fetch, const Outcome& outcome, const cache::Rep
                    .part_sizes = outcome.payload.part_sizes,
                    .echoes = reply.echoes,
                    .stored_at = now,
-                   .fresh_until = now + jittered(ttl_ms, fetch.key.hash),
+                   // As old as its question: nobody knows when in between it was true (RFC 9111, 4.2.3).
+                   .fresh_until = fetch.began + jittered(ttl_ms, fetch.key.hash),
                    .cost_us = to_us(now - fetch.began),
                    .since = fetch.since};
   kept.revalidate_until = kept.fresh_until;
@@ -256,7 +259,8 @@ std::unique_ptr<std::vector<uint64_t>> Outbound::wrongs_of(const AgentRequested&
                            .caller = {},
                            .body = event.payload.body.view(),
                            .part_sizes = event.payload.part_sizes};
-  if (!request_reader_.read_tags(asked, *event.invalidates, *names)) *names = {cache::name_hash(event.service, "")};
+  if (!request_reader_.read_tags(asked, *event.keeping->invalidates, *names))
+    *names = {cache::name_hash(event.service, "")};
   return names;
 }
 

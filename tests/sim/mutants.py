@@ -76,7 +76,7 @@ MUTANTS = [
     Mutant("kept although it became wrong on its way", PROXY + "outbound_cache.cc", "purges_.holds(fetch.since, fetch.names());", "true;",
            also=((".since = fetch.since}", ".since = purges_.position()}"),)),
     Mutant("waits for what began before it became wrong", PROXY + "outbound_cache.cc",
-           "fetch.key.text.text() == key.text.text() && purges_.holds(fetch.since, fetch.names())", "fetch.key.text.text() == key.text.text()"),
+           "is_timely && purges_.holds(fetch.since, fetch.names())", "is_timely"),
     Mutant("a write makes nothing wrong", PROXY + "outbound_cache.cc", "for (const uint64_t name : names) purges_.purge(name);",
            "static_cast<void>(names);"),
     Mutant("kept for too long", PROXY + "outbound_cache.cc", "kept.error_until += milliseconds(", "kept.error_until += 60 * milliseconds("),

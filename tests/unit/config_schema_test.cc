@@ -70,7 +70,7 @@ TEST_CASE("every key that the schema knows is one that the parser takes") {
                   "t": {"method_fields": "action",
                         "cache": {"ttl_s": 0.5, "swr_s": 1, "sie_s": 2, "negative_ttl_s": 3, "scope": "caller", "key_fields": ["a"],
                                   "echo_fields": "request_id", "success_when": {"status": ["ok", true, 1], "x": null}, "tags": "all",
-                                  "tiers": ["local", "shared"], "version": "2"},
+                                  "tiers": ["local"], "version": "2"},
                         "methods": {"w": {"invalidates": ["all", "u:{u}"]}, "r": {"cache": {"ttl_s": 1, "ignore_fields": []}}}},
                   "u": {"method_fields": []}},
     "limits": {"calls_per_target_max": 1, "queued_bytes_per_target": 1, "process_queued_bytes": 1, "connections_per_port_max": 1, "cache_local_bytes": 0}

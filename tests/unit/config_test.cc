@@ -68,7 +68,7 @@ TEST_CASE("every kind of mistake is told with its path") {
       {R"("contracts":{"x":{"cache":{"ttl_s":1},"durable":true}})", "/contracts/x/cache"},
       {R"("contracts":{"x":{"cache":{"ttl_s":1},"sensitive":true}})", "/contracts/x/cache"},
       {R"("contracts":{"x":{"cache":{"ttl_s":1},"invalidates":["a"]}})", "/contracts/x/cache"},
-      {R"("contracts":{"x":{"cache":{"ttl_s":1,"scope":"caller","tiers":"home"}}})", "/contracts/x/cache"},
+      {R"("contracts":{"x":{"cache":{"ttl_s":1,"scope":"caller","tiers":"home"}}})", "/contracts/x/cache/tiers"},
       {R"("limits":{"cache_local_bytes":-1})", "/limits/cache_local_bytes"},
       {R"("limits":{"calls_per_target_max":1e3})", "/limits/calls_per_target_max"},
       {R"("insecure":"yes")", "/insecure"},

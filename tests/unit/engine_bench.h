@@ -48,6 +48,7 @@ struct Bench {
   ClientId request(std::string_view service, std::string_view body, int64_t budget_ms = 1000,
                    Priority priority = Priority::kNormal) {
     const ClientId client = next_client++;
+    const Keeping keeping{.cache = cache, .invalidates = invalidates};
     tell(AgentRequested{.path = {.client = client, .bytes = 0, .delimited = true, .route = {}, .header = nullptr},
                         .service = service,
                         .method = {},
@@ -57,8 +58,7 @@ struct Bench {
                         .idempotent = idempotent,
                         .hedge_ms = hedge_ms,
                         .key = key,
-                        .cache = cache,
-                        .invalidates = invalidates,
+                        .keeping = &keeping,
                         .payload = {Slice::copy_of(body), {}}});
     return client;
   }

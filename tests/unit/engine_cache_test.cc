@@ -117,6 +117,18 @@ TEST_CASE("each who waits has its own deadline, and one that has time left has i
   CHECK(bench.body_given() == "late");
 }
 
+TEST_CASE("a reply is as old as its question") {
+  CacheBench bench;
+  bench.request("ocr", "x", 5000);
+  const SendToPeer fetch = bench.sent();
+  bench.advance(4000);
+  bench.answer(fetch, "reply");
+  bench.take<ReplyToAgent>();
+  bench.advance(6001);
+  bench.request("ocr", "x");
+  CHECK(bench.take<SendToPeer>().size() == 1);
+}
+
 TEST_CASE("an answer that is no success is not kept, or as long as the contract says") {
   CacheBench bench;
   bench.warm("x", R"({"status":"error"})");
@@ -232,13 +244,13 @@ TEST_CASE("a write whose tag cannot be read makes all replies of the service wro
 TEST_CASE("replies that are kept per caller are given to that caller only") {
   CacheBench bench;
   const auto ask = [&](std::string caller) {
+    const Keeping keeping{.cache = &bench.terms, .invalidates = nullptr, .caller = std::move(caller)};
     bench.tell(AgentRequested{.path = {.client = 7, .route = {}, .header = nullptr},
                               .service = "ocr",
                               .method = "m",
                               .budget_ms = 1000,
                               .max_bytes = 1000,
-                              .cache = &bench.terms,
-                              .caller = std::move(caller),
+                              .keeping = &keeping,
                               .payload = {Slice::copy_of("x"), {}}});
   };
   ask("one");

@@ -60,6 +60,15 @@ std::string head(const Json& record, const Paint& paint) {
   return text;
 }
 
+std::string cache_text(const Json& cache) {
+  std::string text = text_at(cache, "verdict");
+  if (const std::string tier = text_at(cache, "tier"); !tier.empty()) {
+    text += ", kept " + tier + " for " + duration_text(1000 * number_at(cache, "age_ms"));
+  }
+  if (const std::string call = text_at(cache, "fetched_by"); !call.empty()) text += ", fetched by call " + call;
+  return text;
+}
+
 std::string candidates(const Json& record) {
   std::string text;
   const std::string chosen = text_at(record, "chosen");
@@ -129,6 +138,7 @@ std::string explain_text(const Json& record, const Paint& paint) {
       line("caller", "client " + std::to_string(count_at(caller, "client")) + " at port " + text_at(caller, "port") +
                          ", " + text_at(record, "priority") + ", " + text_at(record, "lane") +
                          " lane, attempts: " + std::to_string(count_at(record, "attempts")));
+  if (const Json& cache = at(record, "cache"); cache.is_object()) text += line("cache", cache_text(cache));
   text += earlier(record);
   text += candidates(record);
   text += stages(record, paint);
