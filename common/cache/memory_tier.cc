@@ -6,10 +6,12 @@
 namespace mesh::cache {
 namespace {
 
-// Of one entry in the slots, the index and the heap.
-constexpr uint64_t kEntryBytes = 320;
+// Of one entry in the slots, the index, the heap, and when it has gone.
+constexpr uint64_t kEntryBytes = 384;
 // More uses than that say nothing more.
-constexpr uint32_t kUsesMax = 64;
+constexpr uint32_t kUsesMax = 16;
+// Most of what is asked for once never is again.
+constexpr double kFirstUse = 0.1;
 // Also what comes at once is worth a little.
 constexpr int64_t kCostMin_us = 100;
 
@@ -47,8 +49,9 @@ void MemoryTier::put(Kept kept, Instant now) {
   }
   held_bytes_ += bytes;
   index_[kept.key.hash] = index;
+  const bool was_here = ghost_index_.contains(kept.key.hash.low);
   slots_[index].kept = std::move(kept);
-  slots_[index].uses = 1;
+  slots_[index].uses = was_here ? 2 : 1;
   place(index);
 }
 
@@ -63,7 +66,8 @@ void MemoryTier::set_budget(uint64_t budget_bytes) {
 
 double MemoryTier::worth(const Slot& slot) const {
   const auto cost_us = static_cast<double>(std::max(slot.kept.cost_us, kCostMin_us));
-  return age_ + slot.uses * cost_us / static_cast<double>(slot.kept.bytes());
+  const double uses = slot.uses > 1 ? slot.uses : kFirstUse;
+  return age_ + uses * cost_us / static_cast<double>(slot.kept.bytes());
 }
 
 void MemoryTier::place(uint32_t index) {
@@ -97,8 +101,17 @@ void MemoryTier::make_room(uint64_t bytes, Instant now) {
     }
     age_ = std::max(age_, last.worth);
     ++evicted_;
+    remember(slot.kept.key.hash.low);
     free(last.slot);
   }
+}
+
+// Who comes back soon after it went was worth more than it seemed.
+void MemoryTier::remember(uint64_t hash) {
+  if (ghost_index_.insert(hash).second) ghosts_.push_back(hash);
+  if (ghosts_.size() <= index_.size() + 64) return;
+  ghost_index_.erase(ghosts_.front());
+  ghosts_.pop_front();
 }
 
 void MemoryTier::drop_dead_places() {

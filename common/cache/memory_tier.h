@@ -3,12 +3,16 @@
 // When room is needed, that goes first which saves least per byte: how often it was asked for, times what it took to
 // get, over its size; what has not been asked for in a long time grows old (GreedyDual-Size with Frequency: Cherkasova
 // 1998, after Cao and Irani 1997). A use is only counted; where it puts the entry is worked out when room is needed.
+// What was asked for just once counts for little, as most of it never is again; what comes back soon after it went
+// counts for more, which is S3-FIFO's thought (Yang et al., SOSP 2023). tests/bench/eviction_bench compares them.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "common/base/instant.h"
@@ -79,6 +83,7 @@ class MemoryTier {
   void free(uint32_t index);
   void make_room(uint64_t bytes, Instant now);
   void drop_dead_places();
+  void remember(uint64_t hash);
 
   uint64_t budget_bytes_;
   uint64_t held_bytes_ = 0;
@@ -87,6 +92,8 @@ class MemoryTier {
   std::vector<Slot> slots_;
   std::vector<uint32_t> free_;
   std::vector<Place> heap_;
+  std::deque<uint64_t> ghosts_;  // Hash::low of what went, the oldest first
+  std::unordered_set<uint64_t> ghost_index_;
   std::unordered_map<Hash, uint32_t, HashOf> index_;
 };
 

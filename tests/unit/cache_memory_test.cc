@@ -72,6 +72,17 @@ TEST_CASE("what is dear or asked for often stays, what is cheap and large goes")
   CHECK(tier.find(key_of(2), purges, kNow) == nullptr);
 }
 
+TEST_CASE("what comes back soon after it went stays longer than what is seen for the first time") {
+  const Purges purges;
+  MemoryTier tier(100 * kept(0).bytes());
+  for (uint64_t scan = 0; scan < 150; ++scan) tier.put(kept(scan), kNow);
+  REQUIRE(tier.find(key_of(10), purges, kNow) == nullptr);
+  tier.put(kept(10), kNow);
+  for (uint64_t scan = 1000; scan < 1300; ++scan) tier.put(kept(scan), kNow);
+  CHECK(tier.find(key_of(10), purges, kNow) != nullptr);
+  CHECK(tier.find(key_of(1000), purges, kNow) == nullptr);
+}
+
 TEST_CASE("a purge hits what began before it by any of its names, and nothing that began after it") {
   for (const uint64_t name : {uint64_t{1}, uint64_t{2}, uint64_t{33}, key_name(key_of(5).hash)}) {
     MemoryTier tier(100'000);
