@@ -91,5 +91,25 @@ TEST_CASE("an answer that comes on another connection than was asked on is read 
   CHECK(caller->replies == std::vector<std::string>{large, large});
 }
 
+TEST_CASE("a peer that takes in slowly what it was answered is waited for longer than one that is silent") {
+  World world;
+  const auto caller = world.caller();
+  const std::string large(limits::bulk_body_bytes + 1000, 'x');
+  caller->ask(large);
+  world.network.run_for(milliseconds(100));
+  world.agent.echoes = false;
+  caller->ask("small");
+  world.network.run_for(milliseconds(10));
+  world.network.piece_bytes = 2000;
+  world.network.bytes_per_second = 50'000;
+  world.b.drain();
+  world.agent.answer(large);
+  world.network.run_for(milliseconds(limits::farewell_ms + 300));
+  CHECK_FALSE(world.b.drained);
+  world.network.run_for(milliseconds(3000));
+  CHECK(world.b.drained);
+  CHECK(caller->replies == std::vector<std::string>{large, large});
+}
+
 }  // namespace
 }  // namespace mesh::sim
