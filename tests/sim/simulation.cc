@@ -16,8 +16,8 @@ constexpr Duration kSettling = milliseconds(12'000);
 constexpr Duration kServed = milliseconds(5500);
 // A serial agent that never answers is given up after half a minute.
 constexpr Duration kAbandoned = milliseconds(limits::agent_abandon_ms);
-// Idle links close after a minute, asked every 15 s.
-constexpr Duration kQuiet = milliseconds(80'000);
+// Idle links close after a minute, asked every 15 s, and the last call may take its time.
+constexpr Duration kQuiet = milliseconds(95'000);
 
 std::string code_in(std::string_view reply) {
   if (!reply.starts_with(R"({"status":"error")")) return "OK";
