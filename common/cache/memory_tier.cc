@@ -12,6 +12,8 @@ constexpr uint64_t kEntryBytes = 384;
 constexpr uint32_t kUsesMax = 16;
 // Most of what is asked for once never is again.
 constexpr double kFirstUse = 0.1;
+// So many are looked at again for one that comes: nobody waits for the order of all.
+constexpr int kReprievesMax = 64;
 // Also what comes at once is worth a little.
 constexpr int64_t kCostMin_us = 100;
 
@@ -59,11 +61,6 @@ void MemoryTier::erase(const Key& key) {
   if (const auto found = index_.find(key.hash); found != index_.end()) free(found->second);
 }
 
-void MemoryTier::set_budget(uint64_t budget_bytes) {
-  budget_bytes_ = budget_bytes;
-  make_room(0, Instant());
-}
-
 double MemoryTier::worth(const Slot& slot) const {
   const auto cost_us = static_cast<double>(std::max(slot.kept.cost_us, kCostMin_us));
   const double uses = slot.uses > 1 ? slot.uses : kFirstUse;
@@ -89,14 +86,15 @@ void MemoryTier::free(uint32_t index) {
 }
 
 void MemoryTier::make_room(uint64_t bytes, Instant now) {
-  while (held_bytes_ + bytes > budget_bytes_ && !heap_.empty()) {
+  for (int reprieves = kReprievesMax; held_bytes_ + bytes > budget_bytes_ && !heap_.empty();) {
     std::pop_heap(heap_.begin(), heap_.end());
     const Place last = heap_.back();
     heap_.pop_back();
     Slot& slot = slots_[last.slot];
     if (slot.version != last.version) continue;
-    if (slot.uses > slot.uses_counted && slot.kept.useful_until() > now) {
-      place(last.slot);  // it was asked for since
+    const bool was_asked_since = slot.uses > slot.uses_counted && slot.kept.useful_until() > now;
+    if (was_asked_since && reprieves-- > 0) {
+      place(last.slot);
       continue;
     }
     age_ = std::max(age_, last.worth);
@@ -117,19 +115,6 @@ void MemoryTier::remember(uint64_t hash) {
 void MemoryTier::drop_dead_places() {
   std::erase_if(heap_, [this](const Place& place) { return slots_[place.slot].version != place.version; });
   std::make_heap(heap_.begin(), heap_.end());
-}
-
-std::vector<const Kept*> MemoryTier::hottest(size_t count) const {
-  std::vector<const Slot*> used;
-  for (const Slot& slot : slots_) {
-    if (slot.uses > 0) used.push_back(&slot);
-  }
-  const size_t kept = std::min(count, used.size());
-  std::partial_sort(used.begin(), used.begin() + static_cast<std::ptrdiff_t>(kept), used.end(),
-                    [](const Slot* a, const Slot* b) { return a->uses > b->uses; });
-  std::vector<const Kept*> found;
-  for (size_t i = 0; i < kept; ++i) found.push_back(&used[i]->kept);
-  return found;
 }
 
 }  // namespace mesh::cache

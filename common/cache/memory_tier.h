@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <deque>
-#include <functional>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -53,14 +52,8 @@ class MemoryTier {
   void put(Kept kept, Instant now);
   void erase(const Key& key);
 
-  void set_budget(uint64_t budget_bytes);
   uint64_t held_bytes() const { return held_bytes_; }
-  uint64_t budget_bytes() const { return budget_bytes_; }
-  size_t size() const { return index_.size(); }
   uint64_t evicted() const { return evicted_; }
-
-  // Those asked for most first, at most `count`.
-  std::vector<const Kept*> hottest(size_t count) const;
 
  private:
   struct Slot {
@@ -74,9 +67,6 @@ class MemoryTier {
     uint32_t slot;
     uint32_t version;
     bool operator<(const Place& other) const { return worth > other.worth; }  // the heap's top is worth least
-  };
-  struct HashOf {
-    size_t operator()(const Hash& hash) const { return hash.low; }
   };
   double worth(const Slot& slot) const;
   void place(uint32_t index);
@@ -94,7 +84,7 @@ class MemoryTier {
   std::vector<Place> heap_;
   std::deque<uint64_t> ghosts_;  // Hash::low of what went, the oldest first
   std::unordered_set<uint64_t> ghost_index_;
-  std::unordered_map<Hash, uint32_t, HashOf> index_;
+  std::unordered_map<Hash, uint32_t, HashOfHash> index_;
 };
 
 }  // namespace mesh::cache

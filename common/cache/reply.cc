@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "common/base/limits.h"
+#include "common/cache/json_text.h"
 
 namespace mesh::cache {
 namespace {
@@ -107,8 +108,7 @@ ReplyReader::ReplyReader() : state_(std::make_unique<State>()) {}
 ReplyReader::~ReplyReader() = default;
 
 Reply ReplyReader::read(ByteView body, const contract::CacheTerms& terms, const std::vector<std::string>& asked) {
-  const size_t begin = as_text(body).find_first_not_of(" \t\r\n");
-  if (begin == std::string_view::npos || body[begin] != '{') return {.is_success = terms.success_when.empty()};
+  if (!begins_object(as_text(body))) return {.is_success = terms.success_when.empty()};
   State& state = *state_;
   state.padded.resize(body.size() + simdjson::SIMDJSON_PADDING);
   std::memcpy(state.padded.data(), body.data(), body.size());

@@ -16,7 +16,6 @@ struct Echo {
   uint32_t field = 0;  // position in CacheTerms::echo_fields
   uint32_t offset = 0;
   uint32_t size = 0;
-  bool operator==(const Echo&) const = default;
 };
 
 struct Reply {

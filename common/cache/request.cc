@@ -11,6 +11,7 @@
 #include <xxhash.h>
 
 #include "common/base/limits.h"
+#include "common/cache/json_text.h"
 
 namespace mesh::cache {
 namespace {
@@ -22,12 +23,6 @@ constexpr size_t kKeptBodyBytes = 64 * limits::KiB;
 
 bool contains(const std::vector<std::string>& names, std::string_view name) {
   return std::find(names.begin(), names.end(), name) != names.end();
-}
-
-bool is_object(ByteView body) {
-  const auto begin =
-      std::find_if(body.begin(), body.end(), [](uint8_t c) { return c != ' ' && c != '\t' && c != '\n' && c != '\r'; });
-  return begin != body.end() && *begin == '{';
 }
 
 }  // namespace
@@ -46,7 +41,7 @@ struct RequestReader::State {
   std::string text;
 
   std::optional<dom::object> parse(ByteView body) {
-    if (body.size() > limits::canonical_body_bytes || !is_object(body)) return std::nullopt;
+    if (body.size() > limits::canonical_body_bytes || !begins_object(as_text(body))) return std::nullopt;
     if (!parser) {
       parser = std::make_unique<dom::parser>(limits::canonical_body_bytes);
     }

@@ -28,6 +28,10 @@ struct Hash {
   uint64_t high = 0;
   auto operator<=>(const Hash&) const = default;
 };
+// For unordered containers.
+struct HashOfHash {
+  size_t operator()(const Hash& hash) const { return hash.low; }
+};
 
 struct Key {
   Hash hash;

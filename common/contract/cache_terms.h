@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <iterator>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,6 +21,9 @@ std::string_view to_string(Tier tier);
 inline constexpr uint8_t tier_bit(Tier tier) { return static_cast<uint8_t>(1U << static_cast<uint8_t>(tier)); }
 inline constexpr uint8_t kAllTiers = 0x0F;
 
+// Agents that exist write a new one of each into every attempt.
+inline constexpr std::string_view kFreshFields[] = {"request_id", "timestamp", "source_agent"};
+
 // A top-level field of a JSON reply, and the values of which it must have one; texts compare without regard to case.
 struct Success {
   std::string field;
@@ -31,9 +35,8 @@ struct Success {
 struct TagPattern {
   // Text and fields in turn, beginning with a text that may be empty.
   std::vector<std::string> parts;
-  // Nothing where braces do not match or name no field.
+  // False where braces do not match or name no field.
   static bool parse(const std::string& text, TagPattern& pattern);
-  bool operator==(const TagPattern&) const = default;
 };
 
 struct CacheTerms {
@@ -47,7 +50,7 @@ struct CacheTerms {
   bool is_per_caller = false;
   // Of a JSON object. Key fields, if any, are all that tells two requests apart; else all fields but the ignored.
   std::vector<std::string> key_fields{};
-  std::vector<std::string> ignore_fields = {"request_id", "timestamp", "source_agent"};
+  std::vector<std::string> ignore_fields{std::begin(kFreshFields), std::end(kFreshFields)};
   // Top-level scalars that replies repeat from the request: a kept reply is given with those of the new request.
   std::vector<std::string> echo_fields{};
   // All must hold. Empty: a "status" that is there must be success or ok, and an "error" null.

@@ -27,9 +27,6 @@ void apply(const Declaration& terms, Terms& effective) {
   if (terms.invalidates) effective.invalidates = terms.invalidates->empty() ? nullptr : &*terms.invalidates;
 }
 
-// Agents that exist write a new one of each into every attempt.
-constexpr std::string_view kFreshFields[] = {"request_id", "timestamp", "source_agent"};
-
 // What must not be kept, and what would be kept wrongly.
 void judge_cache(const Terms& terms,
                  const std::function<void(std::string_view, std::string_view, std::string_view)>& add) {
@@ -115,16 +112,6 @@ std::vector<Conflict> Table::conflicts() const {
     }
   }
   return found;
-}
-
-bool Table::is_cached(std::string_view service, Tier tier) const {
-  const auto found = services_.find(service);
-  if (found == services_.end()) return false;
-  const auto is_cached = [tier](const Declaration& terms) {
-    return terms.cache && terms.cache->ttl_ms > 0 && terms.cache->uses(tier);
-  };
-  return is_cached(found->second.terms) || std::any_of(found->second.methods.begin(), found->second.methods.end(),
-                                                       [&](const auto& method) { return is_cached(method.second); });
 }
 
 bool Table::is_durable(std::string_view service) const {

@@ -74,8 +74,6 @@ class Table {
   const MethodNaming* naming(std::string_view service) const;
   // All combinations that are unsafe, of what each entry means with what it inherits.
   std::vector<Conflict> conflicts() const;
-  // Whether replies of a method of the service are kept there.
-  bool is_cached(std::string_view service, Tier tier) const;
   // Whether a method of the service keeps results on disk.
   bool is_durable(std::string_view service) const;
   // The largest body that any method of the service takes.

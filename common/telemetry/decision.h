@@ -107,6 +107,7 @@ struct CacheTrace {
   uint8_t tier = 0;     // of a hit: contract::Tier
   uint32_t age_ms = 0;  // of what it was answered with
   uint64_t fetch = 0;   // the call that fetched it, if that was under way; a number as Trace::number
+  uint64_t key_hash = 0;
 };
 
 // An attempt before the last.

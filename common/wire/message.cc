@@ -176,14 +176,6 @@ void read_protobuf(ByteView frame, HeaderFields& fields) {
   }
 }
 
-// As people write it when they ask for one: 16 hexadecimal digits.
-std::string hexadecimal(uint64_t number) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  std::string text(16, '0');
-  for (size_t i = text.size(); number > 0; number >>= 4) text[--i] = kDigits[number & 0xF];
-  return text;
-}
-
 std::string encode_json_reply(const MeshHeader& request, Code code, const Error* error, const CacheReport* cache) {
   Json document = {{"id", request.id}, {"code", to_string(code)}};
   if (error != nullptr) {
@@ -233,6 +225,13 @@ std::string encode_protobuf_reply(const MeshHeader& request, Code code, const Er
 }
 
 }  // namespace
+
+std::string hexadecimal(uint64_t number) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string text(16, '0');
+  for (size_t i = text.size(); number > 0; number >>= 4) text[--i] = kDigits[number & 0xF];
+  return text;
+}
 
 std::string reply_for(const Error& error) {
   const std::string_view text = text_of(error);

@@ -32,6 +32,9 @@ struct MeshHeader {
 // bounded.
 Result<MeshHeader> decode_mesh_header(ByteView frame);
 
+// As people write the hash of a key: 16 hexadecimal digits.
+std::string hexadecimal(uint64_t number);
+
 // What the cache did for a call. The texts have static storage.
 struct CacheReport {
   std::string_view verdict;

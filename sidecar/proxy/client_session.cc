@@ -27,12 +27,12 @@ zmtp::Settings settings_for(const ClientPort& port) {
           .read_over_bytes = limits::read_over_bytes};
 }
 
-wire::CacheReport report_of(const CacheNote& note) {
-  const bool is_kept = telemetry::is_hit(note.trace.verdict);
-  return {.verdict = to_string(note.trace.verdict),
-          .tier = is_kept ? to_string(static_cast<contract::Tier>(note.trace.tier)) : std::string_view(),
-          .age_ms = note.trace.age_ms,
-          .key_hash = note.key_hash};
+wire::CacheReport report_of(const telemetry::CacheTrace& trace) {
+  const bool is_kept = telemetry::is_hit(trace.verdict);
+  return {.verdict = to_string(trace.verdict),
+          .tier = is_kept ? to_string(static_cast<contract::Tier>(trace.tier)) : std::string_view(),
+          .age_ms = trace.age_ms,
+          .key_hash = trace.key_hash};
 }
 
 }  // namespace

@@ -54,19 +54,20 @@ struct ReturnPath {
   std::unique_ptr<wire::MeshHeader> header;  // only for calls over the mesh socket
 };
 
-// What the cache did for a call of a method whose replies are kept.
-struct CacheNote {
-  telemetry::CacheTrace trace;
-  uint64_t key_hash = 0;
-};
-
 // How a call ended: a body for kOk, else an error.
 struct Outcome {
   Code code = Code::kOk;
   std::unique_ptr<Error> error = nullptr;
   Payload payload{};
-  std::unique_ptr<CacheNote> cache = nullptr;
+  // What the cache did for a call of a method whose replies are kept; null for others.
+  std::unique_ptr<telemetry::CacheTrace> cache = nullptr;
 };
+// For several who wait for one; what the cache did for each is its own.
+inline Outcome copy_of(const Outcome& outcome) {
+  Outcome copy{.code = outcome.code, .payload = outcome.payload};
+  if (outcome.error) copy.error = std::make_unique<Error>(*outcome.error);
+  return copy;
+}
 
 // Whether replies are kept, and which of those that are this call makes wrong; both may be null. They outlive the call.
 struct Keeping {

@@ -85,7 +85,7 @@ class Explainer {
 
   Json cache(const telemetry::CacheTrace& trace) const {
     if (trace.verdict == telemetry::CacheVerdict::kNone) return nullptr;
-    Json json = {{"verdict", to_string(trace.verdict)}};
+    Json json = {{"verdict", to_string(trace.verdict)}, {"key", wire::hexadecimal(trace.key_hash)}};
     if (trace.fetch != 0) json["fetched_by"] = own_ + "-" + std::to_string(trace.fetch);
     if (is_hit(trace.verdict)) {
       json["tier"] = to_string(static_cast<contract::Tier>(trace.tier));

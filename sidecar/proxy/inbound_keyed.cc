@@ -12,12 +12,6 @@
 namespace mesh::proxy {
 namespace {
 
-Outcome copy_of(const Outcome& outcome) {
-  Outcome copy{.code = outcome.code, .error = nullptr, .payload = outcome.payload};
-  if (outcome.error) copy.error = std::make_unique<Error>(*outcome.error);
-  return copy;
-}
-
 std::string_view bytes_of(const std::vector<uint32_t>& numbers) {
   return {reinterpret_cast<const char*>(numbers.data()), numbers.size() * sizeof(uint32_t)};
 }

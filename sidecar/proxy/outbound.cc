@@ -9,8 +9,10 @@ namespace {
 // The callee's own outcome for a passed deadline knows more than ours: leave it time to arrive.
 Instant backstop(Instant deadline) { return deadline + milliseconds(limits::hop_margin_ms); }
 
-bool is_perhaps_executed(Code code) {
-  return code == Code::kOk || code == Code::kAppError || code == Code::kOutcomeUnknown || code == Code::kDeadline;
+// The agent has certainly not seen it. Others may have been executed, and failed behind that.
+bool is_untouched(Code code) {
+  return code == Code::kNotSent || code == Code::kOverloaded || code == Code::kDraining || code == Code::kNoRoute ||
+         code == Code::kInvalid || code == Code::kUnauthenticated || code == Code::kDenied;
 }
 
 }  // namespace
@@ -215,10 +217,12 @@ void Outbound::finish(Call& call, Outcome&& outcome, ReplyCost cost, Instant now
                     .batch = cost.batch,
                     .is_fetch = call.fetch != nullptr},
                    now);
-  if (call.wrongs != nullptr && is_perhaps_executed(outcome.code)) [[unlikely]]
+  if (call.wrongs != nullptr && !is_untouched(outcome.code)) [[unlikely]]
     make_wrong(*call.wrongs);
   if (call.fetch != nullptr) [[unlikely]]
     return land(call.fetch, std::move(outcome), now, out);
+  if (call.trace.cache.verdict != telemetry::CacheVerdict::kNone) [[unlikely]]
+    outcome.cache = std::make_unique<telemetry::CacheTrace>(call.trace.cache);
   out.emplace_back(std::in_place_type<ReplyToAgent>, std::move(call.path), std::move(outcome));
 }
 

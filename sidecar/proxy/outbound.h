@@ -131,9 +131,6 @@ class Outbound {
     std::shared_ptr<Fetch> fetch;
     std::vector<std::string> echoes;
   };
-  struct HashOf {
-    size_t operator()(const cache::Hash& hash) const { return hash.low; }
-  };
   struct Peer {
     bool up[2] = {false, false};       // by lane
     bool failing[2] = {false, false};  // the last attempt to connect failed
@@ -170,13 +167,13 @@ class Outbound {
   void expire(uint64_t id, Instant now, Actions& out);
 
   // Replies that are kept.
-  bool answer_from_cache(Call& call, AgentRequested& event, Instant now, Actions& out);
+  bool answer_from_cache(Call& call, const AgentRequested& event, Instant now, Actions& out);
   void give(Call& call, const cache::Kept& kept, telemetry::CacheVerdict verdict,
             const std::vector<std::string>& echoes, Instant now, Actions& out);
   std::shared_ptr<Fetch> fetch_under_way(const cache::Key& key, Instant now);
-  std::shared_ptr<Fetch> fetch_for(const Call& call, const AgentRequested& event, cache::Request& request);
+  std::shared_ptr<Fetch> fetch_for(const Call& call, const AgentRequested& event, const cache::Request& request);
   void fetch(const std::shared_ptr<Fetch>& fetch, Instant now, Actions& out);
-  void wait(Call call, std::shared_ptr<Fetch> fetch, std::vector<std::string> echoes, Actions& out);
+  void wait(Call call, std::shared_ptr<Fetch> fetch, std::vector<std::string> echoes);
   void land(const std::shared_ptr<Fetch>& fetch, Outcome&& outcome, Instant now, Actions& out);
   void keep(const Fetch& fetch, const Outcome& outcome, const cache::Reply& reply, Instant now);
   void expire_waiting(uint64_t id, Instant now, Actions& out);
@@ -202,7 +199,7 @@ class Outbound {
   cache::ReplyReader reply_reader_;
   cache::MemoryTier memory_;
   cache::Purges purges_;
-  std::unordered_map<cache::Hash, std::shared_ptr<Fetch>, HashOf> fetches_;
+  std::unordered_map<cache::Hash, std::shared_ptr<Fetch>, cache::HashOfHash> fetches_;
   routing::CallTable<Waiting> waiting_;
 };
 

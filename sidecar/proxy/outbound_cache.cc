@@ -7,6 +7,7 @@
 #include <cmath>
 #include <utility>
 
+#include "common/base/prng.h"
 #include "sidecar/proxy/outbound.h"
 
 namespace mesh::proxy {
@@ -30,22 +31,10 @@ bool is_early(const cache::Kept& kept, uint64_t draw, Instant now) {
   return now + microseconds(ahead_us) >= kept.fresh_until;
 }
 
-uint64_t mixed(uint64_t number) {
-  number = (number ^ number >> 30) * 0xBF58476D1CE4E5B9;
-  number = (number ^ number >> 27) * 0x94D049BB133111EB;
-  return number ^ number >> 31;
-}
-
-Outcome copy_of(const Outcome& outcome) {
-  Outcome copy{.code = outcome.code, .error = nullptr, .payload = outcome.payload, .cache = nullptr};
-  if (outcome.error) copy.error = std::make_unique<Error>(*outcome.error);
-  return copy;
-}
-
 }  // namespace
 
 // True if the call is answered, or waits for a fetch.
-bool Outbound::answer_from_cache(Call& call, AgentRequested& event, Instant now, Actions& out) {
+bool Outbound::answer_from_cache(Call& call, const AgentRequested& event, Instant now, Actions& out) {
   const contract::CacheTerms& terms = *event.keeping->cache;
   cache::Request request = request_reader_.read({.service = event.service,
                                                  .method = event.method,
@@ -53,28 +42,26 @@ bool Outbound::answer_from_cache(Call& call, AgentRequested& event, Instant now,
                                                  .body = event.payload.body.view(),
                                                  .part_sizes = event.payload.part_sizes},
                                                 terms);
+  telemetry::CacheTrace& trace = call.trace.cache;
+  trace.key_hash = request.key.hash.low;
   if (request.lacks_tag) {
-    call.trace.cache.verdict = CacheVerdict::kUntagged;
+    trace.verdict = CacheVerdict::kUntagged;
     return false;
   }
   const cache::Kept* kept = terms.uses(Tier::kLocal) ? memory_.find(request.key, purges_, now) : nullptr;
   std::shared_ptr<Fetch> under_way = fetch_under_way(request.key, now);
   const bool is_fresh = kept != nullptr && now < kept->fresh_until;
-  const bool is_usable = is_fresh || (kept != nullptr && now < kept->revalidate_until);
-  std::vector<std::string> echoes = request.echoes;
-  if (is_usable) {
-    const bool is_to_renew = !is_fresh || is_early(*kept, mixed(call.trace.number ^ request.key.hash.low), now);
-    const bool starts_fetch = is_to_renew && under_way == nullptr;
-    std::shared_ptr<Fetch> renewal = starts_fetch ? fetch_for(call, event, request) : nullptr;
-    give(call, *kept, is_fresh ? CacheVerdict::kHit : CacheVerdict::kStale, echoes, now, out);
-    if (renewal) fetch(renewal, now, out);
+  if (is_fresh || (kept != nullptr && now < kept->revalidate_until)) {
+    const bool is_to_renew = !is_fresh || is_early(*kept, Prng(call.trace.number ^ trace.key_hash).next(), now);
+    give(call, *kept, is_fresh ? CacheVerdict::kHit : CacheVerdict::kStale, request.echoes, now, out);
+    if (is_to_renew && under_way == nullptr) fetch(fetch_for(call, event, request), now, out);
     return true;
   }
   const bool is_first = under_way == nullptr;
   if (is_first) under_way = fetch_for(call, event, request);
-  call.trace.cache.verdict = is_first ? CacheVerdict::kFetched : CacheVerdict::kJoined;
+  trace.verdict = is_first ? CacheVerdict::kFetched : CacheVerdict::kJoined;
   if (!is_first) counters_.add(Counter::kCacheJoined);
-  wait(std::move(call), under_way, std::move(echoes), out);
+  wait(std::move(call), under_way, std::move(request.echoes));
   if (is_first) fetch(under_way, now, out);
   return true;
 }
@@ -86,9 +73,7 @@ void Outbound::give(Call& call, const cache::Kept& kept, CacheVerdict verdict, c
   call.trace.cache.verdict = verdict;
   call.trace.cache.tier = static_cast<uint8_t>(Tier::kLocal);
   call.trace.cache.age_ms = static_cast<uint32_t>(to_us(now - kept.stored_at) / 1000);
-  Outcome outcome{.payload = {cache::with_echoes(kept.body, kept.echoes, echoes), kept.part_sizes}};
-  outcome.cache = std::make_unique<CacheNote>(CacheNote{call.trace.cache, kept.key.hash.low});
-  finish(call, std::move(outcome), {}, now, out);
+  finish(call, {.payload = {cache::with_echoes(kept.body, kept.echoes, echoes), kept.part_sizes}}, {}, now, out);
 }
 
 // What was declared wrong since it began is nothing to wait for, nor what has run out of time.
@@ -104,15 +89,15 @@ std::shared_ptr<Outbound::Fetch> Outbound::fetch_under_way(const cache::Key& key
 }
 
 std::shared_ptr<Outbound::Fetch> Outbound::fetch_for(const Call& call, const AgentRequested& event,
-                                                     cache::Request& request) {
+                                                     const cache::Request& request) {
   auto fetch = std::make_shared<Fetch>();
-  fetch->key = std::move(request.key);
+  fetch->key = request.key;
   fetch->terms = event.keeping->cache;
   fetch->service = call.service;
   fetch->service_name = cache::name_hash(event.service, "");
   fetch->method_name = cache::name_hash(event.service, std::string(1, '\0') + std::string(event.method));
-  fetch->tags = std::move(request.tags);
-  fetch->echoes = std::move(request.echoes);
+  fetch->tags = request.tags;
+  fetch->echoes = request.echoes;
   fetch->since = purges_.position();
   fetch->budget = milliseconds(event.budget_ms);
   fetch->hedge_after = milliseconds(event.hedge_ms);
@@ -126,7 +111,7 @@ std::shared_ptr<Outbound::Fetch> Outbound::fetch_for(const Call& call, const Age
   return fetch;
 }
 
-void Outbound::wait(Call call, std::shared_ptr<Fetch> fetch, std::vector<std::string> echoes, Actions& /*out*/) {
+void Outbound::wait(Call call, std::shared_ptr<Fetch> fetch, std::vector<std::string> echoes) {
   const Instant deadline = call.deadline;
   std::vector<uint64_t>& waiters = fetch->waiters;
   waiters.push_back(waiting_.open({std::move(call), std::move(fetch), std::move(echoes)}, deadline));
@@ -174,23 +159,28 @@ void Outbound::land(const std::shared_ptr<Fetch>& landed, Outcome&& outcome, Ins
     if (old != nullptr && old->error_until <= now) old = nullptr;
   }
   std::shared_ptr<Fetch> again;
+  bool is_under_way = false;
   for (const uint64_t id : std::exchange(landed->waiters, {})) {
     Waiting waiter = waiting_.close(id);
     waiter.call.trace.cache.fetch = landed->number;
+    const Duration left = waiter.call.deadline - now;
     if (old != nullptr) {
       give(waiter.call, *old, CacheVerdict::kStaleError, waiter.echoes, now, out);
-    } else if (outcome.code == Code::kDeadline && waiter.call.deadline > now + milliseconds(limits::hop_margin_ms)) {
-      if (!again) again = std::make_shared<Fetch>(*landed);
-      again->budget = std::max(again->waiters.empty() ? Duration{0} : again->budget, waiter.call.deadline - now);
-      wait(std::move(waiter.call), again, std::move(waiter.echoes), out);
+    } else if (outcome.code == Code::kDeadline && left > milliseconds(limits::hop_margin_ms)) {
+      if (again == nullptr) {
+        again = fetch_under_way(landed->key, now);  // somebody may have come since
+        is_under_way = again != nullptr;
+        if (!is_under_way) again = std::make_shared<Fetch>(*landed);
+      }
+      if (!is_under_way) again->budget = std::max(again->waiters.empty() ? Duration{0} : again->budget, left);
+      wait(std::move(waiter.call), again, std::move(waiter.echoes));
     } else {
       Outcome own = copy_of(outcome);
       own.payload.body = cache::with_echoes(own.payload.body, reply.echoes, waiter.echoes);
-      own.cache = std::make_unique<CacheNote>(CacheNote{waiter.call.trace.cache, landed->key.hash.low});
       finish(waiter.call, std::move(own), {}, now, out);
     }
   }
-  if (!again) return;
+  if (again == nullptr || is_under_way) return;
   again->since = purges_.position();
   fetch(again, now, out);
 }

@@ -13,7 +13,7 @@ CONTRACTS = {
     "voices": {
         "cache": {"ttl_s": 30, "echo_fields": "request_id", "ignore_fields": ["timestamp", "source_agent"],
                   "tags": "user:{user}", "tiers": "local"},
-        "methods": {"set": {"invalidates": "user:{user}"}, "now": {"cache": {"ttl_s": 0}},
+        "methods": {"mine": {"cache": {"ttl_s": 30, "scope": "caller", "echo_fields": "request_id"}}, "set": {"invalidates": "user:{user}"}, "now": {"cache": {"ttl_s": 0}},
                     "short": {"cache": {"ttl_s": 0.3, "sie_s": 60, "tiers": "local", "echo_fields": "request_id"}}},
     },
 }
@@ -119,7 +119,7 @@ class Cache(unittest.TestCase):
         self.assertEqual(seen[0]["key"], seen[1]["key"])
         hit, waiter, fetch = self.mesh.admin("a", "explain newest 3")["records"]
         self.assertEqual((hit["cache"]["verdict"], hit["cache"]["tier"]), ("hit", "local"))
-        self.assertEqual(waiter["cache"], {"verdict": "fetched", "fetched_by": fetch["call"]})
+        self.assertEqual(waiter["cache"], {"verdict": "fetched", "key": seen[0]["key"], "fetched_by": fetch["call"]})
         self.assertEqual(waiter["stages"][0]["stage"], "cache")
         self.assertGreater(next(stage["us"] for stage in fetch["stages"] if stage["stage"] == "agent"), 100_000)
 
@@ -128,7 +128,19 @@ class Cache(unittest.TestCase):
         for _ in range(2):
             mesh.ask(self.client, request)
         self.assertEqual(self.executed(), 2)
-        self.assertEqual(self.mesh.admin("a", "explain newest 1")["records"][0]["cache"], {"verdict": "untagged"})
+        self.assertEqual(self.mesh.admin("a", "explain newest 1")["records"][0]["cache"]["verdict"], "untagged")
+        client = self.mesh.mesh_client()
+        client.send_multipart([json.dumps({"service": "voices", "method": "get"}).encode(), request])
+        self.assertEqual(json.loads(client.recv_multipart()[0])["cache"]["verdict"], "untagged")
+
+    def test_what_is_kept_per_caller_is_given_to_no_other(self):
+        header = json.dumps({"service": "voices", "method": "mine"}).encode()
+        other = self.mesh.mesh_client()
+        for _ in range(2):
+            self.ask(body("mine"))
+            other.send_multipart([header, body("mine")])
+            self.assertEqual(json.loads(other.recv_multipart()[0])["code"], "OK")
+        self.assertEqual(self.executed(), 2)
 
 
 if __name__ == "__main__":

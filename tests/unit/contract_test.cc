@@ -176,8 +176,6 @@ TEST_CASE("a method's cache replaces its service's, and a method that writes has
   CHECK(table.lookup("voices", "set").invalidates->size() == 1);
   CHECK(table.lookup("tts", "list").cache == nullptr);
   CHECK(table.conflicts().empty());
-  CHECK(table.is_cached("voices", Tier::kDisk));  // by "list"
-  CHECK_FALSE(table.is_cached("tts", Tier::kLocal));
 }
 
 }  // namespace

@@ -81,6 +81,12 @@ struct Bench {
     actions = std::move(rest);
     return taken;
   }
+  // The one call that is to be sent now.
+  SendToPeer sent() {
+    auto all = take<SendToPeer>();
+    REQUIRE(all.size() == 1);
+    return std::move(all[0]);
+  }
   Code only_code() {
     auto replies = take<ReplyToAgent>();
     REQUIRE(replies.size() == 1);

@@ -16,11 +16,6 @@ struct CacheBench : Bench {
     tell(PeerConnected{0, wire::Lane::kInteractive});
     tell(PeerConnected{1, wire::Lane::kInteractive});
   }
-  SendToPeer sent() {
-    auto all = take<SendToPeer>();
-    REQUIRE(all.size() == 1);
-    return std::move(all[0]);
-  }
   void answer(const SendToPeer& call, std::string_view body) {
     Outcome outcome;
     outcome.payload.body = Slice::copy_of(body);
@@ -53,7 +48,7 @@ TEST_CASE("what was asked before is answered without asking, until it is too old
   const ReplyToAgent hit = bench.given();
   CHECK(hit.outcome.payload.body.text() == "reply");
   REQUIRE(hit.outcome.cache != nullptr);
-  CHECK(hit.outcome.cache->trace.verdict == CacheVerdict::kHit);
+  CHECK(hit.outcome.cache->verdict == CacheVerdict::kHit);
   CHECK(bench.engine->counters()[Counter::kCacheHits] == 1);
   bench.request("ocr", R"({"a":2})");
   bench.answer(bench.sent(), "other");
@@ -115,6 +110,57 @@ TEST_CASE("each who waits has its own deadline, and one that has time left has i
   CHECK(again.deadline == kStart + milliseconds(2000));
   bench.answer(again, "late");
   CHECK(bench.body_given() == "late");
+}
+
+TEST_CASE("what many ask for is fetched anew shortly before it runs out, and nobody waits for that") {
+  CacheBench bench;
+  bench.request("ocr", "x", 5000);
+  const SendToPeer fetch = bench.sent();
+  bench.advance(2000);  // so dear it is
+  bench.answer(fetch, "old");
+  bench.take<ReplyToAgent>();
+  bench.request("ocr", "x");
+  CHECK(bench.take<SendToPeer>().empty());  // not at once
+  bench.take<ReplyToAgent>();
+  bench.now = kStart + milliseconds(8000);
+  for (int i = 0; i < 200; ++i) bench.request("ocr", "x");
+  CHECK(bench.take<SendToPeer>().size() == 1);
+  CHECK(bench.take<ReplyToAgent>().size() == 200);
+  CHECK(bench.engine->counters()[Counter::kCacheStale] == 0);
+}
+
+TEST_CASE("what was fetched together does not run out together, and never too late") {
+  CacheBench bench;
+  constexpr int kBodies = 50;
+  bench.config.limits.calls_per_target_max = 1000;
+  const auto ask_all = [&] {
+    for (int i = 0; i < kBodies; ++i) bench.request("ocr", std::to_string(i));
+    return bench.take<SendToPeer>();
+  };
+  for (const SendToPeer& call : ask_all()) bench.answer(call, "reply");
+  bench.advance(8999);
+  CHECK(ask_all().empty());
+  bench.advance(500);
+  const size_t gone = ask_all().size();
+  CHECK(gone > 5);
+  CHECK(gone < 45);
+  bench.advance(501);
+  CHECK(ask_all().size() == kBodies - gone);  // the others are being fetched
+}
+
+TEST_CASE("whoever has time left joins a fetch that began since") {
+  CacheBench bench;
+  bench.request("ocr", "same", 100);
+  const SendToPeer first = bench.sent();
+  bench.request("ocr", "same", 2000);
+  bench.now += milliseconds(100);  // its time is up, and it has not been told yet
+  bench.request("ocr", "same", 2000);
+  const SendToPeer second = bench.sent();
+  bench.fail(first, Code::kDeadline);
+  CHECK(bench.take<SendToPeer>().empty());
+  bench.take<ReplyToAgent>();
+  bench.answer(second, "reply");
+  CHECK(bench.take<ReplyToAgent>().size() == 2);
 }
 
 TEST_CASE("a reply is as old as its question") {
@@ -223,6 +269,25 @@ TEST_CASE("a call that makes replies wrong wins against what is kept and against
   CHECK(bench.body_given() == "new");
   bench.request("ocr", mine);
   CHECK(bench.body_given() == "new");
+}
+
+TEST_CASE("a write that failed behind its execution makes wrong, one that was not executed does not") {
+  for (const auto& [code, is_wrong] : {std::pair(Code::kTooLarge, true), std::pair(Code::kStorage, true),
+                                       std::pair(Code::kInternal, true), std::pair(Code::kInvalid, false)}) {
+    CacheBench bench;
+    bench.warm("x", "old");
+    std::vector<contract::TagPattern> wrong(1);
+    REQUIRE(contract::TagPattern::parse("user:{user}", wrong[0]));
+    bench.cache = nullptr;
+    bench.invalidates = &wrong;
+    bench.request("ocr", "no json");
+    bench.fail(bench.sent(), code);
+    bench.take<ReplyToAgent>();
+    bench.cache = &bench.terms;
+    bench.invalidates = nullptr;
+    bench.request("ocr", "x");
+    CHECK(bench.take<SendToPeer>().empty() != is_wrong);
+  }
 }
 
 TEST_CASE("a write whose tag cannot be read makes all replies of the service wrong") {

@@ -14,12 +14,6 @@ struct TwoPeers : Bench {
     tell(PeerConnected{0, wire::Lane::kInteractive});
     tell(PeerConnected{1, wire::Lane::kInteractive});
   }
-  // The one call that is to be sent now, and the answer of whoever gets it.
-  SendToPeer sent() {
-    auto all = take<SendToPeer>();
-    REQUIRE(all.size() == 1);
-    return std::move(all[0]);
-  }
   void leave(const SendToPeer& call) {
     const CallsLeft::Call left{call.call_id, 0, 1000};
     engine->outbound().note({.batch = {.envelopes = 1}, .calls = {&left, 1}}, now);

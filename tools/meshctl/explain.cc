@@ -61,7 +61,7 @@ std::string head(const Json& record, const Paint& paint) {
 }
 
 std::string cache_text(const Json& cache) {
-  std::string text = text_at(cache, "verdict");
+  std::string text = text_at(cache, "verdict") + ", key " + text_at(cache, "key");
   if (const std::string tier = text_at(cache, "tier"); !tier.empty()) {
     text += ", kept " + tier + " for " + duration_text(1000 * number_at(cache, "age_ms"));
   }
