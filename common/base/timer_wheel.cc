@@ -9,6 +9,8 @@ void TimerWheel::set(uint32_t entry, Instant deadline) {
   if (entry >= nodes_.size()) nodes_.resize(entry + 1);
   if (nodes_[entry].mark != kNone) unlink(entry);
   const int64_t tick = tick_of(deadline);
+  const Instant tick_end = Instant(kTick * (tick + 1));
+  if (size_ == 0 || (next_ != kUnknown && tick_end < next_)) next_ = tick_end;
   if (!started_ || size_ == 0 || tick < current_tick_) {
     current_tick_ = started_ && size_ > 0 ? std::min(current_tick_, tick) : tick;
     started_ = true;
@@ -35,6 +37,7 @@ void TimerWheel::unlink(uint32_t entry) {
     if (node.next == kNone) occupied_[node.mark / 64] &= ~(uint64_t{1} << (node.mark % 64));
   }
   if (node.next != kNone) nodes_[node.next].previous = node.previous;
+  if (node.deadline < next_) next_ = kUnknown;
   node = Node();
   --size_;
 }
@@ -58,8 +61,7 @@ Instant TimerWheel::far_deadline() const {
   return Instant(kTick * (tick_of(earliest) + 1));
 }
 
-Instant TimerWheel::next_deadline() const {
-  if (size_ == 0) return kNever;
+Instant TimerWheel::find_next() const {
   const auto from = static_cast<uint64_t>(current_tick_) % kMarks;
   for (uint64_t distance = 0; distance < kMarks;) {
     const uint64_t mark = (from + distance) % kMarks;
@@ -81,6 +83,7 @@ Instant TimerWheel::next_deadline() const {
 void TimerWheel::expire(Instant now, std::vector<uint32_t>& due) {
   const int64_t now_tick = tick_of(now);
   if (size_ == 0 || now_tick < current_tick_) return;
+  if (next_ <= now) next_ = kUnknown;
   const int64_t laps_end = std::min(now_tick, current_tick_ + static_cast<int64_t>(kMarks) - 1);
   for (int64_t tick = current_tick_; tick <= laps_end && size_ > 0; ++tick) {
     uint32_t entry = heads_[static_cast<uint64_t>(tick) % kMarks];

@@ -27,13 +27,18 @@ class TimerWheel {
 
   // When to look next: never later than the earliest deadline + one tick; kNever when empty. Earlier only, by whole
   // laps, when many entries are all more than a lap away.
-  Instant next_deadline() const;
+  Instant next_deadline() const {
+    if (size_ == 0) return kNever;
+    if (next_ == kUnknown) next_ = find_next();
+    return next_;
+  }
   // Takes out all entries whose deadline is not after `now`, and appends them to `due`.
   void expire(Instant now, std::vector<uint32_t>& due);
   size_t size() const { return size_; }
 
  private:
   static constexpr uint32_t kNone = UINT32_MAX;
+  static constexpr Instant kUnknown = Instant::min();
   struct Node {
     Instant deadline = kNever;
     uint32_t next = kNone;
@@ -43,6 +48,7 @@ class TimerWheel {
   static int64_t tick_of(Instant at) { return at.time_since_epoch() / kTick; }
   void unlink(uint32_t entry);
   bool due_in_tick(uint32_t entry, int64_t tick) const;
+  Instant find_next() const;
   Instant far_deadline() const;
 
   std::vector<Node> nodes_;
@@ -50,6 +56,7 @@ class TimerWheel {
   std::array<uint64_t, kMarks / 64> occupied_{};
   int64_t current_tick_ = 0;  // everything before it was expired
   bool started_ = false;
+  mutable Instant next_ = kUnknown;  // asked for far oftener than it changes
   size_t size_ = 0;
 
   static std::array<uint32_t, kMarks> filled() {

@@ -17,7 +17,7 @@ template <class Call>
 class CallTable {
  public:
   // Takes the call in and gives its id, never 0.
-  uint64_t open(Call call, Instant deadline) {
+  uint64_t open(Call&& call, Instant deadline) {
     uint32_t slot = 0;
     if (free_.empty()) {
       slot = static_cast<uint32_t>(slots_.size());

@@ -23,7 +23,7 @@ class AgentObserver {
   // It takes no more for now, and takes again.
   virtual void on_agent_congested(AgentIndex agent) = 0;
   virtual void on_agent_drained(AgentIndex agent) = 0;
-  virtual void on_agent_replied(AgentReplied reply) = 0;
+  virtual void on_agent_replied(AgentReplied&& reply) = 0;
   virtual void on_agent_lost(AgentIndex agent, std::vector<uint64_t> not_sent, std::string_view reason) = 0;
 };
 

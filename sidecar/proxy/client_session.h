@@ -30,7 +30,7 @@ class ClientSession;
 class ClientObserver {
  public:
   virtual ~ClientObserver() = default;
-  virtual void on_client_request(ClientSession& client, AgentRequested request) = 0;
+  virtual void on_client_request(ClientSession& client, AgentRequested&& request) = 0;
   virtual void on_client_closed(ClientSession& client) = 0;
   // The error that a REQ socket is freed with that waits for the answer of a process before this one.
   virtual Outcome stuck_outcome(const ClientPort& port) = 0;

@@ -126,12 +126,12 @@ wire::Hello Driver::hello(wire::Lane lane) const {
 // --- events ---
 
 template <class Event>
-void Driver::tell(Event event) {
-  engine_.on(std::move(event), now(), actions_);
+void Driver::tell(Event&& event) {
+  engine_.on(std::forward<Event>(event), now(), actions_);
   perform();
 }
 
-void Driver::on_client_request(ClientSession& /*client*/, AgentRequested request) { tell(std::move(request)); }
+void Driver::on_client_request(ClientSession& /*client*/, AgentRequested&& request) { tell(std::move(request)); }
 
 void Driver::on_client_closed(ClientSession& client) {
   --clients_;
@@ -162,7 +162,7 @@ void Driver::on_agent_connected(AgentIndex agent) {
   tell(AgentConnected{agent});
 }
 
-void Driver::on_agent_replied(AgentReplied reply) { tell(std::move(reply)); }
+void Driver::on_agent_replied(AgentReplied&& reply) { tell(std::move(reply)); }
 
 void Driver::on_agent_lost(AgentIndex agent, std::vector<uint64_t> not_sent, std::string_view reason) {
   if (settings_.log && engine_.inbound().view(agent).connected) {
@@ -371,15 +371,16 @@ void Driver::on_turn_ending() {
     retired_.clear();
     if (settings_.release_memory && release_at_ == kNever) release_at_ = now() + milliseconds(kReleaseDelay_ms);
   }
-  notice_oversleep(now());
+  const Instant at = now();
+  notice_oversleep(at);
   const Instant sessions = std::max(sessions_.next_deadline(), grace_until_);
   Instant next = std::min({engine_.next_deadline(), sessions, release_at_});
-  if (!in_next_turn_.empty()) next = now();
+  if (!in_next_turn_.empty()) next = at;
   if (drain_until_ != kNever) {
     judge_drain();
-    next = at_turn_end_.empty() ? std::min(next, now() + milliseconds(20)) : now();
+    next = at_turn_end_.empty() ? std::min(next, at + milliseconds(20)) : at;
   }
-  armed_for_ = std::max(next, now());
+  armed_for_ = std::max(next, at);
   if (next != kNever) transport_.arm_timer(next);
 }
 

@@ -80,7 +80,7 @@ class Driver final : public SessionHost,
     LinkId lane[2] = {0, 0};
   };
 
-  void on_client_request(ClientSession& client, AgentRequested request) override;
+  void on_client_request(ClientSession& client, AgentRequested&& request) override;
   void on_client_closed(ClientSession& client) override;
   Outcome stuck_outcome(const ClientPort& port) override;
   contract::Terms terms_for(std::string_view service, std::string_view& method, std::span<const Slice> body) override;
@@ -88,7 +88,7 @@ class Driver final : public SessionHost,
   void on_agent_connected(AgentIndex agent) override;
   void on_agent_congested(AgentIndex agent) override { tell(AgentCongested{agent}); }
   void on_agent_drained(AgentIndex agent) override { tell(AgentDrained{agent}); }
-  void on_agent_replied(AgentReplied reply) override;
+  void on_agent_replied(AgentReplied&& reply) override;
   void on_agent_lost(AgentIndex agent, std::vector<uint64_t> not_sent, std::string_view reason) override;
   void on_link_up(LinkSession& link, const wire::Hello& hello) override;
   void on_envelope(LinkSession& link, const wire::Envelope& envelope) override;
@@ -108,7 +108,7 @@ class Driver final : public SessionHost,
   LinkSession* reply_link(LinkId link, uint64_t call_id, size_t body_bytes);
   wire::Hello hello(wire::Lane lane) const;
   template <class Event>
-  void tell(Event event);
+  void tell(Event&& event);
   void perform();
   void act(ReplyToAgent& action);
   void act(SendToPeer& action);

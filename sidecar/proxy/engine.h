@@ -29,7 +29,8 @@ class Engine {
   // Appends what is to be done to `out`. Events of callers and of connections to peers are outbound's, events of agents
   // and of peers' connections are inbound's.
   template <class Event>
-  void on(Event event, Instant now, Actions& out) {
+  void on(Event&& event, Instant now, Actions& out) {
+    static_assert(!std::is_reference_v<Event>, "events are given away");
     if constexpr (std::is_same_v<Event, DrainRequested>) {
       inbound_.begin_drain();
       outbound_.begin_drain();

@@ -8,7 +8,7 @@ namespace mesh::proxy {
 Inbound::Inbound(const SidecarConfig& config, Services& services, Counters& counters, const Rejector& rejector)
     : config_(config), services_(services), counters_(counters), rejector_(rejector), agents_(config.agents.size()) {}
 
-void Inbound::on(PeerRequested event, Instant now, Actions& out) {
+void Inbound::on(PeerRequested&& event, Instant now, Actions& out) {
   counters_.add(Counter::kPeerRequests);
   const Origin origin{event.link, event.call_id};
   if (event.delivery != nullptr && event.delivery->attempt > 1) counters_.add(Counter::kRetriesReceived);
@@ -48,7 +48,7 @@ AgentIndex Inbound::pick_agent(const Service& service) const {
                            [&](AgentIndex a, AgentIndex b) { return load(a) < load(b); });
 }
 
-void Inbound::accept(InboundRequest request, Instant now, Actions& out) {
+void Inbound::accept(InboundRequest&& request, Instant now, Actions& out) {
   const Service& service = services_[request.service];
   const auto reject = [&](Code code, std::string_view rule, std::string text, std::string_view hint) {
     answer(request.origin, rejector_.reject(code, service.name, "admission", rule, std::move(text), hint),
@@ -204,13 +204,15 @@ wire::CalleeSpans Inbound::spans_of(const Call& call, Instant now) {
 // Ends a queued or delivered call; the agent's slot is the caller's affair.
 void Inbound::finish(uint64_t id, Outcome&& outcome, Instant now, Actions& out) {
   if (calls_.find(id)->keyed) return end_keyed(id, std::move(outcome), now, out);
-  const Call call = calls_.close(id);
+  Call& call = *calls_.find(id);
   --live_;
   if (call.state == State::kQueued) queued_bytes_ -= call.bytes;
   answer(call.origin, std::move(outcome), spans_of(call, now), out, call.is_sensitive);
+  call.payload = Payload();
+  calls_.erase(id);
 }
 
-void Inbound::on(AgentReplied event, Instant now, Actions& out) {
+void Inbound::on(AgentReplied&& event, Instant now, Actions& out) {
   Agent& agent = agents_[event.agent];
   const uint64_t id = config_.agents[event.agent].correlate ? event.call_id : agent.sole;
   Call* call = calls_.find(id);

@@ -46,13 +46,13 @@ class Inbound {
   // The references must outlive this.
   Inbound(const SidecarConfig& config, Services& services, Counters& counters, const Rejector& rejector);
 
-  void on(PeerRequested event, Instant now, Actions& out);
+  void on(PeerRequested&& event, Instant now, Actions& out);
   void on(const PeerCancelled& event, Instant now, Actions& out);
   void on(const LinkClosed& event, Instant now, Actions& out);
   void on(const AgentConnected& event, Instant now, Actions& out);
   void on(const AgentCongested& event, Instant now, Actions& out);
   void on(const AgentDrained& event, Instant now, Actions& out);
-  void on(AgentReplied event, Instant now, Actions& out);
+  void on(AgentReplied&& event, Instant now, Actions& out);
   void on(const AgentLost& event, Instant now, Actions& out);
   void on(const RecordStored& event, Instant now, Actions& out);
   void on(const RecordLoaded& event, Instant now, Actions& out);
@@ -61,7 +61,7 @@ class Inbound {
   // There is a store: calls of durable methods are taken.
   void use_records() { has_records_ = true; }
   // A call from this sidecar's own outbound side.
-  void accept(InboundRequest request, Instant now, Actions& out);
+  void accept(InboundRequest&& request, Instant now, Actions& out);
   void cancel(const Origin& origin, Instant now, Actions& out);
 
   void begin_drain() { draining_ = true; }

@@ -28,7 +28,7 @@ Outbound::Outbound(const SidecarConfig& config, Services& services, Inbound& inb
       peers_(config.peers.size()),
       memory_(config.limits.cache_local_bytes) {}
 
-void Outbound::on(AgentRequested event, Instant now, Actions& out) {
+void Outbound::on(AgentRequested&& event, Instant now, Actions& out) {
   counters_.add(Counter::kRequests);
   const uint64_t bytes = event.payload.body.size();
   Call call{.path = std::move(event.path),
@@ -118,7 +118,7 @@ void Outbound::admit(Call&& call, Payload&& payload, Instant now, Actions& out) 
 }
 
 // To call.instance, which the caller has chosen.
-void Outbound::send(uint64_t id, Payload payload, Instant now, Actions& out) {
+void Outbound::send(uint64_t id, Payload&& payload, Instant now, Actions& out) {
   Call& call = *calls_.find(id);
   Service& service = services_[call.service];
   Instance& instance = service.instances[call.instance];
@@ -238,7 +238,7 @@ void Outbound::note(const CallsLeft& left_calls, Instant now) {
   }
 }
 
-void Outbound::on(PeerReplied event, Instant now, Actions& out) {
+void Outbound::on(PeerReplied&& event, Instant now, Actions& out) {
   Call* call = calls_.find(event.call_id);
   // A peer may only answer what was asked of it.
   if (call == nullptr || instance_of(*call).local || instance_of(*call).peer != event.peer) {
@@ -254,7 +254,7 @@ std::optional<wire::Lane> Outbound::lane_of(uint64_t call_id) {
   return call->lane;
 }
 
-void Outbound::on_local_outcome(Inbound::LocalOutcome local, Instant now, Actions& out) {
+void Outbound::on_local_outcome(Inbound::LocalOutcome&& local, Instant now, Actions& out) {
   const Call* call = calls_.find(local.call_id);
   if (call == nullptr || !instance_of(*call).local) {
     counters_.add(Counter::kLateReplies);

@@ -31,9 +31,9 @@ class Outbound {
   Outbound(const SidecarConfig& config, Services& services, Inbound& inbound, Counters& counters,
            const Rejector& rejector);
 
-  void on(AgentRequested event, Instant now, Actions& out);
+  void on(AgentRequested&& event, Instant now, Actions& out);
   void on(const ClientClosed& event, Instant now, Actions& out);
-  void on(PeerReplied event, Instant now, Actions& out);
+  void on(PeerReplied&& event, Instant now, Actions& out);
   void on(const PeerConnected& event, Instant now, Actions& out);
   void on(const PeerLost& event, Instant now, Actions& out);
   void on(const PeerDraining& event, Instant now, Actions& out);
@@ -41,7 +41,7 @@ class Outbound {
   // For the record: asks for nothing.
   void note(const CallsLeft& left_calls, Instant now);
   // How a call ended that this sidecar's own agents served.
-  void on_local_outcome(Inbound::LocalOutcome local, Instant now, Actions& out);
+  void on_local_outcome(Inbound::LocalOutcome&& local, Instant now, Actions& out);
 
   // The lane on which an open call went to its peer; nothing if it is not open or stays in this sidecar.
   std::optional<wire::Lane> lane_of(uint64_t call_id);
@@ -157,7 +157,7 @@ class Outbound {
   void admit_ignorance(const Call& call, Outcome& outcome) const;
   Outcome no_instance(const Call& call) const;
   void admit(Call&& call, Payload&& payload, Instant now, Actions& out);
-  void send(uint64_t id, Payload payload, Instant now, Actions& out);
+  void send(uint64_t id, Payload&& payload, Instant now, Actions& out);
   void leave_instance(const Call& call);
   void conclude(uint64_t id, Outcome&& outcome, Instant now, Actions& out) {
     conclude(id, std::move(outcome), {}, now, out);

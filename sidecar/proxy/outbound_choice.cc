@@ -136,7 +136,8 @@ bool Outbound::try_again(uint64_t id, Code code, Instant now, Actions& out) {
                                        .took_us = static_cast<uint32_t>(to_us(now - trace.attempt_at))};
   call.instance = *next;
   trace.choices = choices;
-  send(id, std::move(call.payload), now, out);
+  Payload payload = std::move(call.payload);  // it may be kept once more
+  send(id, std::move(payload), now, out);
   return true;
 }
 

@@ -66,7 +66,7 @@ class Scene final : public QuietHost, public AgentObserver {
   void on_agent_connected(AgentIndex) override {}
   void on_agent_congested(AgentIndex) override {}
   void on_agent_drained(AgentIndex) override {}
-  void on_agent_replied(AgentReplied) override {}
+  void on_agent_replied(AgentReplied&&) override {}
   void on_agent_lost(AgentIndex, std::vector<uint64_t> not_sent, std::string_view) override {
     lost = std::move(not_sent);
     ++losses;
