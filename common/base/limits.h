@@ -136,6 +136,17 @@ inline constexpr size_t cache_local_bytes = 100 * MiB;
 // What is kept of one reply at most.
 inline constexpr size_t cached_reply_bytes = 8 * MiB;
 
+// How long whoever keeps replies gives them without having heard from those who know when they become wrong, and so how
+// long at most these wait for one who does not answer; and after how long he asks again, if somebody asks him.
+inline constexpr int64_t lease_ms = 1000;
+inline constexpr int64_t lease_renewal_ms = 350;
+// The clocks of two hosts do not run equally fast, and a turn of the loop takes its time.
+inline constexpr int64_t lease_margin_ms = 100;
+// What is kept is not given before the answer, which is worth waiting for rather than asking the agent.
+inline constexpr int64_t lease_wait_ms = 50;
+// Names that one purge tells of.
+inline constexpr size_t purged_names_max = 64;
+
 // --- idempotency keys ---
 // How long a key is remembered after its call ended: agents that ask again do so within minutes. And how many at most.
 inline constexpr int64_t key_window_ms = 600'000;

@@ -35,6 +35,7 @@ struct Kept {
   Instant error_until{};       // till then given if no new one can be had; likewise
   int64_t cost_us = 0;         // what it took to get
   uint64_t since = 0;          // Purges::position() when its fetch began
+  uint32_t origin = 0;         // the instance that gave it; whoever keeps it knows which that is
 
   Names names() const { return {service, method, key_name(key.hash), tags}; }
   Instant useful_until() const { return std::max({fresh_until, revalidate_until, error_until}); }

@@ -5,6 +5,7 @@
 // none of its names was purged behind that. Names are name_hash()es of tags, methods and services, and a key's own.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <unordered_map>
@@ -33,6 +34,14 @@ class Purges {
     // Beyond this much nobody remembers one by one.
     if (at_.size() >= kNamesMax) return purge_all();
     at_[name] = ++position_;
+  }
+  // A position of its own: what begins behind it is told from what began before.
+  uint64_t mark() { return ++position_; }
+  // Of what began before a mark.
+  void purge_before(uint64_t mark, uint64_t name) {
+    if (at_.size() >= kNamesMax) return purge_all();
+    uint64_t& at = at_[name];
+    at = std::max(at, mark);
   }
   void purge_all() {
     at_.clear();

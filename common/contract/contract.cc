@@ -122,6 +122,14 @@ bool Table::is_durable(std::string_view service) const {
                      [](const auto& method) { return method.second.durable.value_or(false); });
 }
 
+bool Table::invalidates(std::string_view service) const {
+  const auto found = services_.find(service);
+  if (found == services_.end()) return false;
+  const auto has_some = [](const Declaration& terms) { return terms.invalidates && !terms.invalidates->empty(); };
+  return has_some(found->second.terms) || std::any_of(found->second.methods.begin(), found->second.methods.end(),
+                                                      [&](const auto& method) { return has_some(method.second); });
+}
+
 uint64_t Table::largest_bytes(std::string_view service) const {
   uint64_t largest = lookup(service, {}).max_bytes;
   if (const auto found = services_.find(service); found != services_.end()) {

@@ -76,6 +76,8 @@ class Table {
   std::vector<Conflict> conflicts() const;
   // Whether a method of the service keeps results on disk.
   bool is_durable(std::string_view service) const;
+  // Whether a method of the service makes replies wrong that are kept.
+  bool invalidates(std::string_view service) const;
   // The largest body that any method of the service takes.
   uint64_t largest_bytes(std::string_view service) const;
   // Method before service before defaults. Unknown names get the defaults.

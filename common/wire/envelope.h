@@ -15,7 +15,19 @@ namespace mesh::wire {
 // Spoken version. A peer with another major version is refused; unknown fields are ignored.
 inline constexpr uint32_t kVersion = 1;
 
-enum class Kind : uint8_t { kHello = 1, kRequest = 2, kReply = 3, kCancel = 4, kPing = 5, kPong = 6, kDraining = 7 };
+enum class Kind : uint8_t {
+  kHello = 1,
+  kRequest = 2,
+  kReply = 3,
+  kCancel = 4,
+  kPing = 5,
+  kPong = 6,
+  kDraining = 7,
+  kLease = 8,    // tell me for a while what becomes wrong
+  kLeased = 9,   // the answer
+  kPurge = 10,   // this became wrong
+  kPurged = 11,  // nobody I know of gives it any more
+};
 
 enum class CompressionMode : uint8_t { kNever = 0, kAuto = 1, kAlways = 2 };
 
@@ -36,7 +48,8 @@ struct Hello {
   uint32_t link_ns_per_kib = 0;
 };
 inline constexpr uint64_t kFeatureZstd = 1;
-inline constexpr uint64_t kFeatureKeys = 2;  // keeps idempotency keys
+inline constexpr uint64_t kFeatureKeys = 2;    // keeps idempotency keys
+inline constexpr uint64_t kFeatureLeases = 4;  // tells what becomes wrong of its agents' replies, and wants to be told
 
 // Where a call's time went beside its callee, as durations: the clocks of two hosts need not agree. Only `received_us`
 // is a reading of the callee's clock; differences between two of them mean something, itself it means nothing.
@@ -57,10 +70,16 @@ struct Delivery {
   bool is_sensitive = false;  // its body and its reply's are never compressed
 };
 
+// Which kept replies became wrong, of the services of the sidecar that says so.
+struct Validity {
+  uint64_t position = 0;        // how often something became wrong, from a number drawn at its start
+  std::vector<uint64_t> names;  // cache::name_hash() of each; at most limits::purged_names_max
+};
+
 // One envelope. Which fields count depends on `kind`; the rest stay at their defaults.
 struct Envelope {
   Kind kind = Kind::kRequest;
-  uint64_t call_id = 0;                   // request, reply, cancel: the caller's id; ping, pong: the token
+  uint64_t call_id = 0;                   // request, reply, cancel: the caller's id; else the token
   std::string_view service{};             // request
   std::string_view method{};              // request; empty where nothing needed it
   uint64_t budget_us = 0;                 // request: time left, never a wall-clock time
@@ -73,6 +92,7 @@ struct Envelope {
   const Hello* hello = nullptr;        // hello
   const CalleeSpans* spans = nullptr;  // reply
   const Delivery* delivery = nullptr;  // request; of a reply, too, if it is sensitive
+  const Validity* validity = nullptr;  // leased, purge
   // A request as it was read needs something that this version does not know: it is to be answered so.
   bool needs_unknown = false;
 };

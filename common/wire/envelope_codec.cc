@@ -19,7 +19,7 @@ constexpr uint64_t kBudgetUsMax = static_cast<uint64_t>(limits::budget_ms_max) *
 constexpr size_t kFlatBytesMax = 64 + 2 + kSpansBytes;
 constexpr size_t kPartBytesMax = 5;
 static_assert(kFlatBytesMax + kPartBytesMax * limits::frames_per_message_max + kHelloBytesMax + kErrorBytesMax +
-                      kDeliveryBytesMax + 2 * limits::name_bytes <=
+                      std::max(kDeliveryBytesMax, kValidityBytesMax) + 2 * limits::name_bytes <=
                   limits::envelope_bytes,
               "what is written here must be accepted at the other end");
 
@@ -42,6 +42,7 @@ constexpr uint8_t kHello = bytes_tag(13);
 constexpr uint8_t kCritical = number_tag(14);
 constexpr uint8_t kSpans = bytes_tag(15);
 constexpr uint64_t kDelivery = wide_bytes_tag(16);
+constexpr uint64_t kValidity = wide_bytes_tag(17);
 
 }  // namespace tag
 
@@ -165,6 +166,12 @@ const Fault* read_fields(ByteView bytes, DecodedEnvelope& decoded, Numbers& numb
         envelope.delivery = &decoded.delivery;
         broken = decode_delivery(nested, decoded.delivery);
         break;
+      case tag::kValidity:
+        is_read = reader.bytes(nested);
+        if (envelope.validity == nullptr) decoded.validity = Validity();
+        envelope.validity = &decoded.validity;
+        broken = decode_validity(nested, decoded.validity);
+        break;
       default:
         is_read = reader.skip(tag);
     }
@@ -192,6 +199,7 @@ size_t encoded_bytes_bound(const Envelope& envelope) {
   if (envelope.error != nullptr) bound += kErrorBytesMax;
   if (envelope.hello != nullptr) bound += kHelloBytesMax;
   if (envelope.delivery != nullptr) bound += kDeliveryBytesMax;
+  if (envelope.validity != nullptr) bound += kValidityBytesMax;
   return bound;
 }
 
@@ -233,6 +241,11 @@ void encode_envelope(const Envelope& envelope, bool body_own_frame, FieldWriter&
     writer.varint(tag::kDelivery);
     writer.with_length([&] { encode_delivery(delivery, writer); });
   }
+  if (envelope.validity != nullptr) {
+    MESH_CHECK(envelope.validity->names.size() <= limits::purged_names_max);
+    writer.varint(tag::kValidity);
+    writer.with_length([&] { encode_validity(*envelope.validity, writer); });
+  }
   if (body_own_frame) {
     writer.number(tag::kBodyOwnFrame, 1);
     writer.number(tag::kBodyZstd, 0);
@@ -249,7 +262,7 @@ const Fault* decode_envelope(ByteView bytes, DecodedEnvelope& decoded) {
   // An unknown feature may change the meaning of the rest. Of a request it is enough to say so.
   envelope.needs_unknown = (low(numbers.critical) & ~kCriticalKnown) != 0;
   if (envelope.needs_unknown && kind != static_cast<uint32_t>(Kind::kRequest)) return &fault::kUnknownCritical;
-  if (kind < static_cast<uint32_t>(Kind::kHello) || kind > static_cast<uint32_t>(Kind::kDraining)) return &fault::kKind;
+  if (kind < static_cast<uint32_t>(Kind::kHello) || kind > static_cast<uint32_t>(Kind::kPurged)) return &fault::kKind;
   envelope.kind = static_cast<Kind>(kind);
   if (envelope.needs_unknown) return judge_body(decoded);
   if (low(numbers.priority) > static_cast<uint32_t>(Priority::kBatch)) return &fault::kPriority;
@@ -259,6 +272,8 @@ const Fault* decode_envelope(ByteView bytes, DecodedEnvelope& decoded) {
   if (std::max(envelope.service.size(), envelope.method.size()) > limits::name_bytes) return &fault::kName;
   if (envelope.budget_us > kBudgetUsMax) return &fault::kBudget;
   if ((envelope.kind == Kind::kHello) != (envelope.hello != nullptr)) return &fault::kHello;
+  const bool tells_validity = envelope.kind == Kind::kLeased || envelope.kind == Kind::kPurge;
+  if (tells_validity && envelope.validity == nullptr) return &fault::kValidity;
 
   if (envelope.kind == Kind::kReply && envelope.code != Code::kOk) {
     if (!numbers.has_error) decoded.error = Error();

@@ -15,7 +15,7 @@ namespace mesh::wire {
 // An envelope as it was read, and where its body is to be found. All but `error`, `hello` and `spans` are views on the
 // input.
 struct DecodedEnvelope {
-  Envelope envelope;  // its body is empty; `error`, `hello` and `spans` point to the members below
+  Envelope envelope;  // its body is empty; `error`, `hello` and the like point to the members below
   uint64_t body_size = 0;
   bool body_own_frame = false;
   bool body_zstd = false;
@@ -23,6 +23,7 @@ struct DecodedEnvelope {
   Hello hello;
   CalleeSpans spans;
   Delivery delivery;
+  Validity validity;
 };
 
 // Bytes that encode_envelope() may need at most.

@@ -224,4 +224,37 @@ const Fault* decode_delivery(std::string_view bytes, Delivery& delivery) {
   return nullptr;
 }
 
+void encode_validity(const Validity& validity, FieldWriter& writer) {
+  if (validity.position != 0) writer.fixed(fixed64_tag(1), validity.position);
+  if (validity.names.empty()) return;
+  writer.bytes(bytes_tag(2), {reinterpret_cast<const char*>(validity.names.data()), 8 * validity.names.size()});
+}
+
+const Fault* decode_validity(std::string_view bytes, Validity& validity) {
+  FieldReader reader(as_bytes(bytes));
+  const auto has_room = [&](size_t count) { return count <= limits::purged_names_max - validity.names.size(); };
+  while (!reader.done()) {
+    uint64_t tag = 0;
+    uint64_t name = 0;
+    std::string_view packed;
+    if (reader.fixed(fixed64_tag(1), validity.position)) continue;
+    if (reader.fixed(fixed64_tag(2), name)) {  // not packed: parsers must take both
+      if (!has_room(1)) return &fault::kNames;
+      validity.names.push_back(name);
+      continue;
+    }
+    if (!reader.tag(tag)) return &fault::kEnvelopeBroken;
+    if (tag != bytes_tag(2)) {
+      if (!reader.skip(tag)) return &fault::kEnvelopeBroken;
+      continue;
+    }
+    if (!reader.bytes(packed) || packed.size() % 8 != 0) return &fault::kEnvelopeBroken;
+    if (!has_room(packed.size() / 8)) return &fault::kNames;
+    const size_t before = validity.names.size();
+    validity.names.resize(before + packed.size() / 8);
+    if (!packed.empty()) std::memcpy(&validity.names[before], packed.data(), packed.size());
+  }
+  return nullptr;
+}
+
 }  // namespace mesh::wire

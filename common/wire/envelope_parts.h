@@ -1,4 +1,4 @@
-// The messages within an envelope: an error, a hello, a callee's spans, a request's delivery.
+// The messages within an envelope: an error, a hello, a callee's spans, a request's delivery, what became wrong.
 #pragma once
 
 #include <cstddef>
@@ -19,6 +19,7 @@ constexpr size_t kErrorHintBytes = 1024;
 inline constexpr size_t kHelloBytesMax = 64 + 2 * limits::name_bytes;
 inline constexpr size_t kErrorBytesMax = 32 + kErrorTextBytes + kErrorHintBytes + 4 * limits::name_bytes;
 inline constexpr size_t kSpansBytes = 24;
+inline constexpr size_t kValidityBytesMax = 16 + 8 * limits::purged_names_max;
 inline constexpr size_t kDeliveryBytesMax = 24 + limits::name_bytes + limits::caller_bytes;
 
 // Each encode_ writes the fields without a length in front. Each decode_ reads them into what already has its defaults;
@@ -35,5 +36,8 @@ const Fault* decode_spans(std::string_view bytes, CalleeSpans& spans);
 
 void encode_delivery(const Delivery& delivery, FieldWriter& writer);
 const Fault* decode_delivery(std::string_view bytes, Delivery& delivery);
+
+void encode_validity(const Validity& validity, FieldWriter& writer);
+const Fault* decode_validity(std::string_view bytes, Validity& validity);
 
 }  // namespace mesh::wire

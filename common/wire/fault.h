@@ -37,6 +37,8 @@ inline constexpr Fault kCode{Code::kInvalid, "code", "a reply has an unknown cod
 inline constexpr Fault kHello{Code::kInvalid, "hello", "a hello has no content, or an unknown lane"};
 inline constexpr Fault kParts{Code::kInvalid, "parts",
                               "the parts of a body are too many, or their sum is not its size"};
+inline constexpr Fault kValidity{Code::kInvalid, "validity", "an envelope does not say what became wrong"};
+inline constexpr Fault kNames{Code::kInvalid, "names", "an envelope names too many that became wrong"};
 inline constexpr Fault kBodyUnexpected{Code::kInvalid, "body_unexpected",
                                        "an envelope has a body that is no request or reply"};
 inline constexpr Fault kBodyZstd{Code::kInvalid, "body_zstd",

@@ -20,6 +20,8 @@ constexpr std::array<std::string_view, static_cast<size_t>(Counter::kCount)> kNa
     "cache_joined",
     "cache_fetches",
     "cache_evicted",
+    "cache_purges",
+    "cache_purge_rounds",
     "caller_gone",
     "stuck_peers_freed",
     "batches_sent",

@@ -30,6 +30,8 @@ enum class Counter : uint8_t {
   kCacheJoined,          // waited for what another had asked for
   kCacheFetches,         // asked for on behalf of all who wait
   kCacheEvicted,         // for want of room
+  kCachePurges,          // names that became wrong, as others told
+  kCachePurgeRounds,     // told to others that keep replies
   kCallerGone,           // the caller closed its socket before the answer
   kStuckPeersFreed,      // REQ sockets that waited for a reply of a process before this one
   kBatchesSent,

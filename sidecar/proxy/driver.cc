@@ -28,6 +28,7 @@ Driver::~Driver() = default;
 
 Result<void> Driver::start() {
   started_ = now();
+  engine_.inbound().begin(prng_.next(), started_);
   if (settings_.records != nullptr) recover();
   for (AgentIndex i = 0; i < config_.agents.size(); ++i) {
     auto agent = std::make_unique<AgentSession>(*this, *this, config_.agents[i], i, prng_);
@@ -85,6 +86,19 @@ void Driver::begin_drain() {
   tell(DrainRequested{});
 }
 
+template <class Visit>
+void Driver::for_each_peer_link(Visit visit) {
+  for (const auto& [key, links] : peer_links_) {
+    for (const LinkId id : links.lane) {
+      if (auto* session = sessions_.find(id)) visit(static_cast<LinkSession&>(**session));
+    }
+  }
+}
+
+void Driver::act(TellPeersDraining& /*action*/) {
+  for_each_peer_link([](LinkSession& link) { link.say_draining(); });
+}
+
 // All answered, all bytes out and all peers told, or the time for it is up. A peer that does not answer is not waited
 // for as long, unless it still takes in what was sent before.
 void Driver::judge_drain() {
@@ -114,7 +128,7 @@ void Driver::judge_drain() {
 wire::Hello Driver::hello(wire::Lane lane) const {
   wire::Hello hello;
   hello.epoch = settings_.epoch;
-  hello.features = wire::kFeatureZstd | wire::kFeatureKeys;
+  hello.features = wire::kFeatureZstd | wire::kFeatureKeys | wire::kFeatureLeases;
   hello.batch_bytes = limits::batch_bytes;
   hello.message_bytes = limits::message_bytes;
   hello.host = config_.host;
@@ -181,7 +195,7 @@ void Driver::on_link_up(LinkSession& link, const wire::Hello& hello) {
     link.lane()->on_up();
     const wire::Lane other = link.lane()->lane() == wire::Lane::kBulk ? wire::Lane::kInteractive : wire::Lane::kBulk;
     lane(link.lane()->peer(), other).dial_now();
-    tell(PeerConnected{link.lane()->peer(), link.lane()->lane()});
+    tell(PeerConnected{link.lane()->peer(), link.lane()->lane(), (hello.features & wire::kFeatureLeases) != 0});
     return;
   }
   const std::string key = hello.host + "/" + hello.sidecar + "/" + std::to_string(hello.epoch);
@@ -249,90 +263,27 @@ void Driver::on_envelope(LinkSession& link, const wire::Envelope& envelope) {
     case wire::Kind::kDraining:
       if (lane != nullptr) tell(PeerDraining{lane->peer()});
       return;
+    case wire::Kind::kLease:
+      transport_.refresh();  // it must not seem older than it is
+      tell(LeaseAsked{link.id(), envelope.call_id});
+      return;
+    case wire::Kind::kLeased:
+      tell(PeerLeased{lane->peer(), envelope.call_id, envelope.validity->position});
+      return;
+    case wire::Kind::kPurge:
+      if (lane != nullptr) {
+        tell(PeerPurged{lane->peer(), envelope.call_id, envelope.validity->position, envelope.validity->names});
+      } else {
+        tell(PurgeAsked{link.id(), envelope.call_id, envelope.validity->names});
+      }
+      return;
+    case wire::Kind::kPurged:
+      if (lane == nullptr) tell(PurgeHeard{link.id(), envelope.call_id});
+      return;
     default:
       return;
   }
 }
-
-// --- actions ---
-
-void Driver::perform() {
-  if (performing_) return;  // the outer call goes on with what was added
-  performing_ = true;
-  while (!actions_.empty()) {
-    acting_.swap(actions_);
-    for (Action& action : acting_) std::visit([this](auto& each) { act(each); }, action);
-    acting_.clear();
-  }
-  performing_ = false;
-}
-
-void Driver::act(ReplyToAgent& action) {
-  if (auto* session = sessions_.find(action.path.client)) {
-    static_cast<ClientSession&>(**session).reply(std::move(action.path), std::move(action.outcome));
-  }
-}
-
-void Driver::act(SendToPeer& action) {
-  PeerLane& to = lane(action.peer, action.lane);
-  to.send(std::move(action));
-}
-
-void Driver::act(CancelAtPeer& action) { lane(action.peer, action.lane).cancel(action.call_id); }
-
-// The lane for the reply's size, if the peer has opened it.
-LinkSession* Driver::reply_link(LinkId link, uint64_t call_id, size_t body_bytes) {
-  auto* session = sessions_.find(link);
-  if (session == nullptr) return nullptr;
-  auto& asked_on = static_cast<LinkSession&>(**session);
-  const wire::Lane wanted = body_bytes > limits::bulk_body_bytes ? wire::Lane::kBulk : wire::Lane::kInteractive;
-  asked_on.close_call(call_id);
-  if (asked_on.peer().lane == wanted) return &asked_on;
-  const wire::Hello& peer = asked_on.peer();
-  const auto at = peer_links_.find(peer.host + "/" + peer.sidecar + "/" + std::to_string(peer.epoch));
-  if (at == peer_links_.end()) return &asked_on;
-  auto* other = sessions_.find(at->second.lane[static_cast<size_t>(wanted)]);
-  return other != nullptr ? &static_cast<LinkSession&>(**other) : &asked_on;
-}
-
-void Driver::act(SendReply& action) {
-  LinkSession* link = reply_link(action.link, action.call_id, action.outcome.payload.body.size());
-  if (link == nullptr) return;  // whoever asked has been told that the link is lost
-  const wire::Delivery sensitive{.is_sensitive = true};
-  link->put({.kind = wire::Kind::kReply,
-             .call_id = action.call_id,
-             .code = action.outcome.code,
-             .error = action.outcome.error.get(),
-             .body = std::move(action.outcome.payload.body),
-             .part_sizes = std::move(action.outcome.payload.part_sizes),
-             .spans = &action.spans,
-             .delivery = action.is_sensitive ? &sensitive : nullptr});
-}
-
-void Driver::act(DeliverToAgent& action) { agents_[action.agent]->deliver(action); }
-
-void Driver::act(ReplaceAgentConnection& action) { agents_[action.agent]->replace(); }
-
-void Driver::act(TellPeersDraining& /*action*/) {
-  for_each_peer_link([](LinkSession& link) { link.say_draining(); });
-}
-
-template <class Visit>
-void Driver::for_each_peer_link(Visit visit) {
-  for (const auto& [key, links] : peer_links_) {
-    for (const LinkId id : links.lane) {
-      if (auto* session = sessions_.find(id)) visit(static_cast<LinkSession&>(**session));
-    }
-  }
-}
-
-void Driver::act(PutRecord& action) {
-  settings_.records->put(action.ticket, action.key.bytes, std::move(action.value));
-}
-
-void Driver::act(LoadRecord& action) { settings_.records->load(action.ticket, action.key.bytes); }
-
-void Driver::act(EraseRecord& action) { settings_.records->erase(action.key.bytes); }
 
 // --- turns ---
 

@@ -117,6 +117,12 @@ class Driver final : public SessionHost,
   void act(DeliverToAgent& action);
   void act(ReplaceAgentConnection& action);
   void act(TellPeersDraining& action);
+  void act(AskLease& action);
+  void act(HearPurge& action);
+  void act(GrantLease& action);
+  void act(TellPurge& action);
+  void act(ConfirmPurge& action);
+  LinkSession* link(LinkId id);
   void act(PutRecord& action);
   void act(LoadRecord& action);
   void act(EraseRecord& action);

@@ -21,8 +21,8 @@ class Engine {
   explicit Engine(const SidecarConfig& config)
       : rejector_(config.host + "/" + config.sidecar),
         services_(config),
-        inbound_(config, services_, counters_, rejector_),
-        outbound_(config, services_, inbound_, counters_, rejector_) {}
+        inbound_(config, services_, purges_, counters_, rejector_),
+        outbound_(config, services_, inbound_, purges_, counters_, rejector_) {}
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
@@ -33,7 +33,7 @@ class Engine {
     static_assert(!std::is_reference_v<Event>, "events are given away");
     if constexpr (std::is_same_v<Event, DrainRequested>) {
       inbound_.begin_drain();
-      outbound_.begin_drain();
+      outbound_.begin_drain(out);
       out.push_back(TellPeersDraining{});
     } else if constexpr (kIsOutbound<Event>) {
       outbound_.on(std::move(event), now, out);
@@ -69,7 +69,8 @@ class Engine {
   static constexpr bool kIsOutbound =
       std::is_same_v<Event, AgentRequested> || std::is_same_v<Event, ClientClosed> ||
       std::is_same_v<Event, PeerReplied> || std::is_same_v<Event, PeerConnected> || std::is_same_v<Event, PeerLost> ||
-      std::is_same_v<Event, PeerDraining> || std::is_same_v<Event, PeerLacksKeys>;
+      std::is_same_v<Event, PeerDraining> || std::is_same_v<Event, PeerLacksKeys> ||
+      std::is_same_v<Event, PeerLeased> || std::is_same_v<Event, PeerPurged>;
 
   // Outcomes of calls that stay in this sidecar. Giving one over may start another attempt here, so until none is left.
   void hand_over(Instant now, Actions& out) {
@@ -83,6 +84,7 @@ class Engine {
   Counters counters_;
   Rejector rejector_;
   Services services_;
+  cache::Purges purges_;
   Inbound inbound_;
   Outbound outbound_;
 };

@@ -153,6 +153,7 @@ struct LinkClosed {  // an accepted connection of a peer ended
 struct PeerConnected {
   PeerIndex peer;
   wire::Lane lane;
+  bool offers_leases = false;  // it tells what becomes wrong of its agents' replies
 };
 
 struct PeerLost {  // a connection to a peer ended, or could not be made
@@ -164,6 +165,32 @@ struct PeerLost {  // a connection to a peer ended, or could not be made
 
 struct PeerDraining {
   PeerIndex peer;
+};
+
+// Of leases on kept replies; see Leases for whoever keeps them, PurgeRounds for whose agents gave them.
+struct PeerLeased {
+  PeerIndex peer;
+  uint64_t token;
+  uint64_t position;
+};
+struct PeerPurged {
+  PeerIndex peer;
+  uint64_t token;
+  uint64_t position;
+  std::span<const uint64_t> names;  // live as long as the event
+};
+struct LeaseAsked {
+  LinkId link;
+  uint64_t token;
+};
+struct PurgeAsked {
+  LinkId link;
+  uint64_t token;
+  std::span<const uint64_t> names;  // likewise
+};
+struct PurgeHeard {
+  LinkId link;
+  uint64_t token;
 };
 
 struct AgentConnected {
@@ -252,6 +279,30 @@ struct ReplaceAgentConnection {  // what it still owes will never be matched to 
 
 struct TellPeersDraining {};
 
+struct AskLease {
+  PeerIndex peer;
+  uint64_t token;
+};
+struct HearPurge {  // it was taken notice of
+  PeerIndex peer;
+  uint64_t token;
+};
+struct GrantLease {
+  LinkId link;
+  uint64_t token;
+  uint64_t position;
+};
+struct TellPurge {
+  LinkId link;
+  uint64_t token;
+  uint64_t position;
+  std::shared_ptr<const std::vector<uint64_t>> names;
+};
+struct ConfirmPurge {  // nobody gives any more what the link asked to be purged
+  LinkId link;
+  uint64_t token;
+};
+
 // Of calls with an idempotency key; see RecordStore.
 struct PutRecord {
   uint64_t ticket;
@@ -267,7 +318,8 @@ struct EraseRecord {
 };
 
 using Action = std::variant<ReplyToAgent, SendToPeer, CancelAtPeer, SendReply, DeliverToAgent, ReplaceAgentConnection,
-                            TellPeersDraining, PutRecord, LoadRecord, EraseRecord>;
+                            TellPeersDraining, PutRecord, LoadRecord, EraseRecord, AskLease, HearPurge, GrantLease,
+                            TellPurge, ConfirmPurge>;
 using Actions = std::vector<Action>;
 
 }  // namespace mesh::proxy

@@ -5,8 +5,14 @@
 
 namespace mesh::proxy {
 
-Inbound::Inbound(const SidecarConfig& config, Services& services, Counters& counters, const Rejector& rejector)
-    : config_(config), services_(services), counters_(counters), rejector_(rejector), agents_(config.agents.size()) {}
+Inbound::Inbound(const SidecarConfig& config, Services& services, cache::Purges& purges, Counters& counters,
+                 const Rejector& rejector)
+    : config_(config),
+      services_(services),
+      counters_(counters),
+      rejector_(rejector),
+      purges_(purges),
+      agents_(config.agents.size()) {}
 
 void Inbound::on(PeerRequested&& event, Instant now, Actions& out) {
   counters_.add(Counter::kPeerRequests);
@@ -108,6 +114,7 @@ void Inbound::accept(InboundRequest&& request, Instant now, Actions& out) {
             .bytes = bytes,
             .is_sensitive = terms.sensitive || (request.delivery != nullptr && request.delivery->is_sensitive),
             .keyed = nullptr,
+            .wrongs = nullptr,
             .payload = std::move(request.payload)};
   if (has_key) [[unlikely]] {
     call.keyed = std::make_unique<Keyed>(Keyed{.key = asked.key,
@@ -117,6 +124,8 @@ void Inbound::accept(InboundRequest&& request, Instant now, Actions& out) {
                                                .waiters = {{request.origin, now}},
                                                .outcome = {}});
   }
+  if (terms.invalidates != nullptr) [[unlikely]]
+    call.wrongs = wrongs_of(request, terms);
   ++live_;
   queued_bytes_ += bytes;
   const Instant wake_at = agent.connected ? call.deadline : call.connect_by;
@@ -207,7 +216,13 @@ void Inbound::finish(uint64_t id, Outcome&& outcome, Instant now, Actions& out) 
   Call& call = *calls_.find(id);
   --live_;
   if (call.state == State::kQueued) queued_bytes_ -= call.bytes;
-  answer(call.origin, std::move(outcome), spans_of(call, now), out, call.is_sensitive);
+  if (call.wrongs != nullptr) [[unlikely]] {
+    const uint64_t round = make_wrong(call, outcome, now, out);
+    const wire::CalleeSpans spans = spans_of(call, now);
+    answer_after(round, call.origin, std::move(outcome), spans, call.is_sensitive, out);
+  } else {
+    answer(call.origin, std::move(outcome), spans_of(call, now), out, call.is_sensitive);
+  }
   call.payload = Payload();
   calls_.erase(id);
 }
@@ -226,6 +241,7 @@ void Inbound::on(AgentReplied&& event, Instant now, Actions& out) {
   agent.sole = 0;
   if (call->state == State::kAbandoned && !call->keyed) {
     counters_.add(Counter::kLateReplies);
+    if (call->wrongs != nullptr) make_wrong(*call, {}, now, out);  // it may have been executed only now
     calls_.close(id);
   } else if (event.dropped_bytes > 0 || event.payload.body.size() > call->max_bytes) {
     counters_.add(Counter::kOversizeBodies);
@@ -240,62 +256,6 @@ void Inbound::on(AgentReplied&& event, Instant now, Actions& out) {
     finish(id, Outcome{.code = Code::kOk, .error = nullptr, .payload = std::move(event.payload)}, now, out);
   }
   pump(event.agent, now, out);
-}
-
-void Inbound::on(const AgentConnected& event, Instant now, Actions& out) {
-  Agent& agent = agents_[event.agent];
-  counters_.add(Counter::kAgentConnects);
-  agent.connected = true;
-  agent.was_connected = true;
-  for (const auto& [priority, deadline, id] : agent.queue) calls_.set_deadline(id, deadline);
-  pump(event.agent, now, out);
-}
-
-void Inbound::on(const AgentCongested& event, Instant /*now*/, Actions& /*out*/) {
-  agents_[event.agent].congested = true;
-}
-
-void Inbound::on(const AgentDrained& event, Instant now, Actions& out) {
-  agents_[event.agent].congested = false;
-  pump(event.agent, now, out);
-}
-
-void Inbound::on(const AgentLost& event, Instant now, Actions& out) {
-  Agent& agent = agents_[event.agent];
-  if (agent.connected) counters_.add(Counter::kAgentLosses);
-  agent.connected = false;
-  agent.congested = false;
-  agent.working = 0;
-  agent.sole = 0;
-  const std::string& name = config_.agents[event.agent].name;
-  std::vector<uint64_t> lost;
-  calls_.for_each([&](uint64_t id, const Call& call) {
-    const bool has_it = call.state == State::kDelivered || call.state == State::kAbandoned;
-    if (call.agent == event.agent && has_it) lost.push_back(id);
-  });
-  for (const uint64_t id : lost) {
-    const Call& call = *calls_.find(id);
-    if (call.state == State::kAbandoned && !call.keyed) {
-      calls_.close(id);
-      continue;
-    }
-    const std::string& service = services_[call.service].name;
-    const bool untouched = std::find(event.not_sent.begin(), event.not_sent.end(), id) != event.not_sent.end();
-    finish(id,
-           untouched ? rejector_.reject(Code::kNotSent, service, "agent", "agent_lost",
-                                        "agent '" + name + "' went away before it had the request", "ask again")
-                     : rejector_.reject(Code::kOutcomeUnknown, service, "agent", "agent_lost",
-                                        "agent '" + name + "' went away while it had the request",
-                                        "it may have been executed: check before you ask again"),
-           now, out);
-  }
-  const Instant connect_by = now + milliseconds(limits::connect_wait_ms);
-  for (const auto& [priority, deadline, id] : agent.queue) {
-    Call& call = *calls_.find(id);
-    // A call that waits since before the last failed attempt keeps the limit it has.
-    if (call.connect_by <= now) call.connect_by = std::min(deadline, connect_by);
-    calls_.set_deadline(id, std::min(deadline, call.connect_by));
-  }
 }
 
 void Inbound::on(const PeerCancelled& event, Instant now, Actions& out) {
@@ -321,10 +281,11 @@ void Inbound::on(const LinkClosed& event, Instant now, Actions& out) {
   drop_waiters(event.link, std::nullopt, now, out);
 }
 
-// What has a key is waited for: its result is still worth something.
+// What has a key is waited for: its result is still worth something. And what makes replies wrong does so when it is
+// executed, which may be late.
 bool Inbound::frees_slot_at_deadline(const Call& call) const {
   const AgentConfig& agent = config_.agents[call.agent];
-  return agent.correlate && agent.socket != AgentSocket::kRep && !call.keyed;
+  return agent.correlate && agent.socket != AgentSocket::kRep && !call.keyed && !call.wrongs;
 }
 
 // Nobody waits for it any more. A serial agent that has it stays busy until it replies: the next request would only
@@ -377,6 +338,8 @@ void Inbound::on_time(Instant now, Actions& out) {
   for (const uint64_t id : due_) {
     if (calls_.find(id) != nullptr) expire(id, now, out);
   }
+  if (!rounds_.empty()) [[unlikely]]
+    release_ended(now, out);
   if (now < keyed_calls_.next_deadline()) return;
   keyed_calls_.expire(now, forgotten_);
   for (const wire::Digest& key : forgotten_) out.push_back(EraseRecord{key});

@@ -13,6 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include "common/cache/purges.h"
+#include "common/cache/request.h"
 #include "common/routing/call_table.h"
 #include "common/routing/keyed_calls.h"
 #include "common/wire/kept_record.h"
@@ -20,6 +22,7 @@
 #include "sidecar/proxy/counters.h"
 #include "sidecar/proxy/errors.h"
 #include "sidecar/proxy/events.h"
+#include "sidecar/proxy/purge_rounds.h"
 #include "sidecar/proxy/services.h"
 
 namespace mesh::proxy {
@@ -44,7 +47,11 @@ struct InboundRequest {
 class Inbound {
  public:
   // The references must outlive this.
-  Inbound(const SidecarConfig& config, Services& services, Counters& counters, const Rejector& rejector);
+  Inbound(const SidecarConfig& config, Services& services, cache::Purges& purges, Counters& counters,
+          const Rejector& rejector);
+
+  // Before anything else, where there may have been a process before; see PurgeRounds::begin().
+  void begin(uint64_t purge_position, Instant now) { rounds_.begin(purge_position, now); }
 
   void on(PeerRequested&& event, Instant now, Actions& out);
   void on(const PeerCancelled& event, Instant now, Actions& out);
@@ -54,6 +61,9 @@ class Inbound {
   void on(const AgentDrained& event, Instant now, Actions& out);
   void on(AgentReplied&& event, Instant now, Actions& out);
   void on(const AgentLost& event, Instant now, Actions& out);
+  void on(const LeaseAsked& event, Instant now, Actions& out);
+  void on(const PurgeAsked& event, Instant now, Actions& out);
+  void on(const PurgeHeard& event, Instant now, Actions& out);
   void on(const RecordStored& event, Instant now, Actions& out);
   void on(const RecordLoaded& event, Instant now, Actions& out);
   // A record that was found at the start, by its head.
@@ -66,10 +76,13 @@ class Inbound {
 
   void begin_drain() { draining_ = true; }
   // Calls that somebody still waits for.
-  size_t open_calls() const { return live_; }
+  size_t open_calls() const { return live_ + held_.size(); }
   uint64_t queued_bytes() const { return queued_bytes_; }
 
-  Instant next_deadline() const { return std::min(calls_.next_deadline(), keyed_calls_.next_deadline()); }
+  Instant next_deadline() const {
+    const Instant calls = std::min(calls_.next_deadline(), keyed_calls_.next_deadline());
+    return rounds_.empty() ? calls : std::min(calls, rounds_.next_deadline());
+  }
   void on_time(Instant now, Actions& out);
 
   // Outcomes for calls of this sidecar's own outbound side, to be collected after each event.
@@ -118,7 +131,8 @@ class Inbound {
     bool is_durable = false;
     Instant give_up_at = kNever;  // the agent is not waited for any longer, whoever asks again meanwhile
     std::vector<Waiter> waiters;
-    Outcome outcome;  // while it is being written down
+    Outcome outcome;           // while it is being written down
+    uint64_t purge_round = 0;  // that is to end before anybody is told that it ended
   };
   struct Call {
     Origin origin;
@@ -134,7 +148,8 @@ class Inbound {
     uint64_t max_bytes = 0;
     uint64_t bytes = 0;
     bool is_sensitive = false;
-    std::unique_ptr<Keyed> keyed;  // null for calls without a key
+    std::unique_ptr<Keyed> keyed;                   // null for calls without a key
+    std::unique_ptr<std::vector<uint64_t>> wrongs;  // names of kept replies that it makes wrong
     Payload payload;
   };
   using QueueKey = std::tuple<Priority, Instant, uint64_t>;
@@ -166,6 +181,23 @@ class Inbound {
   void expire(uint64_t id, Instant now, Actions& out);
   bool frees_slot_at_deadline(const Call& call) const;
 
+  // Replies that are kept, here and elsewhere.
+  struct Held {  // until nobody gives any more what it made wrong
+    uint64_t round;
+    Origin origin;  // of call 0: who asked for the purge
+    uint64_t token = 0;
+    Outcome outcome;
+    wire::CalleeSpans spans;
+    bool is_sensitive = false;
+  };
+  std::unique_ptr<std::vector<uint64_t>> wrongs_of(const InboundRequest& request, const contract::Terms& terms);
+  uint64_t make_wrong(const Call& call, const Outcome& outcome, Instant now, Actions& out);
+  uint64_t purge(std::span<const uint64_t> names, Instant now, Actions& out);
+  void answer_after(uint64_t round, const Origin& origin, Outcome&& outcome, const wire::CalleeSpans& spans,
+                    bool is_sensitive, Actions& out);
+  void release(Held& held, Actions& out);
+  void release_ended(Instant now, Actions& out);
+
   // Calls with a key.
   struct Asked {
     wire::Digest key;
@@ -190,6 +222,11 @@ class Inbound {
   Services& services_;
   Counters& counters_;
   const Rejector& rejector_;
+  cache::Purges& purges_;
+  cache::RequestReader request_reader_;
+  PurgeRounds rounds_;
+  std::vector<Held> held_;
+  std::vector<uint64_t> ended_rounds_;
   std::vector<Agent> agents_;
   routing::CallTable<Call> calls_;
   std::vector<uint64_t> due_;

@@ -181,7 +181,8 @@ void Inbound::on(const RecordStored& event, Instant now, Actions& out) {
 void Inbound::end_keyed(uint64_t id, Outcome&& outcome, Instant now, Actions& out) {
   using Kept = routing::KeyedCalls::Kept;
   Call& call = *calls_.find(id);
-  const Keyed& keyed = *call.keyed;
+  Keyed& keyed = *call.keyed;
+  if (call.wrongs != nullptr) keyed.purge_round = make_wrong(call, outcome, now, out);
   if (is_untouched(outcome.code)) {
     if (keyed.is_durable) out.push_back(EraseRecord{keyed.key});
     keyed_calls_.forget(keyed.key);
@@ -233,7 +234,7 @@ void Inbound::answer_waiters(Call& call, const Outcome& outcome, Instant now, Ac
       spans = arrived(waiter.since, 0);
       spans.queue_us = static_cast<uint32_t>(to_us(now - waiter.since));
     }
-    answer(waiter.origin, copy_of(outcome), spans, out, call.is_sensitive);
+    answer_after(call.keyed->purge_round, waiter.origin, copy_of(outcome), spans, call.is_sensitive, out);
   }
   call.keyed->waiters.clear();
 }

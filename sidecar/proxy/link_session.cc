@@ -186,6 +186,24 @@ bool LinkSession::receive_envelope(const wire::Envelope& envelope) {
     case wire::Kind::kDraining:
       if (!idle_talk_.take(host_.now())) return refuse("draining_flood", "the peer says the same again and again");
       break;
+    case wire::Kind::kLease:
+      if (settings_.lane != nullptr) return refuse("lease_unexpected", "leases are asked for by those who dialed");
+      if (!idle_talk_.take(host_.now())) return refuse("lease_flood", "the peer asks for leases again and again");
+      break;
+    case wire::Kind::kLeased:
+      if (settings_.lane == nullptr) return refuse("leased_unexpected", "no lease was asked for on this connection");
+      break;
+    case wire::Kind::kPurge:
+      if (settings_.lane == nullptr && !idle_talk_.take(host_.now())) {
+        return refuse("purge_flood", "the peer purges more than anybody keeps");
+      }
+      break;
+    case wire::Kind::kPurged:
+      if (settings_.lane == nullptr && unheard_purges_ == 0) {
+        return refuse("purged_unexpected", "the peer was told of no purge");
+      }
+      if (unheard_purges_ > 0) --unheard_purges_;
+      break;
   }
   used_at_ = host_.now();
   observer_.on_envelope(*this, envelope);
@@ -197,6 +215,7 @@ void LinkSession::put(const wire::Envelope& envelope) {
   if (batch_.empty()) host_.call_at_turn_end(*this);
   batch_.add(envelope);
   counters_.add(Counter::kEnvelopesSent);
+  if (envelope.kind == wire::Kind::kPurge) ++unheard_purges_;
   // A lane seals for itself: it must know which call left in which batch.
   if (settings_.lane == nullptr && batch_.bytes() >= limits::flush_at_once_bytes && !congested()) {
     seal();

@@ -139,6 +139,7 @@ class LinkSession final : public Session {
   StallWatch stall_;                 // of what the peer is to read
   MessageWatch message_;             // of what it began to say
   uint64_t received_bytes_ = 0;
+  uint64_t unheard_purges_ = 0;  // told, and not answered yet
   // What costs us work and is worth nothing: pings, and cancels beyond the requests there were.
   TokenBucket idle_talk_{limits::commands_burst, limits::commands_per_second};
   IdSet open_calls_;  // of an accepted link

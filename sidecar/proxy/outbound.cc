@@ -17,8 +17,8 @@ bool is_untouched(Code code) {
 
 }  // namespace
 
-Outbound::Outbound(const SidecarConfig& config, Services& services, Inbound& inbound, Counters& counters,
-                   const Rejector& rejector)
+Outbound::Outbound(const SidecarConfig& config, Services& services, Inbound& inbound, cache::Purges& purges,
+                   Counters& counters, const Rejector& rejector)
     : config_(config),
       services_(services),
       inbound_(inbound),
@@ -26,7 +26,9 @@ Outbound::Outbound(const SidecarConfig& config, Services& services, Inbound& inb
       rejector_(rejector),
       recorder_(rejector.hop(), config.peers.size(), services.size()),
       peers_(config.peers.size()),
-      memory_(config.limits.cache_local_bytes) {}
+      memory_(config.limits.cache_local_bytes),
+      purges_(purges),
+      leases_(config.peers.size(), purges) {}
 
 void Outbound::on(AgentRequested&& event, Instant now, Actions& out) {
   counters_.add(Counter::kRequests);
@@ -219,8 +221,10 @@ void Outbound::finish(Call& call, Outcome&& outcome, ReplyCost cost, Instant now
                    now);
   if (call.wrongs != nullptr && !is_untouched(outcome.code)) [[unlikely]]
     make_wrong(*call.wrongs);
-  if (call.fetch != nullptr) [[unlikely]]
+  if (call.fetch != nullptr) [[unlikely]] {
+    call.fetch->origin = call.instance;
     return land(call.fetch, std::move(outcome), now, out);
+  }
   if (call.trace.cache.verdict != telemetry::CacheVerdict::kNone) [[unlikely]]
     outcome.cache = std::make_unique<telemetry::CacheTrace>(call.trace.cache);
   out.emplace_back(std::in_place_type<ReplyToAgent>, std::move(call.path), std::move(outcome));
@@ -334,6 +338,10 @@ void Outbound::on_time(Instant now, Actions& out) {
   for (const uint64_t id : due_) {
     if (waiting_.find(id) != nullptr) expire_waiting(id, now, out);
   }
+  if (!validating_.empty()) [[unlikely]]
+    go_on_validating(now, out);
+  if (renew_leases_at_ <= now) [[unlikely]]
+    renew_leases_of_fetches(now, out);
 }
 
 }  // namespace mesh::proxy

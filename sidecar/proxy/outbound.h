@@ -20,6 +20,7 @@
 #include "sidecar/proxy/errors.h"
 #include "sidecar/proxy/events.h"
 #include "sidecar/proxy/inbound.h"
+#include "sidecar/proxy/leases.h"
 #include "sidecar/proxy/recorder.h"
 #include "sidecar/proxy/services.h"
 
@@ -28,7 +29,7 @@ namespace mesh::proxy {
 class Outbound {
  public:
   // The references must outlive this.
-  Outbound(const SidecarConfig& config, Services& services, Inbound& inbound, Counters& counters,
+  Outbound(const SidecarConfig& config, Services& services, Inbound& inbound, cache::Purges& purges, Counters& counters,
            const Rejector& rejector);
 
   void on(AgentRequested&& event, Instant now, Actions& out);
@@ -37,6 +38,8 @@ class Outbound {
   void on(const PeerConnected& event, Instant now, Actions& out);
   void on(const PeerLost& event, Instant now, Actions& out);
   void on(const PeerDraining& event, Instant now, Actions& out);
+  void on(const PeerLeased& event, Instant now, Actions& out);
+  void on(const PeerPurged& event, Instant now, Actions& out);
   void on(const PeerLacksKeys& event, Instant now, Actions& out);
   // For the record: asks for nothing.
   void note(const CallsLeft& left_calls, Instant now);
@@ -46,12 +49,19 @@ class Outbound {
   // The lane on which an open call went to its peer; nothing if it is not open or stays in this sidecar.
   std::optional<wire::Lane> lane_of(uint64_t call_id);
 
-  void begin_drain() { draining_ = true; }
+  void begin_drain(Actions& out) {
+    draining_ = true;
+    leases_.give_back(out);
+  }
   const Recorder& recorder() const { return recorder_; }
   size_t open_calls() const { return calls_.size() + waiting_.size(); }
   uint64_t held_bytes() const { return held_bytes_; }
 
-  Instant next_deadline() const { return std::min(calls_.next_deadline(), waiting_.next_deadline()); }
+  Instant next_deadline() const {
+    const Instant calls = std::min({calls_.next_deadline(), waiting_.next_deadline(), renew_leases_at_});
+    return validating_.empty() ? calls
+                               : std::min(calls, validating_.front()->began + milliseconds(limits::lease_wait_ms));
+  }
   void on_time(Instant now, Actions& out);
 
   // What of the books does not agree with the open calls; empty if all does.
@@ -74,6 +84,7 @@ class Outbound {
   PeerView view(PeerIndex peer) const;
 
  private:
+  static constexpr uint32_t kNobody = UINT32_MAX;  // no instance
   struct Fetch;
   struct Call {
     ReturnPath path;
@@ -111,6 +122,8 @@ class Outbound {
     std::vector<uint64_t> tags;
     std::vector<std::string> echoes;  // that the request has
     uint64_t since = 0;               // cache::Purges::position()
+    bool was_leased = false;          // when it was asked for
+    uint32_t origin = 0;              // the instance that answered
     uint64_t number = 0;              // of the call
     Instant began{};
     Duration budget{0};
@@ -178,6 +191,21 @@ class Outbound {
   void keep(const Fetch& fetch, const Outcome& outcome, const cache::Reply& reply, Instant now);
   void expire_waiting(uint64_t id, Instant now, Actions& out);
   void drop_waiting(ClientId client);
+
+  // Whether they still hold.
+  template <class Visit>
+  void for_each_witness(ServiceIndex service, uint32_t origin, Visit visit) const;
+  bool is_leased(ServiceIndex service, uint32_t origin, Instant now) const;
+  bool waits_for_leases(ServiceIndex service, const cache::Kept* worth_giving, Instant now) const;
+  void renew_leases(ServiceIndex service, Instant now, Actions& out);
+  void watch_leases(const Fetch& fetch, Instant now);
+  void renew_leases_of_fetches(Instant now, Actions& out);
+  const cache::Kept* find_kept(const cache::Key& key, const contract::CacheTerms& terms, ServiceIndex service,
+                               Instant now);
+  void validate(const std::shared_ptr<Fetch>& fetch, Instant now);
+  void go_on_validating(Instant now, Actions& out);
+  bool may_keep(const Fetch& fetch) const;
+  void void_services_of(PeerIndex peer, uint64_t mark);
   std::unique_ptr<std::vector<uint64_t>> wrongs_of(const AgentRequested& event);
   void make_wrong(const std::vector<uint64_t>& names);
   std::vector<uint64_t> calls_at(PeerIndex peer, wire::Lane lane);
@@ -198,9 +226,12 @@ class Outbound {
   cache::RequestReader request_reader_;
   cache::ReplyReader reply_reader_;
   cache::MemoryTier memory_;
-  cache::Purges purges_;
+  cache::Purges& purges_;
+  Leases leases_;
   std::unordered_map<cache::Hash, std::shared_ptr<Fetch>, cache::HashOfHash> fetches_;
   routing::CallTable<Waiting> waiting_;
+  Instant renew_leases_at_ = kNever;
+  std::vector<std::shared_ptr<Fetch>> validating_;  // what is kept may be given once a lease is there; oldest first
 };
 
 }  // namespace mesh::proxy

@@ -48,21 +48,28 @@ bool Outbound::answer_from_cache(Call& call, const AgentRequested& event, Instan
     trace.verdict = CacheVerdict::kUntagged;
     return false;
   }
-  const cache::Kept* kept = terms.uses(Tier::kLocal) ? memory_.find(request.key, purges_, now) : nullptr;
+  const cache::Kept* kept = find_kept(request.key, terms, call.service, now);
+  renew_leases(call.service, now, out);
   std::shared_ptr<Fetch> under_way = fetch_under_way(request.key, now);
   const bool is_fresh = kept != nullptr && now < kept->fresh_until;
-  if (is_fresh || (kept != nullptr && now < kept->revalidate_until)) {
+  const bool is_worth_giving = is_fresh || (kept != nullptr && now < kept->revalidate_until);
+  if (is_worth_giving && is_leased(call.service, kept->origin, now)) {
     const bool is_to_renew = !is_fresh || is_early(*kept, Prng(call.trace.number ^ trace.key_hash).next(), now);
     give(call, *kept, is_fresh ? CacheVerdict::kHit : CacheVerdict::kStale, request.echoes, now, out);
     if (is_to_renew && under_way == nullptr) fetch(fetch_for(call, event, request), now, out);
     return true;
   }
   const bool is_first = under_way == nullptr;
+  const bool waits = is_first && waits_for_leases(call.service, is_worth_giving ? kept : nullptr, now);
   if (is_first) under_way = fetch_for(call, event, request);
   trace.verdict = is_first ? CacheVerdict::kFetched : CacheVerdict::kJoined;
   if (!is_first) counters_.add(Counter::kCacheJoined);
   wait(std::move(call), under_way, std::move(request.echoes));
-  if (is_first) fetch(under_way, now, out);
+  if (waits) {
+    validate(under_way, now);
+  } else if (is_first) {
+    fetch(under_way, now, out);
+  }
   return true;
 }
 
@@ -98,7 +105,6 @@ std::shared_ptr<Outbound::Fetch> Outbound::fetch_for(const Call& call, const Age
   fetch->method_name = cache::name_hash(event.service, std::string(1, '\0') + std::string(event.method));
   fetch->tags = request.tags;
   fetch->echoes = request.echoes;
-  fetch->since = purges_.position();
   fetch->budget = milliseconds(event.budget_ms);
   fetch->hedge_after = milliseconds(event.hedge_ms);
   fetch->idempotent = event.idempotent;
@@ -141,6 +147,12 @@ void Outbound::fetch(const std::shared_ptr<Fetch>& fetch, Instant now, Actions& 
             .payload = {}};
   fetch->number = call.trace.number;
   fetch->began = now;
+  fetch->since = purges_.position();
+  watch_leases(*fetch, now);
+  fetch->was_leased = true;
+  for (uint32_t i = 0; i < services_[fetch->service].instances.size(); ++i) {
+    fetch->was_leased = fetch->was_leased && is_leased(fetch->service, i, now);
+  }
   admit(std::move(call), Payload(fetch->payload), now, out);
 }
 
@@ -154,9 +166,9 @@ void Outbound::land(const std::shared_ptr<Fetch>& landed, Outcome&& outcome, Ins
   if (outcome.code == Code::kOk) {
     reply = reply_reader_.read(outcome.payload.body.view(), *landed->terms, landed->echoes);
     keep(*landed, outcome, reply, now);
-  } else if (landed->terms->uses(Tier::kLocal)) {
-    old = memory_.find(landed->key, purges_, now);
-    if (old != nullptr && old->error_until <= now) old = nullptr;
+  } else {
+    old = find_kept(landed->key, *landed->terms, landed->service, now);
+    if (old != nullptr && (old->error_until <= now || !is_leased(landed->service, old->origin, now))) old = nullptr;
   }
   std::shared_ptr<Fetch> again;
   bool is_under_way = false;
@@ -181,7 +193,6 @@ void Outbound::land(const std::shared_ptr<Fetch>& landed, Outcome&& outcome, Ins
     }
   }
   if (again == nullptr || is_under_way) return;
-  again->since = purges_.position();
   fetch(again, now, out);
 }
 
@@ -189,7 +200,7 @@ void Outbound::keep(const Fetch& fetch, const Outcome& outcome, const cache::Rep
   const contract::CacheTerms& terms = *fetch.terms;
   const int64_t ttl_ms = reply.is_success ? terms.ttl_ms : terms.negative_ttl_ms;
   const bool is_kept = ttl_ms > 0 && terms.uses(Tier::kLocal) &&
-                       outcome.payload.body.size() <= limits::cached_reply_bytes &&
+                       outcome.payload.body.size() <= limits::cached_reply_bytes && may_keep(fetch) &&
                        purges_.holds(fetch.since, fetch.names());
   if (!is_kept) return;
   cache::Kept kept{.key = fetch.key,
@@ -203,7 +214,8 @@ void Outbound::keep(const Fetch& fetch, const Outcome& outcome, const cache::Rep
                    // As old as its question: nobody knows when in between it was true (RFC 9111, 4.2.3).
                    .fresh_until = fetch.began + jittered(ttl_ms, fetch.key.hash),
                    .cost_us = to_us(now - fetch.began),
-                   .since = fetch.since};
+                   .since = fetch.since,
+                   .origin = fetch.origin};
   kept.revalidate_until = kept.fresh_until;
   kept.error_until = kept.fresh_until;
   if (reply.is_success) {
@@ -220,8 +232,9 @@ void Outbound::expire_waiting(uint64_t id, Instant now, Actions& out) {
   std::erase(waiter.fetch->waiters, id);
   waiter.call.trace.cache.fetch = waiter.fetch->number;
   const contract::CacheTerms& terms = *waiter.fetch->terms;
-  const cache::Kept* old = terms.uses(Tier::kLocal) ? memory_.find(waiter.fetch->key, purges_, now) : nullptr;
-  if (old != nullptr && old->error_until > now) {
+  const ServiceIndex service = waiter.fetch->service;
+  const cache::Kept* old = find_kept(waiter.fetch->key, terms, service, now);
+  if (old != nullptr && old->error_until > now && is_leased(service, old->origin, now)) {
     return give(waiter.call, *old, CacheVerdict::kStaleError, waiter.echoes, now, out);
   }
   finish(waiter.call,

@@ -16,13 +16,14 @@ std::vector<uint64_t> Outbound::calls_at(PeerIndex peer, wire::Lane lane) {
   return ids;
 }
 
-void Outbound::on(const PeerConnected& event, Instant /*now*/, Actions& /*out*/) {
+void Outbound::on(const PeerConnected& event, Instant now, Actions& out) {
   Peer& peer = peers_[event.peer];
   peer.up[static_cast<size_t>(event.lane)] = true;
   recorder_.forget_clock(event.peer);
   peer.failing[static_cast<size_t>(event.lane)] = false;
   peer.draining[static_cast<size_t>(event.lane)] = false;
   for (const uint64_t id : calls_at(event.peer, event.lane)) calls_.set_deadline(id, calls_.find(id)->deadline);
+  if (event.lane == wire::Lane::kInteractive) leases_.on_connected(event.peer, event.offers_leases, now, out);
 }
 
 void Outbound::on(const PeerLost& event, Instant now, Actions& out) {
@@ -31,6 +32,7 @@ void Outbound::on(const PeerLost& event, Instant now, Actions& out) {
   peer.failing[static_cast<size_t>(event.lane)] = !was_up;
   // The other connection to the same process may still be up: what would leave on it now is lost.
   peer.draining[static_cast<size_t>(event.lane)] = false;
+  if (event.lane == wire::Lane::kInteractive) leases_.on_lost(event.peer);
   const auto contains = [](const std::vector<uint64_t>& ids, uint64_t id) {
     return std::find(ids.begin(), ids.end(), id) != ids.end();
   };
@@ -63,6 +65,8 @@ void Outbound::on(const PeerLost& event, Instant now, Actions& out) {
                now, out);
     }
   }
+  if (!validating_.empty()) [[unlikely]]
+    go_on_validating(now, out);
 }
 
 void Outbound::on(const PeerDraining& event, Instant /*now*/, Actions& /*out*/) {

@@ -32,6 +32,10 @@ class PeerLane final : public Session {
   void send(SendToPeer call);
   // Out of the queue, or a cancel to the peer if it has left.
   void cancel(uint64_t call_id);
+  // On the connection, if there is one: nobody waits for it.
+  void say(const wire::Envelope& envelope) {
+    if (link_ && link_->up()) link_->put(envelope);
+  }
   void on_reply() { settle(); }
   // Dials if there is no connection and none is due.
   void ensure_link();

@@ -50,7 +50,8 @@ ServiceIndex Services::intern(const std::string& name) {
                          .naming = config_->contracts.naming(name),
                          .instances = {},
                          .agents = {},
-                         .retries = {}});
+                         .retries = {},
+                         .has_writes = config_->contracts.invalidates(name)});
   return at->second;
 }
 

@@ -31,7 +31,8 @@ struct Service {
   std::vector<Instance> instances;
   std::vector<AgentIndex> agents;  // of this sidecar
   routing::RetryBudget retries;
-  bool is_echo = false;  // this sidecar's own, for probes
+  bool has_writes = false;  // some of its methods make kept replies wrong
+  bool is_echo = false;     // this sidecar's own, for probes
   bool has_local() const { return is_echo || !agents.empty(); }
 };
 

@@ -53,6 +53,20 @@ proxy::SidecarConfig home_config() {
   return config;
 }
 
+proxy::SidecarConfig readers_config() {
+  proxy::SidecarConfig config;
+  config.host = "a";
+  config.sidecar = "readers";
+  config.admin_path = "r.admin";
+  config.limits.process_queued_bytes = kQueuedBytesMax;
+  declare(config.contracts);
+  config.ports.push_back({.name = "fact", .listen = endpoint("r.fact.port"), .service = "fact", .terms = {}});
+  config.ports.back().terms.budget_ms = 1500;
+  config.peers.push_back({.host = "b", .sidecar = "main", .endpoint = endpoint("b.link"), .services = {"fact"}});
+  config.peers.push_back({.host = "b", .sidecar = "second", .endpoint = endpoint("b2.link"), .services = {"fact"}});
+  return config;
+}
+
 proxy::SidecarConfig agents_config(bool is_second) {
   const std::string own = is_second ? "b2" : "b";
   proxy::SidecarConfig config;
@@ -105,8 +119,14 @@ std::vector<Habit> habits() {
   Habit facts = fact;
   facts.is_req = false;
   facts.outstanding_max = 6;
-  return {patient, patient, patient, fresh, fresh, impatient, impatient, dealer, dealer, wide,
-          own,     mesh,    look,    look,  payer, payer,     keyed,     fact,   facts,  facts};
+  Habit reader = fact;
+  reader.home = kReaders;
+  reader.port = "r.fact.port";
+  Habit readers = reader;
+  readers.is_req = false;
+  readers.outstanding_max = 4;
+  return {patient, patient, patient, fresh, fresh, impatient, impatient, dealer, dealer, wide,   own,
+          mesh,    look,    look,    payer, payer, keyed,     fact,      facts,  facts,  reader, readers};
 }
 
 }  // namespace mesh::sim

@@ -9,9 +9,14 @@
 namespace mesh::sim {
 
 inline constexpr uint64_t kQueuedBytesMax = 1'500'000;
+// Of the sidecars, in the order in which they are started.
+inline constexpr size_t kHome = 0;
+inline constexpr size_t kReaders = 3;
 
 // The callers' sidecar, with an agent of its own.
 proxy::SidecarConfig home_config();
+// Another on the same host, whose callers ask for facts, too.
+proxy::SidecarConfig readers_config();
 // Those with the agents.
 proxy::SidecarConfig agents_config(bool is_second);
 // One for each caller.

@@ -14,6 +14,7 @@ namespace mesh::sim {
 
 struct Habit {
   std::string port;
+  size_t home = 0;  // of its sidecar among the processes
   std::string service;
   bool is_req = true;
   bool is_fresh = false;      // a new socket for each request
@@ -47,6 +48,7 @@ class SimCaller final : public StreamObserver {
   }
   bool was_deaf_since(Instant since) const { return is_deaf_ || deaf_until_ >= since; }
   const std::string& name() const { return host_.name(); }
+  size_t home() const { return habit_.home; }
   // Asks without a result, oldest first.
   const std::vector<uint64_t>& outstanding() const { return outstanding_; }
 

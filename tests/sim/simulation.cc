@@ -61,6 +61,7 @@ Simulation::Simulation(uint64_t seed, std::vector<Fault> faults, bool keeps_line
   add_sidecar(kHomeSite, home_config());  // the first
   add_sidecar(kAgentSite, agents_config(false));
   add_sidecar(kAgentSite, agents_config(true));
+  add_sidecar(kHomeSite, readers_config());
   add_agent("agent own", kHomeSite, "a.own", zmtp::SocketType::kRep);
   add_agent("agent echo", kAgentSite, "b.echo", zmtp::SocketType::kRep);
   add_agent("agent echo 2", kAgentSite, "b2.echo", zmtp::SocketType::kRep);
@@ -85,6 +86,8 @@ uint64_t Simulation::give_up(uint64_t ask) {
   asks_[ask].is_given_up = true;
   return asks_[ask].subject;
 }
+
+Simulation::Process& Simulation::home_of(size_t caller) { return processes_[callers_[caller]->home()]; }
 
 // How often sidecars with agents were started anew.
 uint64_t Simulation::agents_life() const { return processes_[1].life + processes_[2].life; }
@@ -117,7 +120,7 @@ bool Simulation::is_reachable(std::string_view service) {
 
 Ask& Simulation::begin_ask(size_t caller, std::string_view service, Duration budget, size_t body_bytes,
                            uint64_t subject) {
-  const Process& home = processes_[0];
+  Process& home = home_of(caller);
   Ask& ask = asks_[++last_ask_];
   ask = {.id = last_ask_,
          .subject = subject != 0 ? subject : last_ask_,
@@ -134,7 +137,7 @@ Ask& Simulation::begin_ask(size_t caller, std::string_view service, Duration bud
   if (service == "look") ask.executions_max = static_cast<int>(limits::attempts_max);
   if (subject != 0) ask.repeats = ++asks_[subject].repeats;
   ask.sidecar_life = home.life;
-  if (VirtualHost* host = processes_[0].host(); host != nullptr && host->is_paused()) ask.excused = host->pause_left();
+  if (VirtualHost* host = home.host(); host != nullptr && host->is_paused()) ask.excused = host->pause_left();
   // The way to the sidecar and back is no time of its own: piece by piece, of a random size, the answer an error's.
   constexpr size_t kErrorBytes = 1000;
   ask.excused += microseconds(
@@ -220,7 +223,7 @@ void Simulation::judge_reply(const Ask& ask, std::string_view reply) {
 
 void Simulation::on_hung_up(size_t caller) {
   note(callers_[caller]->name(), "was hung up on");
-  const Process& home = processes_[0];
+  const Process& home = home_of(caller);
   // A sidecar that was started a moment ago may close a socket rather than guess whose answer it would take; and it
   // closes who does not read.
   const bool is_excused = !home.sidecar->lives() || home.down > 0 ||
@@ -251,9 +254,8 @@ void Simulation::change_a_fact() {
 
 // Every ask of which a result is owed by now has one.
 void Simulation::check_owed() {
-  const Process& home = processes_[0];
   for (const auto& [id, ask] : asks_) {
-    if (ask.results > 0 || ask.is_given_up || ask.sidecar_life != home.life) continue;
+    if (ask.results > 0 || ask.is_given_up || ask.sidecar_life != home_of(ask.caller).life) continue;
     const bool is_due = network_.local_now(kHomeSite) - ask.asked > ask.budget + kLateness + ask.excused;
     claim(!is_due, "ask " + std::to_string(id) + " of " + callers_[ask.caller]->name() + " never got a result");
   }

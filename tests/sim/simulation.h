@@ -1,6 +1,7 @@
 // A mesh of two hosts under faults, with callers of every habit, and everything that must never happen.
 //
 //   host a: callers, sidecar a/main with an agent of its own      host b: sidecars b/main and b/second with agents
+//           sidecar a/readers with callers of its own
 //
 // Callers ask while faults come and go; then the faults stop, and everybody has to be served again and all to be quiet.
 #pragma once
@@ -96,6 +97,7 @@ class Simulation {
   bool is_peaceful() const;  // nothing happens but that processes are told to go
   void check_drains();
   void check_quiet();
+  Process& home_of(size_t caller);
   Process& one_of(bool is_sidecar, uint64_t which);
   bool is_reachable(std::string_view service);
   uint64_t agents_life() const;

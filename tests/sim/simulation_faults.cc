@@ -79,9 +79,8 @@ void Simulation::begin_fault(size_t index) {
   const auto pause = [&](Process& process) {
     if (process.host() == nullptr || process.host()->is_paused()) return;
     process.host()->pause_until(network_.now() + fault.lasts);
-    if (&process != processes_.data()) return;
     for (auto& [id, ask] : asks_) {
-      if (ask.results == 0) ask.excused += process.host()->pause_left();
+      if (ask.results == 0 && &process == &home_of(ask.caller)) ask.excused += process.host()->pause_left();
     }
   };
   switch (fault.kind) {

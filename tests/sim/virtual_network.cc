@@ -234,7 +234,12 @@ void VirtualStream::fail_soon(std::string_view reason) {
   });
 }
 
+// As the loop's: what was refused goes on when the other end has taken something, and not before.
 void VirtualStream::flush() {
+  if (!refused_) write();
+}
+
+void VirtualStream::write() {
   if (!open_ || ended_) return;
   if (out_->is_lost && !outbox_.empty() && !host_.network_.is_dark(out_->to_site)) fail_soon("ECONNRESET");
   const size_t window_bytes = host_.network_.path(*out_).window_bytes;
@@ -269,7 +274,7 @@ void VirtualStream::write_on() {
   }
   const std::weak_ptr<bool> life = life_;
   host_.turn([&] {
-    flush();
+    write();
     if (!life.expired() && !refused_) observer_->on_drained();
   });
 }

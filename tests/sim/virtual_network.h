@@ -195,6 +195,7 @@ class VirtualStream final : public Stream {
   friend class VirtualHost;
   friend class VirtualNetwork;
   void fail_soon(std::string_view reason);
+  void write();
   void write_on();
   void plan_delivery(const std::shared_ptr<Pipe>& pipe);
   static void deliver(VirtualNetwork& network, const std::shared_ptr<Pipe>& pipe);

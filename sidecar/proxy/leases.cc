@@ -1,0 +1,80 @@
+#include "sidecar/proxy/leases.h"
+
+#include <utility>
+
+#include "common/base/limits.h"
+
+namespace mesh::proxy {
+namespace {
+
+// The other end is there, but the answer is not: it was lost with a connection before this one knew.
+constexpr int64_t kAskAgain_ms = 1000;
+
+}  // namespace
+
+void Leases::want(PeerIndex peer, Instant now, Actions& out) {
+  Lease& lease = leases_[peer];
+  if (lease.is_wanted) return;
+  const Duration since_asked = now - lease.asked_at;
+  if (lease.is_asked && since_asked < milliseconds(kAskAgain_ms)) return;
+  if (holds(peer, now) && since_asked < milliseconds(limits::lease_renewal_ms)) return;
+  if (lease.is_up && !lease.is_offered) return;
+  lease.mark = purges_.mark();
+  if (!lease.is_up) {
+    lease.is_wanted = true;
+    return;
+  }
+  ask(peer, now, out);
+}
+
+void Leases::give_back(Actions& out) {
+  for (PeerIndex peer = 0; peer < leases_.size(); ++peer) {
+    Lease& lease = leases_[peer];
+    if (lease.is_up && lease.asked_at != Instant{}) out.push_back(AskLease{peer, 0});
+    lease.until = {};
+    lease.is_asked = false;
+  }
+}
+
+void Leases::ask(PeerIndex peer, Instant now, Actions& out) {
+  Lease& lease = leases_[peer];
+  lease.is_asked = true;
+  lease.asked_at = now;
+  lease.token = ++last_token_;
+  out.push_back(AskLease{peer, lease.token});
+}
+
+void Leases::on_connected(PeerIndex peer, bool is_offered, Instant now, Actions& out) {
+  Lease& lease = leases_[peer];
+  lease.is_up = true;
+  lease.is_offered = is_offered;
+  if (std::exchange(lease.is_wanted, false) && is_offered) ask(peer, now, out);
+}
+
+// What is held until its end is still held: the peer waits for that.
+void Leases::on_lost(PeerIndex peer) {
+  Lease& lease = leases_[peer];
+  lease.is_up = false;
+  lease.is_asked = false;
+}
+
+std::optional<uint64_t> Leases::on_leased(const PeerLeased& event) {
+  Lease& lease = leases_[event.peer];
+  if (!lease.is_asked || event.token != lease.token) return std::nullopt;
+  lease.is_asked = false;
+  lease.until = lease.asked_at + milliseconds(limits::lease_ms - limits::lease_margin_ms);
+  const bool has_missed = !lease.is_known || lease.position != event.position;
+  lease.is_known = true;
+  lease.position = event.position;
+  return has_missed ? std::optional(lease.mark) : std::nullopt;
+}
+
+std::optional<uint64_t> Leases::on_purged(const PeerPurged& event) {
+  Lease& lease = leases_[event.peer];
+  const bool has_missed = !lease.is_known || lease.position + 1 != event.position;
+  lease.is_known = true;
+  lease.position = event.position;
+  return has_missed ? std::optional(purges_.mark()) : std::nullopt;
+}
+
+}  // namespace mesh::proxy

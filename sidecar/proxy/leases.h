@@ -1,0 +1,61 @@
+// Until when kept replies may be given without hearing from those who know when they become wrong.
+//
+// A newspaper subscription: whoever subscribes is sent every correction, and each issue is numbered. As long as the
+// subscription runs, no news is good news. When it has lapsed one subscribes again, and the number of the issue tells
+// whether something was missed: then all that was clipped before is thrown away. (After Gray and Cheriton, "Leases: an
+// efficient fault-tolerant mechanism for distributed file cache consistency", SOSP 1989.)
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "common/cache/purges.h"
+#include "sidecar/proxy/events.h"
+
+namespace mesh::proxy {
+
+// Of this sidecar, from each peer.
+class Leases {
+ public:
+  // `purges` must outlive this.
+  Leases(size_t peers, cache::Purges& purges) : leases_(peers), purges_(purges) {}
+
+  // Replies of the peer's agents are being asked for: subscribes anew where that is due, before what is asked next.
+  void want(PeerIndex peer, Instant now, Actions& out);
+  // Nothing is given any more.
+  void give_back(Actions& out);
+  bool holds(PeerIndex peer, Instant now) const { return now < leases_[peer].until; }
+  // An answer is on its way.
+  bool is_asked(PeerIndex peer) const { return leases_[peer].is_asked; }
+  // The peer's version tells what becomes wrong; without that nothing that comes from it may be kept.
+  bool is_offered(PeerIndex peer) const { return leases_[peer].is_offered; }
+
+  void on_connected(PeerIndex peer, bool is_offered, Instant now, Actions& out);
+  void on_lost(PeerIndex peer);
+  // A position of purges(): of what began before it the peer's services' replies are wrong. Nothing if nothing was
+  // missed, or the answer is of an earlier question.
+  std::optional<uint64_t> on_leased(const PeerLeased& event);
+  // Likewise; the names in the event are the caller's affair.
+  std::optional<uint64_t> on_purged(const PeerPurged& event);
+
+ private:
+  struct Lease {
+    bool is_up = false;
+    bool is_offered = false;
+    bool is_wanted = false;  // when it is up
+    bool is_asked = false;
+    bool is_known = false;  // position
+    uint64_t token = 0;     // of the question
+    uint64_t mark = 0;      // what is fetched behind it, is fetched by one who is told
+    uint64_t position = 0;  // of the peer's purges, all of which are known here
+    Instant asked_at{};
+    Instant until{};
+  };
+  void ask(PeerIndex peer, Instant now, Actions& out);
+
+  std::vector<Lease> leases_;
+  cache::Purges& purges_;
+  uint64_t last_token_ = 0;
+};
+
+}  // namespace mesh::proxy

@@ -1,0 +1,138 @@
+// Whether what is kept may be given: as long as each who could know that it became wrong would have said so.
+
+#include <algorithm>
+#include <utility>
+
+#include "sidecar/proxy/outbound.h"
+
+namespace mesh::proxy {
+
+// The peers that must have been heard of: the one that gave the reply; where some methods make replies wrong, each that
+// executes them. What happens in this sidecar it knows.
+template <class Visit>
+void Outbound::for_each_witness(ServiceIndex index, uint32_t origin, Visit visit) const {
+  const Service& service = services_[index];
+  for (uint32_t i = 0; i < service.instances.size(); ++i) {
+    const Instance& instance = service.instances[i];
+    if (!instance.local && (service.has_writes || i == origin)) visit(instance.peer);
+  }
+}
+
+bool Outbound::is_leased(ServiceIndex service, uint32_t origin, Instant now) const {
+  bool is_leased = true;
+  for_each_witness(service, origin, [&](PeerIndex peer) { is_leased = is_leased && leases_.holds(peer, now); });
+  return is_leased;
+}
+
+// Whether to wait for leases before what is kept is given, or before the agent is asked: a reply of one of several
+// instances is only kept if by then all would have told.
+bool Outbound::waits_for_leases(ServiceIndex index, const cache::Kept* worth_giving, Instant now) const {
+  const Service& service = services_[index];
+  if (worth_giving == nullptr && (!service.has_writes || service.instances.size() == 1)) return false;
+  bool is_coming = true;
+  bool is_there = true;
+  for_each_witness(index, worth_giving != nullptr ? worth_giving->origin : kNobody, [&](PeerIndex peer) {
+    is_there = is_there && leases_.holds(peer, now);
+    is_coming = is_coming && (leases_.holds(peer, now) || leases_.is_asked(peer));
+  });
+  return is_coming && !is_there;
+}
+
+void Outbound::renew_leases(ServiceIndex service, Instant now, Actions& out) {
+  for (const Instance& instance : services_[service].instances) {
+    if (!instance.local) leases_.want(instance.peer, now, out);
+  }
+}
+
+// If it fails, what is kept is to be given: the leases must still be there then.
+void Outbound::watch_leases(const Fetch& fetch, Instant now) {
+  if (fetch.terms->stale_if_error_ms == 0) return;
+  renew_leases_at_ = std::min(renew_leases_at_, now + milliseconds(limits::lease_renewal_ms));
+}
+
+void Outbound::renew_leases_of_fetches(Instant now, Actions& out) {
+  renew_leases_at_ = kNever;
+  for (const auto& [hash, fetch] : fetches_) {
+    if (fetch->terms->stale_if_error_ms > 0) renew_leases(fetch->service, now, out);
+    watch_leases(*fetch, now);
+  }
+}
+
+const cache::Kept* Outbound::find_kept(const cache::Key& key, const contract::CacheTerms& terms, ServiceIndex service,
+                                       Instant now) {
+  if (!terms.uses(contract::Tier::kLocal)) return nullptr;
+  const cache::Kept* kept = memory_.find(key, purges_, now);
+  return kept != nullptr && kept->origin < services_[service].instances.size() ? kept : nullptr;
+}
+
+// Whoever could make it wrong knew before it was executed whom to tell: either the leases were there, or the only one
+// was asked for before, on the same connection.
+bool Outbound::may_keep(const Fetch& fetch) const {
+  const Service& service = services_[fetch.service];
+  const Instance& origin = service.instances[fetch.origin];
+  if (!origin.local && !leases_.is_offered(origin.peer)) return false;
+  if (fetch.was_leased) return true;
+  const bool is_only = !service.has_writes || service.instances.size() == 1;
+  return is_only && (origin.local || fetch.payload.body.size() <= limits::bulk_body_bytes);
+}
+
+// What is kept would do, or what is fetched would be kept, as soon as the leases are there that are asked for.
+void Outbound::validate(const std::shared_ptr<Fetch>& fetch, Instant now) {
+  fetches_[fetch->key.hash] = fetch;
+  fetch->began = now;
+  fetch->since = purges_.position();
+  validating_.push_back(fetch);
+}
+
+void Outbound::go_on_validating(Instant now, Actions& out) {
+  for (const std::shared_ptr<Fetch>& fetch : std::exchange(validating_, {})) {
+    const cache::Kept* kept = find_kept(fetch->key, *fetch->terms, fetch->service, now);
+    if (kept != nullptr && kept->revalidate_until <= now) kept = nullptr;
+    const bool has_time = now < fetch->began + milliseconds(limits::lease_wait_ms);
+    if (has_time && waits_for_leases(fetch->service, kept, now)) {
+      validating_.push_back(fetch);
+      continue;
+    }
+    if (kept == nullptr || !is_leased(fetch->service, kept->origin, now)) {
+      this->fetch(fetch, now, out);
+      continue;
+    }
+    const auto verdict = now < kept->fresh_until ? telemetry::CacheVerdict::kHit : telemetry::CacheVerdict::kStale;
+    const cache::Kept given = *kept;  // giving it may bring others, for whom it has to go
+    for (const uint64_t id : std::exchange(fetch->waiters, {})) {
+      Waiting waiter = waiting_.close(id);
+      give(waiter.call, given, verdict, waiter.echoes, now, out);
+    }
+    if (now >= given.fresh_until) {
+      this->fetch(fetch, now, out);
+    } else if (const auto found = fetches_.find(fetch->key.hash); found != fetches_.end() && found->second == fetch) {
+      fetches_.erase(found);
+    }
+  }
+}
+
+// Something may have been missed that became wrong there.
+void Outbound::void_services_of(PeerIndex peer, uint64_t mark) {
+  for (ServiceIndex i = 0; i < services_.size(); ++i) {
+    const Service& service = services_[i];
+    const bool is_there =
+        std::any_of(service.instances.begin(), service.instances.end(),
+                    [&](const Instance& instance) { return !instance.local && instance.peer == peer; });
+    if (is_there) purges_.purge_before(mark, cache::name_hash(service.name, ""));
+  }
+}
+
+void Outbound::on(const PeerLeased& event, Instant now, Actions& out) {
+  if (const auto mark = leases_.on_leased(event)) void_services_of(event.peer, *mark);
+  go_on_validating(now, out);
+}
+
+void Outbound::on(const PeerPurged& event, Instant now, Actions& out) {
+  counters_.add(Counter::kCachePurges, event.names.size());
+  if (const auto mark = leases_.on_purged(event)) void_services_of(event.peer, *mark);
+  for (const uint64_t name : event.names) purges_.purge(name);
+  out.push_back(HearPurge{event.peer, event.token});
+  go_on_validating(now, out);
+}
+
+}  // namespace mesh::proxy

@@ -1,0 +1,382 @@
+#include <doctest/doctest.h>
+
+#include <array>
+
+#include "common/cache/request.h"
+#include "tests/unit/engine_bench.h"
+
+namespace mesh::proxy {
+namespace {
+
+// A sidecar that keeps the replies of "ocr", which the peers b and c serve.
+struct Keeper : Bench {
+  contract::CacheTerms terms;
+  explicit Keeper(bool has_writes = false, bool offers_leases = true) {
+    terms.ttl_ms = 600'000;
+    cache = &terms;
+    if (has_writes) {
+      config.contracts.declare_method("ocr", "forget", {.invalidates = std::vector<contract::TagPattern>(1)});
+      engine.emplace(config);
+    }
+    tell(PeerConnected{0, wire::Lane::kInteractive, offers_leases});
+    tell(PeerConnected{1, wire::Lane::kInteractive, offers_leases});
+  }
+  // Both peers tell how often something became wrong there.
+  void grant(uint64_t first, uint64_t second) {
+    const std::array<uint64_t, 2> positions = {first, second};
+    for (const AskLease& ask : take<AskLease>()) tell(PeerLeased{ask.peer, ask.token, positions[ask.peer]});
+  }
+  // The reply to "x" is kept, which b gave.
+  void warm() {
+    request("ocr", "x");
+    grant(70, 80);
+    const SendToPeer call = sent();
+    REQUIRE(call.peer == 0);
+    answer(call, "old");
+    CHECK(bodies() == "old;");
+  }
+  void answer(const SendToPeer& call, std::string_view body) {
+    Outcome outcome;
+    outcome.payload.body = Slice::copy_of(body);
+    tell(PeerReplied{call.peer, call.call_id, std::move(outcome)});
+  }
+  // Of all replies that were given, each with a semicolon.
+  std::string bodies() {
+    std::string all;
+    for (const ReplyToAgent& reply : take<ReplyToAgent>()) all += std::string(reply.outcome.payload.body.text()) + ";";
+    return all;
+  }
+  void purge(PeerIndex peer, uint64_t position, std::string_view service) {
+    const std::array<uint64_t, 1> names = {cache::name_hash(service, "")};
+    tell(PeerPurged{peer, 5, position, names});
+  }
+};
+
+TEST_CASE("what is kept is given without a word to anybody for as long as the lease runs") {
+  Keeper bench;
+  bench.warm();
+  bench.advance(300);
+  bench.request("ocr", "x");
+  CHECK(bench.bodies() == "old;");
+  CHECK(bench.actions.empty());
+}
+
+TEST_CASE("a lease that is in use is renewed before it runs out, once, and nobody waits for that") {
+  Keeper bench;
+  bench.warm();
+  bench.advance(500);
+  for (int i = 0; i < 3; ++i) bench.request("ocr", "x");
+  CHECK(bench.bodies() == "old;old;old;");
+  CHECK(bench.take<AskLease>().size() == 2);  // of both peers
+}
+
+TEST_CASE("behind the end of the lease what is kept is given once nothing was missed, and not before") {
+  Keeper bench;
+  bench.warm();
+  bench.advance(limits::lease_ms);
+  for (int i = 0; i < 3; ++i) bench.request("ocr", "x");
+  CHECK(bench.bodies().empty());
+  CHECK(bench.take<SendToPeer>().empty());
+  bench.grant(70, 80);
+  CHECK(bench.bodies() == "old;old;old;");
+  CHECK(bench.take<SendToPeer>().empty());
+}
+
+TEST_CASE("if something was missed meanwhile, nothing of before is given") {
+  Keeper bench;
+  bench.warm();
+  bench.advance(limits::lease_ms);
+  bench.request("ocr", "x");
+  bench.grant(71, 80);
+  CHECK(bench.bodies().empty());
+  bench.answer(bench.sent(), "new");
+  CHECK(bench.bodies() == "new;");
+  bench.request("ocr", "x");
+  CHECK(bench.bodies() == "new;");
+}
+
+TEST_CASE("who does not say within 50 ms whether something was missed is not waited for") {
+  Keeper bench;
+  bench.warm();
+  bench.advance(limits::lease_ms);
+  bench.request("ocr", "x");
+  REQUIRE(bench.engine->next_deadline() <= bench.now + milliseconds(limits::lease_wait_ms));
+  bench.advance(limits::lease_wait_ms);
+  bench.answer(bench.sent(), "new");
+  CHECK(bench.bodies() == "new;");
+}
+
+TEST_CASE("a lease ends when it ends, whether or not its connection does before") {
+  Keeper bench;
+  bench.warm();
+  bench.tell(PeerLost{0, wire::Lane::kInteractive, {}, {}});
+  bench.advance(500);
+  bench.request("ocr", "x");
+  CHECK(bench.bodies() == "old;");
+  bench.advance(limits::lease_ms);
+  bench.request("ocr", "x");
+  CHECK(bench.bodies().empty());
+}
+
+TEST_CASE("what a peer says became wrong is wrong at once, also what is under way, and the peer hears of it") {
+  Keeper bench;
+  bench.warm();
+  bench.request("ocr", "y");
+  const SendToPeer under_way = bench.sent();
+  bench.purge(0, 71, "ocr");
+  const auto heard = bench.take<HearPurge>();
+  REQUIRE(heard.size() == 1);
+  CHECK(heard[0].token == 5);
+  bench.answer(under_way, "of before");
+  CHECK(bench.bodies() == "of before;");  // who asked before may have it
+  bench.request("ocr", "y");
+  bench.request("ocr", "x");
+  CHECK(bench.bodies().empty());
+  CHECK(bench.take<SendToPeer>().size() == 2);
+}
+
+TEST_CASE("a purge too many between two that were told makes all of the peer's services wrong") {
+  Keeper bench;
+  bench.warm();
+  bench.purge(0, 72, "something else");
+  bench.request("ocr", "x");
+  CHECK(bench.take<SendToPeer>().size() == 1);
+}
+
+TEST_CASE("of a peer that tells nobody what becomes wrong nothing is kept") {
+  Keeper bench(false, false);
+  bench.request("ocr", "x");
+  CHECK(bench.take<AskLease>().empty());
+  bench.answer(bench.sent(), "reply");
+  bench.take<ReplyToAgent>();
+  bench.request("ocr", "x");
+  CHECK(bench.take<SendToPeer>().size() == 1);
+}
+
+TEST_CASE("where no method writes only who gave the reply need be heard of, else all who execute writes") {
+  for (const bool has_writes : {false, true}) {
+    Keeper bench(has_writes);
+    bench.warm();
+    bench.tell(PeerLost{1, wire::Lane::kInteractive, {}, {}});
+    bench.advance(limits::lease_ms);
+    bench.request("ocr", "x");
+    bench.grant(70, 80);
+    CHECK(bench.bodies() == (has_writes ? "" : "old;"));
+    CHECK(bench.take<SendToPeer>().size() == (has_writes ? 1 : 0));
+  }
+}
+
+TEST_CASE("leases are renewed while a fetch takes long, so that what is kept can be given if it fails") {
+  Keeper bench;
+  bench.terms.ttl_ms = 100;
+  bench.terms.stale_if_error_ms = 60'000;
+  bench.warm();
+  bench.advance(200);
+  bench.request("ocr", "x", 4000);
+  bench.grant(70, 80);
+  const SendToPeer call = bench.sent();
+  for (int i = 0; i < 30; ++i) {
+    bench.advance(100);
+    bench.grant(70, 80);
+  }
+  Outcome failed;
+  failed.code = Code::kDeadline;
+  failed.error = std::make_unique<Error>();
+  bench.tell(PeerReplied{call.peer, call.call_id, std::move(failed)});
+  CHECK(bench.bodies() == "old;");
+}
+
+TEST_CASE("a lease that is wanted while there is no connection is asked for before the calls that wait for it leave") {
+  Keeper bench;
+  bench.tell(PeerLost{0, wire::Lane::kInteractive, {}, {}});
+  bench.tell(PeerLost{1, wire::Lane::kInteractive, {}, {}});
+  bench.request("ocr", "x");
+  const SendToPeer call = bench.sent();
+  CHECK(bench.take<AskLease>().empty());
+  bench.tell(PeerConnected{call.peer, wire::Lane::kInteractive, true});
+  CHECK(bench.take<AskLease>().size() == 1);  // it leaves before the call, which waits for the end of the turn
+}
+
+// The other end: a sidecar whose agent "db" is written to and read from by peers, with the links 1, 2 and 3.
+struct Origin : Bench {
+  uint64_t last_call = 0;
+  Origin() {
+    config.agents[0] = {.name = "db", .service = "db", .endpoint = {}};
+    std::vector<contract::TagPattern> patterns(1);
+    REQUIRE(contract::TagPattern::parse("user:{user}", patterns[0]));
+    config.contracts.declare_method("db", "write", {.invalidates = patterns});
+    engine.emplace(config);
+    tell(AgentConnected{0});
+  }
+  void lease(LinkId link) { tell(LeaseAsked{link, 9}); }
+  // Asked over link 1, and executed.
+  void write(int64_t budget_ms = 5000) {
+    ask(budget_ms);
+    reply();
+  }
+  void ask(int64_t budget_ms = 5000) {
+    tell(PeerRequested{.link = 1,
+                       .call_id = ++last_call,
+                       .service = "db",
+                       .method = "write",
+                       .budget = milliseconds(budget_ms),
+                       .priority = Priority::kNormal,
+                       .payload = {Slice::copy_of(R"({"user":"ann","value":2})"), {}}});
+  }
+  void reply() {
+    const auto delivered = take<DeliverToAgent>();
+    REQUIRE(delivered.size() == 1);
+    tell(AgentReplied{.agent = 0, .call_id = delivered[0].call_id, .payload = {Slice::copy_of("done"), {}}});
+  }
+  size_t replies() { return take<SendReply>().size(); }
+  void hear(const TellPurge& told) { tell(PurgeHeard{told.link, told.token}); }
+};
+
+TEST_CASE("who has written is answered at once if nobody keeps anything") {
+  Origin bench;
+  bench.write();
+  CHECK(bench.replies() == 1);
+}
+
+TEST_CASE("who has written is answered when all who may keep something have heard of it") {
+  Origin bench;
+  bench.lease(2);
+  bench.lease(3);
+  bench.take<GrantLease>();
+  bench.write();
+  const auto told = bench.take<TellPurge>();
+  REQUIRE(told.size() == 2);
+  CHECK(*told[0].names == std::vector<uint64_t>{cache::name_hash("db", "user:ann")});
+  bench.hear(told[0]);
+  bench.hear(told[0]);  // twice is once
+  CHECK(bench.replies() == 0);
+  CHECK_FALSE(bench.engine->idle());
+  bench.hear(told[1]);
+  CHECK(bench.replies() == 1);
+  CHECK(bench.engine->idle());
+}
+
+TEST_CASE("who does not answer is waited for until his lease has run out, connected or not") {
+  Origin bench;
+  bench.lease(2);
+  bench.advance(500);
+  bench.tell(LinkClosed{2});
+  bench.write();
+  bench.advance(limits::lease_ms - 501);
+  CHECK(bench.replies() == 0);
+  bench.advance(1);
+  CHECK(bench.replies() == 1);
+}
+
+TEST_CASE("who gives his lease back is not waited for, and who drains gives back all") {
+  Origin bench;
+  bench.lease(2);
+  bench.write();
+  CHECK(bench.replies() == 0);
+  bench.tell(LeaseAsked{2, 0});
+  CHECK(bench.replies() == 1);
+  bench.take<TellPurge>();
+  bench.write();
+  CHECK(bench.replies() == 1);
+  Keeper keeper;
+  keeper.warm();
+  keeper.tell(DrainRequested{});
+  const auto given = keeper.take<AskLease>();
+  REQUIRE(given.size() == 2);
+  CHECK(given[0].token == 0);
+}
+
+TEST_CASE("leases that a process before gave are waited for") {
+  Origin bench;
+  bench.engine->inbound().begin(1234, bench.now);
+  bench.advance(100);
+  bench.write();
+  bench.advance(limits::lease_ms - 101);
+  CHECK(bench.replies() == 0);
+  bench.advance(1);
+  CHECK(bench.replies() == 1);
+  bench.write();
+  CHECK(bench.replies() == 1);
+}
+
+TEST_CASE("what the agent certainly did not execute makes nothing wrong") {
+  Origin bench;
+  bench.lease(2);
+  bench.ask();
+  const auto delivered = bench.take<DeliverToAgent>();
+  REQUIRE(delivered.size() == 1);
+  bench.tell(AgentLost{0, {delivered[0].call_id}});
+  CHECK(bench.take<TellPurge>().empty());
+  CHECK(bench.replies() == 1);
+}
+
+TEST_CASE("what the agent executes when nobody waits any more makes wrong when it is known to be executed") {
+  Origin bench;
+  bench.lease(2);
+  bench.ask(200);
+  const auto delivered = bench.take<DeliverToAgent>();
+  bench.advance(200);
+  CHECK(bench.replies() == 1);  // DEADLINE
+  bench.take<TellPurge>();
+  bench.tell(AgentReplied{.agent = 0, .call_id = delivered.at(0).call_id, .payload = {Slice::copy_of("done"), {}}});
+  CHECK(bench.take<TellPurge>().size() == 1);
+}
+
+TEST_CASE("an agent that works on many at once makes wrong also what it executes too late") {
+  Origin bench;
+  bench.config.agents[0].socket = AgentSocket::kRouter;
+  bench.engine.emplace(bench.config);
+  bench.tell(AgentConnected{0});
+  bench.lease(2);
+  bench.ask(200);
+  const auto delivered = bench.take<DeliverToAgent>();
+  bench.advance(200);
+  CHECK(bench.replies() == 1);  // DEADLINE
+  bench.tell(AgentReplied{.agent = 0, .call_id = delivered.at(0).call_id, .payload = {Slice::copy_of("done"), {}}});
+  CHECK(bench.take<TellPurge>().size() == 1);
+}
+
+TEST_CASE("each purge has a position of its own, and a lease is given with the last") {
+  Origin bench;
+  bench.lease(2);
+  const uint64_t before = bench.take<GrantLease>().at(0).position;
+  bench.write();
+  CHECK(bench.take<TellPurge>().at(0).position == before + 1);
+  bench.lease(3);
+  CHECK(bench.take<GrantLease>().at(0).position == before + 1);
+}
+
+TEST_CASE("a peer that asks for a purge is told when nobody gives any more what it named") {
+  Origin bench;
+  bench.lease(2);
+  const std::array<uint64_t, 1> names = {cache::name_hash("db", "")};
+  bench.tell(PurgeAsked{1, 77, names});
+  const auto told = bench.take<TellPurge>();
+  REQUIRE(told.size() == 1);
+  CHECK(bench.take<ConfirmPurge>().empty());
+  bench.hear(told[0]);
+  CHECK(bench.take<ConfirmPurge>().at(0).token == 77);
+}
+
+TEST_CASE("a write with an idempotency key is answered when all have heard of it, too") {
+  Origin bench;
+  bench.lease(2);
+  const wire::Delivery delivery{.key = "k", .caller = "a/main/p"};
+  bench.tell(PeerRequested{.link = 1,
+                           .call_id = 5,
+                           .service = "db",
+                           .method = "write",
+                           .budget = milliseconds(5000),
+                           .priority = Priority::kNormal,
+                           .payload = {Slice::copy_of(R"({"user":"ann"})"), {}},
+                           .delivery = &delivery});
+  bench.reply();
+  const auto told = bench.take<TellPurge>();
+  REQUIRE(told.size() == 1);
+  CHECK(bench.replies() == 0);
+  bench.hear(told[0]);
+  CHECK(bench.replies() == 1);
+}
+
+}  // namespace
+}  // namespace mesh::proxy
