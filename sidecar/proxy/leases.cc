@@ -62,7 +62,7 @@ std::optional<uint64_t> Leases::on_leased(const PeerLeased& event) {
   Lease& lease = leases_[event.peer];
   if (!lease.is_asked || event.token != lease.token) return std::nullopt;
   lease.is_asked = false;
-  lease.until = lease.asked_at + milliseconds(limits::lease_ms - limits::lease_margin_ms);
+  lease.until = until_if_asked_at(lease.asked_at);
   const bool has_missed = !lease.is_known || lease.position != event.position;
   lease.is_known = true;
   lease.position = event.position;

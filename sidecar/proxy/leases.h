@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "common/base/limits.h"
 #include "common/cache/purges.h"
 #include "sidecar/proxy/events.h"
 
@@ -27,6 +28,12 @@ class Leases {
   bool holds(PeerIndex peer, Instant now) const { return now < leases_[peer].until; }
   // An answer is on its way.
   bool is_asked(PeerIndex peer) const { return leases_[peer].is_asked; }
+  // What was fetched since a position of purges() was asked of the peer behind the question for the lease, so it is not
+  // executed without one, which then still runs.
+  bool precedes_fetch(PeerIndex peer, uint64_t since, Instant now) const {
+    const Lease& lease = leases_[peer];
+    return lease.is_asked && since >= lease.mark && now < until_if_asked_at(lease.asked_at);
+  }
   // The peer's version tells what becomes wrong; without that nothing that comes from it may be kept.
   bool is_offered(PeerIndex peer) const { return leases_[peer].is_offered; }
 
@@ -51,6 +58,9 @@ class Leases {
     Instant asked_at{};
     Instant until{};
   };
+  static Instant until_if_asked_at(Instant asked_at) {
+    return asked_at + milliseconds(limits::lease_ms - limits::lease_margin_ms);
+  }
   void ask(PeerIndex peer, Instant now, Actions& out);
 
   std::vector<Lease> leases_;

@@ -125,6 +125,10 @@ void Outbound::send(uint64_t id, Payload&& payload, Instant now, Actions& out) {
   Service& service = services_[call.service];
   Instance& instance = service.instances[call.instance];
   call.tried |= uint32_t{1} << call.instance;
+  if (call.fetch != nullptr) [[unlikely]] {
+    call.fetch->origin = call.instance;
+    call.fetch->is_sent = true;
+  }
   ++call.trace.attempts;
   call.trace.attempt_at = now;
   call.trace.left_at = kNever;
@@ -222,7 +226,7 @@ void Outbound::finish(Call& call, Outcome&& outcome, ReplyCost cost, Instant now
   if (call.wrongs != nullptr && !is_untouched(outcome.code)) [[unlikely]]
     make_wrong(*call.wrongs);
   if (call.fetch != nullptr) [[unlikely]] {
-    call.fetch->origin = call.instance;
+    call.fetch->origin = call.instance;  // of two that were asked
     return land(call.fetch, std::move(outcome), now, out);
   }
   if (call.trace.cache.verdict != telemetry::CacheVerdict::kNone) [[unlikely]]

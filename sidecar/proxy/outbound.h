@@ -123,8 +123,9 @@ class Outbound {
     std::vector<std::string> echoes;  // that the request has
     uint64_t since = 0;               // cache::Purges::position()
     bool was_leased = false;          // when it was asked for
-    uint32_t origin = 0;              // the instance that answered
-    uint64_t number = 0;              // of the call
+    uint32_t origin = 0;              // the instance that was asked last
+    bool is_sent = false;
+    uint64_t number = 0;  // of the call
     Instant began{};
     Duration budget{0};
     Duration hedge_after{0};
@@ -205,6 +206,7 @@ class Outbound {
   void validate(const std::shared_ptr<Fetch>& fetch, Instant now);
   void go_on_validating(Instant now, Actions& out);
   bool may_keep(const Fetch& fetch) const;
+  bool may_join(const Fetch& fetch, Instant now) const;
   void void_services_of(PeerIndex peer, uint64_t mark);
   std::unique_ptr<std::vector<uint64_t>> wrongs_of(const AgentRequested& event);
   void make_wrong(const std::vector<uint64_t>& names);

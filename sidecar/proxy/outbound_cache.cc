@@ -83,14 +83,14 @@ void Outbound::give(Call& call, const cache::Kept& kept, CacheVerdict verdict, c
   finish(call, {.payload = {cache::with_echoes(kept.body, kept.echoes, echoes), kept.part_sizes}}, {}, now, out);
 }
 
-// What was declared wrong since it began is nothing to wait for, nor what has run out of time.
+// What may have become wrong since it began is nothing to wait for, nor what has run out of time.
 std::shared_ptr<Outbound::Fetch> Outbound::fetch_under_way(const cache::Key& key, Instant now) {
   const auto found = fetches_.find(key.hash);
   if (found == fetches_.end()) return nullptr;
   const Fetch& fetch = *found->second;
   const bool is_timely = now < fetch.began + fetch.budget;
-  if (fetch.key.text.text() == key.text.text() && is_timely && purges_.holds(fetch.since, fetch.names()))
-    return found->second;
+  const bool is_right = fetch.key.text.text() == key.text.text() && may_join(fetch, now);
+  if (is_right && is_timely && purges_.holds(fetch.since, fetch.names())) return found->second;
   fetches_.erase(found);
   return nullptr;
 }

@@ -76,6 +76,19 @@ bool Outbound::may_keep(const Fetch& fetch) const {
   return is_only && (origin.local || fetch.payload.body.size() <= limits::bulk_body_bytes);
 }
 
+// It may have been executed long ago, so whoever asks now must not have been told of a write since.
+bool Outbound::may_join(const Fetch& fetch, Instant now) const {
+  if (!fetch.is_sent) return true;
+  const Service& service = services_[fetch.service];
+  const bool is_only =
+      (!service.has_writes || service.instances.size() == 1) && fetch.payload.body.size() <= limits::bulk_body_bytes;
+  bool is_told = true;
+  for_each_witness(fetch.service, fetch.origin, [&](PeerIndex peer) {
+    is_told = is_told && (leases_.holds(peer, now) || (is_only && leases_.precedes_fetch(peer, fetch.since, now)));
+  });
+  return is_told;
+}
+
 // What is kept would do, or what is fetched would be kept, as soon as the leases are there that are asked for.
 void Outbound::validate(const std::shared_ptr<Fetch>& fetch, Instant now) {
   fetches_[fetch->key.hash] = fetch;

@@ -186,6 +186,32 @@ TEST_CASE("leases are renewed while a fetch takes long, so that what is kept can
   CHECK(bench.bodies() == "old;");
 }
 
+TEST_CASE("who asks when no lease is left waits for no answer that may be older than a write that he was told of") {
+  Keeper bench;
+  bench.warm();
+  bench.request("ocr", "y", 5000);
+  const SendToPeer early = bench.sent();
+  bench.advance(limits::lease_ms);
+  bench.tell(PeerLost{0, wire::Lane::kBulk, {}, {}});
+  bench.request("ocr", "y", 5000);
+  bench.advance(limits::lease_wait_ms);  // nobody answers
+  const SendToPeer late = bench.sent();
+  bench.answer(early, "of before");
+  CHECK(bench.bodies() == "of before;");  // who asked then
+  bench.answer(late, "of now");
+  CHECK(bench.bodies() == "of now;");
+}
+
+TEST_CASE("who asks before the first lease is there waits for what was asked behind the question for it") {
+  Keeper bench;
+  bench.request("ocr", "y", 5000);
+  const SendToPeer call = bench.sent();
+  bench.request("ocr", "y", 5000);
+  CHECK(bench.take<SendToPeer>().empty());
+  bench.answer(call, "for both");
+  CHECK(bench.bodies() == "for both;for both;");
+}
+
 TEST_CASE("a lease that is wanted while there is no connection is asked for before the calls that wait for it leave") {
   Keeper bench;
   bench.tell(PeerLost{0, wire::Lane::kInteractive, {}, {}});
