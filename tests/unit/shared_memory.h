@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <utility>
 #include <vector>
 
@@ -18,7 +19,7 @@ struct Memory final : Backing {
   std::vector<Line> lines;
   uint64_t* words;
   size_t bytes_allowed;
-  size_t refusals = 0;
+  std::atomic<size_t> refusals = 0;
 
   explicit Memory(size_t bytes) : lines(bytes / sizeof(Line)), words(lines[0].words), bytes_allowed(bytes) {}
   bool reserve(size_t offset, size_t size) override {
