@@ -87,7 +87,8 @@ void compare(const Named& named) {
     const auto bytes = static_cast<uint64_t>(factor * static_cast<double>(named.budget_bytes));
     std::cout << separator << R"({"factor":)" << factor << R"(,"memory_tier":)" << tell(memory_tier(named.trace, bytes))
               << R"(,"lru":)" << tell(lru(named.trace, bytes)) << R"(,"s3fifo":)" << tell(s3fifo(named.trace, bytes))
-              << R"(,"belady":)" << tell(belady(named.trace, bytes)) << R"(,"curve":)" << curve.hit_ratio(bytes) << "}";
+              << R"(,"belady":)" << tell(belady(named.trace, bytes)) << R"(,"bound":)"
+              << tell(bound(named.trace, bytes)) << R"(,"curve":)" << curve.hit_ratio(bytes) << "}";
     separator = ",";
   }
   std::cout << "]}" << std::endl;

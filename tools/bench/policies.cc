@@ -9,11 +9,14 @@
 #include <string>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "common/cache/memory_tier.h"
 
 namespace mesh::bench {
 namespace {
+
+constexpr size_t kNever = std::numeric_limits<size_t>::max();
 
 // `is_hit` says whether it was there, and puts it in if not.
 Score run(const Trace& trace, const std::function<bool(size_t, const Asked&)>& is_hit) {
@@ -27,6 +30,35 @@ Score run(const Trace& trace, const std::function<bool(size_t, const Asked&)>& i
     if (hit) saved += static_cast<double>(trace[i].cost_us);
   }
   return {hits / static_cast<double>(trace.size()), saved / cost};
+}
+
+// By request: the next one for the same key, or the end.
+std::vector<size_t> next_of(const Trace& trace) {
+  std::vector<size_t> next(trace.size());
+  std::unordered_map<uint64_t, size_t> seen;
+  for (size_t i = trace.size(); i-- > 0;) {
+    const auto at = seen.find(trace[i].key);
+    next[i] = at == seen.end() ? kNever : at->second;
+    seen[trace[i].key] = i;
+  }
+  return next;
+}
+
+// What is worth `value` takes `room`; the best of all that fit, and a part of one more.
+struct Choice {
+  double value;
+  double room;
+};
+double best_of(std::vector<Choice> choices, double room) {
+  std::sort(choices.begin(), choices.end(),
+            [](const Choice& a, const Choice& b) { return a.value * b.room > b.value * a.room; });
+  double value = 0;
+  for (const Choice& choice : choices) {
+    if (choice.room > room) return value + choice.value * room / choice.room;
+    room -= choice.room;
+    value += choice.value;
+  }
+  return value;
 }
 
 }  // namespace
@@ -99,6 +131,7 @@ Score s3fifo(const Trace& trace, uint64_t budget_bytes) {
       at->second.uses = std::min(at->second.uses + 1, 3);
       return true;
     }
+    if (asked.bytes > budget_bytes) return false;
     while (small_bytes + main_bytes + asked.bytes > budget_bytes) {
       small_bytes > budget_bytes / 10 || main.empty() ? evict_small() : evict_main();
     }
@@ -111,13 +144,7 @@ Score s3fifo(const Trace& trace, uint64_t budget_bytes) {
 }
 
 Score belady(const Trace& trace, uint64_t budget_bytes) {
-  std::vector<size_t> next(trace.size());
-  std::unordered_map<uint64_t, size_t> seen;
-  for (size_t i = trace.size(); i-- > 0;) {
-    const auto at = seen.find(trace[i].key);
-    next[i] = at == seen.end() ? std::numeric_limits<size_t>::max() : at->second;
-    seen[trace[i].key] = i;
-  }
+  const std::vector<size_t> next = next_of(trace);
   std::set<std::pair<size_t, uint64_t>> by_next;  // when asked for again, which
   std::unordered_map<uint64_t, std::pair<size_t, uint32_t>> held;
   uint64_t bytes = 0;
@@ -139,6 +166,23 @@ Score belady(const Trace& trace, uint64_t budget_bytes) {
     }
     return is_hit;
   });
+}
+
+Score bound(const Trace& trace, uint64_t budget_bytes) {
+  const std::vector<size_t> next = next_of(trace);
+  std::vector<Choice> hits;
+  std::vector<Choice> saved;
+  double cost = 0;
+  for (size_t i = 0; i < trace.size(); ++i) {
+    cost += static_cast<double>(trace[i].cost_us);
+    if (next[i] == kNever || trace[i].bytes > budget_bytes) continue;
+    const double room = static_cast<double>(next[i] - i) * trace[i].bytes;
+    hits.push_back({1, room});
+    saved.push_back({static_cast<double>(trace[next[i]].cost_us), room});
+  }
+  const auto requests = static_cast<double>(trace.size());
+  const double room = requests * static_cast<double>(budget_bytes);
+  return {best_of(std::move(hits), room) / requests, best_of(std::move(saved), room) / cost};
 }
 
 Score memory_tier(const Trace& trace, uint64_t budget_bytes) {

@@ -19,5 +19,9 @@ Score lru(const Trace& trace, uint64_t budget_bytes);
 Score s3fifo(const Trace& trace, uint64_t budget_bytes);
 // Belady's choice, which knows the future: for replies of one size the best there is.
 Score belady(const Trace& trace, uint64_t budget_bytes);
+// What no choice can exceed, whatever the sizes and costs: to be hit, a reply takes its bytes for as long as it waits,
+// and there are so many in all. (PFOO-U: Berger, Beckmann, Harchol-Balter, "Practical Bounds on Optimal Caching with
+// Variable Object Sizes", SIGMETRICS 2018.)
+Score bound(const Trace& trace, uint64_t budget_bytes);
 
 }  // namespace mesh::bench
