@@ -20,7 +20,11 @@ constexpr uint32_t kAdminSocketMode = 0600;
 }  // namespace
 
 Driver::Driver(Transport& transport, const SidecarConfig& config, DriverSettings settings)
-    : transport_(transport), config_(config), settings_(std::move(settings)), engine_(config), prng_(settings_.seed) {}
+    : transport_(transport),
+      config_(config),
+      settings_(std::move(settings)),
+      engine_(config, settings_.shared),
+      prng_(settings_.seed) {}
 
 Driver::~Driver() = default;
 

@@ -33,6 +33,7 @@ struct DriverSettings {
   std::function<void(std::string_view event, std::string_view who, std::string_view text)> log;
   size_t connections_max = limits::connections_max;  // fewer where the process may not open as many files
   std::function<void()> release_memory;  // that is free and still with the process; some time after connections ended
+  cache::SharedTier* shared = nullptr;   // of replies, with other sidecars of the host; null: none
   RecordStore* records = nullptr;        // for results that are kept on disk; null: none can be
   std::function<void()> on_drained;      // everything accepted was answered, or the time for that is up
 };

@@ -5,14 +5,16 @@
 
 namespace mesh::proxy {
 
-Inbound::Inbound(const SidecarConfig& config, Services& services, cache::Purges& purges, Counters& counters,
-                 const Rejector& rejector)
+Inbound::Inbound(const SidecarConfig& config, Services& services, cache::Purges& purges, cache::SharedTier* shared,
+                 Counters& counters, const Rejector& rejector)
     : config_(config),
       services_(services),
       counters_(counters),
       rejector_(rejector),
       purges_(purges),
-      agents_(config.agents.size()) {}
+      agents_(config.agents.size()) {
+  if (shared != nullptr) self_ = shared->witness(cache::name_hash(config.host, config.sidecar));
+}
 
 void Inbound::on(PeerRequested&& event, Instant now, Actions& out) {
   counters_.add(Counter::kPeerRequests);
@@ -152,6 +154,8 @@ void Inbound::deliver(uint64_t id, Call& call, Instant now, Actions& out) {
   Agent& agent = agents_[call.agent];
   call.state = State::kDelivered;
   call.delivered_at = now;
+  if (call.wrongs != nullptr && self_) [[unlikely]]
+    self_->begin_writing(call.deadline);
   ++agent.working;
   if (!config_.agents[call.agent].correlate) agent.sole = id;
   queued_bytes_ -= call.bytes;

@@ -15,6 +15,7 @@
 
 #include "common/cache/purges.h"
 #include "common/cache/request.h"
+#include "common/cache/shared_tier.h"
 #include "common/routing/call_table.h"
 #include "common/routing/keyed_calls.h"
 #include "common/wire/kept_record.h"
@@ -47,11 +48,12 @@ struct InboundRequest {
 class Inbound {
  public:
   // The references must outlive this.
-  Inbound(const SidecarConfig& config, Services& services, cache::Purges& purges, Counters& counters,
-          const Rejector& rejector);
+  Inbound(const SidecarConfig& config, Services& services, cache::Purges& purges, cache::SharedTier* shared,
+          Counters& counters, const Rejector& rejector);
 
   // Before anything else, where there may have been a process before; see PurgeRounds::begin().
-  void begin(uint64_t purge_position, Instant now) { rounds_.begin(purge_position, now); }
+  // What a process before had given to agents to write, and did not live to tell of, is wrong.
+  void begin(uint64_t purge_position, Instant now);
 
   void on(PeerRequested&& event, Instant now, Actions& out);
   void on(const PeerCancelled& event, Instant now, Actions& out);
@@ -228,6 +230,7 @@ class Inbound {
   Counters& counters_;
   const Rejector& rejector_;
   cache::Purges& purges_;
+  std::optional<cache::Witness> self_;  // in memory that outlives the process: calls that write and are under way
   cache::RequestReader request_reader_;
   PurgeRounds rounds_;
   std::vector<Held> held_;

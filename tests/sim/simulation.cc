@@ -55,7 +55,7 @@ Simulation::Simulation(uint64_t seed, std::vector<Fault> faults, bool keeps_line
     process.name = config.host + "/" + config.sidecar;
     process.site = site;
     for (const auto& agent : config.agents) process.services.push_back(agent.service);
-    process.sidecar = std::make_unique<Sidecar>(network_, std::move(config), site);
+    process.sidecar = std::make_unique<Sidecar>(network_, std::move(config), site, &memory_[site - kHomeSite]);
     process.up_since = network_.now();
   };
   add_sidecar(kHomeSite, home_config());  // the first
@@ -88,6 +88,8 @@ uint64_t Simulation::give_up(uint64_t ask) {
 }
 
 Simulation::Process& Simulation::home_of(size_t caller) { return processes_[callers_[caller]->home()]; }
+
+VirtualMemory& Simulation::memory_of(const Process& process) { return memory_[process.site - kHomeSite]; }
 
 // How often sidecars with agents were started anew.
 uint64_t Simulation::agents_life() const { return processes_[1].life + processes_[2].life; }

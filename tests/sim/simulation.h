@@ -14,6 +14,7 @@
 
 #include "tests/sim/facts.h"
 #include "tests/sim/plan.h"
+#include "tests/sim/virtual_memory.h"
 #include "tests/sim/virtual_network.h"
 
 namespace mesh::sim {
@@ -98,6 +99,7 @@ class Simulation {
   void check_drains();
   void check_quiet();
   Process& home_of(size_t caller);
+  VirtualMemory& memory_of(const Process& process);
   Process& one_of(bool is_sidecar, uint64_t which);
   bool is_reachable(std::string_view service);
   uint64_t agents_life() const;
@@ -106,6 +108,7 @@ class Simulation {
   VirtualNetwork network_;
   Prng prng_;
   std::vector<Fault> faults_;
+  VirtualMemory memory_[2];  // of each host's sidecars
   std::vector<Process> processes_;
   std::vector<std::unique_ptr<SimCaller>> callers_;
   Facts facts_;
