@@ -163,12 +163,12 @@ contract::Terms Driver::terms_for(std::string_view service, std::string_view& me
   const auto index = engine_.services().find(service);
   if (!index) return config_.contracts.lookup(service, method);
   const contract::MethodNaming* naming = engine_.services()[*index].naming;
-  if (method.empty() && naming != nullptr && body.size() == 1) method = methods_.read(body[0].view(), *naming);
+  if (method.empty() && naming != nullptr) method = methods_.read(body, *naming);
   return engine_.services().terms(*index, method);
 }
 
 std::optional<std::string_view> Driver::read_key(std::span<const Slice> body, std::string_view field) {
-  return body.size() == 1 ? methods_.read_key(body[0].view(), field) : std::nullopt;
+  return methods_.read_key(body, field);
 }
 
 void Driver::on_agent_connected(AgentIndex agent) {
