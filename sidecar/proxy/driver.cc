@@ -69,12 +69,12 @@ void Driver::recover() {
   settings_.records->set_observer(this);
   for (const RecordStore::Found& found : settings_.records->recover(wire::kKeptHeadBytes)) {
     if (const auto head = wire::decode_kept_head(found.head.view())) {
-      engine_.inbound().remember({found.key}, *head, found.age, started_, actions_);
+      engine_.inbound().remember({found.key}, *head, found.age);
     } else {
       actions_.push_back(EraseRecord{{found.key}});
     }
   }
-  engine_.inbound().use_records();
+  engine_.inbound().use_records(started_, actions_);
   perform();
 }
 

@@ -340,10 +340,7 @@ void Inbound::on_time(Instant now, Actions& out) {
   }
   if (!rounds_.empty()) [[unlikely]]
     release_ended(now, out);
-  if (now < keyed_calls_.next_deadline()) return;
-  keyed_calls_.expire(now, forgotten_);
-  for (const wire::Digest& key : forgotten_) out.push_back(EraseRecord{key});
-  forgotten_.clear();
+  if (now >= keyed_calls_.next_deadline()) forget_old_keys(now, out);
 }
 
 }  // namespace mesh::proxy

@@ -67,9 +67,9 @@ class Inbound {
   void on(const RecordStored& event, Instant now, Actions& out);
   void on(const RecordLoaded& event, Instant now, Actions& out);
   // A record that was found at the start, by its head.
-  void remember(const wire::Digest& key, const wire::KeptRecord& head, Duration age, Instant now, Actions& out);
-  // There is a store: calls of durable methods are taken.
-  void use_records() { has_records_ = true; }
+  void remember(const wire::Digest& key, const wire::KeptRecord& head, Duration age);
+  // There is a store, and all that is in it has been told: calls of durable methods are taken.
+  void use_records(Instant now, Actions& out);
   // A call from this sidecar's own outbound side.
   void accept(InboundRequest&& request, Instant now, Actions& out);
   void cancel(const Origin& origin, Instant now, Actions& out);
@@ -208,6 +208,7 @@ class Inbound {
   void answer_ended(const InboundRequest& request, const Asked& asked, Instant now, Actions& out);
   void join(uint64_t id, const InboundRequest& request, Instant now, Actions& out);
   void intend(uint64_t id, Instant now, Actions& out);
+  void forget_old_keys(Instant now, Actions& out);
   void end_keyed(uint64_t id, Outcome&& outcome, Instant now, Actions& out);
   void keep(uint64_t id, Outcome&& outcome, Instant now, Actions& out);
   void close_keyed(uint64_t id, Outcome&& outcome, Instant now, Actions& out);
@@ -232,6 +233,12 @@ class Inbound {
   std::vector<uint64_t> due_;
   std::vector<LocalOutcome> local_outcomes_;
   routing::KeyedCalls keyed_calls_;
+  struct Found {
+    wire::Digest key;
+    wire::KeptRecord head;
+    Duration age;
+  };
+  std::vector<Found> found_;  // until all that there was on disk is
   std::vector<wire::Digest> forgotten_;
   struct Loading {
     Waiter waiter;

@@ -28,13 +28,30 @@ Inbound::Asked Inbound::asked_of(const InboundRequest& request) const {
       .payload = wire::digest_of({request.method, request.payload.body.text(), bytes_of(request.payload.part_sizes)})};
 }
 
-void Inbound::remember(const wire::Digest& key, const wire::KeptRecord& head, Duration age, Instant now, Actions& out) {
+void Inbound::remember(const wire::Digest& key, const wire::KeptRecord& head, Duration age) {
+  found_.push_back({key, head, age});
+}
+
+// The oldest first, as they ended: what is too many goes in that order.
+void Inbound::use_records(Instant now, Actions& out) {
   using Kept = routing::KeyedCalls::Kept;
-  if (age >= milliseconds(limits::key_window_ms)) return out.push_back(EraseRecord{key});
-  keyed_calls_.open(key, head.payload, 0, true);
-  // An intent without a result: it, or this sidecar, died in between.
-  const Code code = head.is_result ? head.code : Code::kOutcomeUnknown;
-  keyed_calls_.end(key, code, head.is_result && head.has_body ? Kept::kOnDisk : Kept::kNowhere, now, age);
+  has_records_ = true;
+  std::stable_sort(found_.begin(), found_.end(), [](const Found& a, const Found& b) { return a.age > b.age; });
+  for (const Found& found : std::exchange(found_, {})) {
+    const auto& [key, head, age] = found;
+    keyed_calls_.open(key, head.payload, 0, true);
+    // An intent without a result: it, or this sidecar, died in between.
+    const Code code = head.is_result ? head.code : Code::kOutcomeUnknown;
+    keyed_calls_.end(key, code, head.is_result && head.has_body ? Kept::kOnDisk : Kept::kNowhere, now, age);
+    if (keyed_calls_.size() > limits::keys_max) forget_old_keys(now, out);
+  }
+  forget_old_keys(now, out);
+}
+
+void Inbound::forget_old_keys(Instant now, Actions& out) {
+  keyed_calls_.expire(now, forgotten_);
+  for (const wire::Digest& key : forgotten_) out.push_back(EraseRecord{key});
+  forgotten_.clear();
 }
 
 // True if the request was answered, or waits for the call that has its key already.
@@ -138,6 +155,7 @@ void Inbound::intend(uint64_t id, Instant now, Actions& out) {
   Call& call = *calls_.find(id);
   Keyed& keyed = *call.keyed;
   keyed_calls_.open(keyed.key, keyed.payload, id, keyed.is_durable);
+  if (keyed_calls_.size() > limits::keys_max) forget_old_keys(now, out);
   if (!keyed.is_durable) return admit(id, now, out);
   call.state = State::kIntending;
   call.payload.body = call.payload.body.compact();

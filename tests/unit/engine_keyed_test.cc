@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <chrono>
 #include <map>
 
 #include "common/base/prng.h"
@@ -28,9 +30,9 @@ struct Keys : Bench {
     for (const auto& [name, value] : disk) {
       const auto head = wire::decode_kept_head(as_bytes(value));
       REQUIRE(head);
-      engine->inbound().remember(name, *head, milliseconds(0), now, actions);
+      engine->inbound().remember(name, *head, milliseconds(0));
     }
-    engine->inbound().use_records();
+    engine->inbound().use_records(now, actions);
     tell(AgentConnected{0});
     tell(AgentConnected{1});
   }
@@ -246,6 +248,52 @@ TEST_CASE("keys are forgotten after their window, on disk too, and then the call
   keys.ask("pay", "x", "k");
   keys.answer(1, keys.delivered(), "second");
   CHECK(keys.replies() == Texts{"second"});
+}
+
+wire::Digest number_key(uint64_t number) { return wire::digest_of({std::to_string(number)}); }
+
+// So many records of results, of ages in no order.
+std::vector<wire::Digest> find_records(Keys& keys, size_t count) {
+  Prng prng(7);
+  for (size_t i = 0; i < count; ++i) {
+    wire::KeptRecord head;
+    head.is_result = true;
+    keys.engine->inbound().remember(number_key(i), head, milliseconds(1 + static_cast<int64_t>(prng.next() % 500'000)));
+  }
+  keys.engine->inbound().use_records(keys.now, keys.actions);
+  std::vector<wire::Digest> erased;
+  for (const EraseRecord& erase : keys.take<EraseRecord>()) erased.push_back(erase.key);
+  return erased;
+}
+
+TEST_CASE("of more keys than are remembered the oldest goes when a new one comes, on disk too") {
+  Keys keys;
+  wire::KeptRecord head;
+  for (size_t i = 0; i < limits::keys_max; ++i) {
+    keys.engine->inbound().remember(number_key(i), head, milliseconds(i == 4711 ? 2000 : 1000));
+  }
+  keys.engine->inbound().use_records(keys.now, keys.actions);
+  CHECK(keys.take<EraseRecord>().empty());
+  keys.is_slow = true;
+  keys.ask("tts", "x", "one more");
+  const auto erased = keys.take<EraseRecord>();
+  REQUIRE(erased.size() == 1);
+  CHECK(erased[0].key == number_key(4711));
+}
+
+TEST_CASE("of more keys on disk than are remembered the newest are kept, in a time that grows as their number does") {
+  const auto time_of = [](size_t count) {
+    auto least = std::chrono::steady_clock::duration::max();
+    for (int i = 0; i < 3; ++i) {
+      Keys keys;
+      const auto began = std::chrono::steady_clock::now();
+      CHECK(find_records(keys, count).size() == (count > limits::keys_max ? count - limits::keys_max : 0));
+      least = std::min(least, std::chrono::steady_clock::now() - began);
+    }
+    return least;
+  };
+  const auto few = time_of(limits::keys_max / 5);
+  CHECK(time_of(limits::keys_max + 3) < 15 * few);  // five times as many; 25 times as long where it is quadratic
 }
 
 TEST_CASE("results that are too large or too many for memory are not kept, and nothing is executed twice for it") {
