@@ -150,6 +150,23 @@ std::string_view MethodReader::read(std::span<const Slice> frames, const MethodN
   return object != nullptr ? read(object->view(), naming) : std::string_view();
 }
 
+bool MethodReader::leave_out(ByteView body, std::span<const std::string_view> fields,
+                             std::vector<std::string_view>& pieces) {
+  const std::string_view text = as_text(trimmed(body));
+  if (text.empty() || text.front() != '{') return false;
+  JsonMembers members(text);
+  JsonMembers::Member member;
+  const char* from = text.data();
+  while (members.next(member)) {
+    const auto name = state_->unescape(member.name);
+    if (!name || std::find(fields.begin(), fields.end(), *name) == fields.end()) continue;
+    pieces.emplace_back(from, member.name.data());
+    from = member.value.data() + member.value.size();
+  }
+  pieces.emplace_back(from, text.data() + text.size());
+  return !members.is_broken();
+}
+
 std::optional<std::string_view> MethodReader::read_key(ByteView body, std::string_view field) {
   body = trimmed(body);
   if (body.empty() || body.front() != '{') return std::nullopt;

@@ -46,6 +46,10 @@ class MethodReader {
   std::optional<std::string_view> read_key(ByteView body, std::string_view field);
   std::optional<std::string_view> read_key(std::span<const Slice> frames, std::string_view field);
 
+  // What of a JSON object is left without the top-level fields of these names, as it is written: pieces of the body.
+  // False if it cannot be read.
+  bool leave_out(ByteView body, std::span<const std::string_view> fields, std::vector<std::string_view>& pieces);
+
  private:
   struct State;
   std::unique_ptr<State> state_;

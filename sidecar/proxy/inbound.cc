@@ -83,7 +83,7 @@ void Inbound::accept(InboundRequest&& request, Instant now, Actions& out) {
   const bool has_key = request.delivery != nullptr && !request.delivery->key.empty();
   Asked asked;
   if (has_key) [[unlikely]] {
-    asked = asked_of(request);
+    asked = asked_of(request, terms);
     if (answer_known(request, asked, now, out)) return;
     if (terms.durable && !has_records_) {
       return reject(Code::kStorage, "no_store", "results of this method are to be kept on disk, and there is no store",

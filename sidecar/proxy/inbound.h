@@ -203,7 +203,8 @@ class Inbound {
     wire::Digest key;
     wire::Digest payload;
   };
-  Asked asked_of(const InboundRequest& request) const;
+  Asked asked_of(const InboundRequest& request, const contract::Terms& terms);
+  wire::Digest payload_of_any_attempt(const InboundRequest& request);
   bool answer_known(const InboundRequest& request, const Asked& asked, Instant now, Actions& out);
   void answer_ended(const InboundRequest& request, const Asked& asked, Instant now, Actions& out);
   void join(uint64_t id, const InboundRequest& request, Instant now, Actions& out);
@@ -225,6 +226,7 @@ class Inbound {
   const Rejector& rejector_;
   cache::Purges& purges_;
   cache::RequestReader request_reader_;
+  contract::MethodReader method_reader_;
   PurgeRounds rounds_;
   std::vector<Held> held_;
   std::vector<uint64_t> ended_rounds_;

@@ -21,11 +21,31 @@ bool is_untouched(Code code) { return code == Code::kNotSent; }
 
 }  // namespace
 
-Inbound::Asked Inbound::asked_of(const InboundRequest& request) const {
+// Two requests are the same if their bytes are. Where the body holds the key, an agent that asks again has written some
+// fields anew: then they are the same if they say the same without these.
+Inbound::Asked Inbound::asked_of(const InboundRequest& request, const contract::Terms& terms) {
   const wire::Delivery& delivery = *request.delivery;
-  return {
-      .key = wire::digest_of({delivery.caller, services_[request.service].name, delivery.key}),
-      .payload = wire::digest_of({request.method, request.payload.body.text(), bytes_of(request.payload.part_sizes)})};
+  const Payload& payload = request.payload;
+  Asked asked{.key = wire::digest_of({delivery.caller, services_[request.service].name, delivery.key}), .payload = {}};
+  const bool is_in_body = terms.idempotency_field != nullptr && payload.part_sizes.empty() &&
+                          method_reader_.read_key(payload.body.view(), *terms.idempotency_field) == delivery.key;
+  asked.payload = is_in_body ? payload_of_any_attempt(request)
+                             : wire::digest_of({request.method, payload.body.text(), bytes_of(payload.part_sizes)});
+  return asked;
+}
+
+wire::Digest Inbound::payload_of_any_attempt(const InboundRequest& request) {
+  static const contract::CacheTerms without_fresh_fields;
+  const ByteView body = request.payload.body.view();
+  if (body.size() <= limits::canonical_body_bytes) {
+    const cache::Request read = request_reader_.read(
+        {.service = {}, .method = request.method, .caller = {}, .body = body, .part_sizes = {}}, without_fresh_fields);
+    if (!read.is_by_bytes) return wire::digest_of({"says", read.key.text.text()});
+  }
+  // As it is written, but for these fields.
+  std::vector<std::string_view> pieces = {"is written", request.method};
+  if (!method_reader_.leave_out(body, contract::kFreshFields, pieces)) pieces = {request.method, as_text(body)};
+  return wire::digest_of(pieces);
 }
 
 void Inbound::remember(const wire::Digest& key, const wire::KeptRecord& head, Duration age) {

@@ -68,6 +68,14 @@ class Keys(unittest.TestCase):
         self.assertEqual(mesh.code_of(self.ask(body("pay", order="", amount=6))), "INVALID")
         self.assertEqual(len(self.agents["shop"].executed), 1)
 
+    def test_an_agent_that_asks_again_and_writes_its_usual_fields_anew_is_told_the_same(self):
+        for action, data in (("pay", ""), ("note", LARGE)):
+            attempts = [body(action, order="R" + action, data=data, request_id=str(n), timestamp=n + 0.5, source_agent="a")
+                        for n in range(3)]
+            self.assertEqual(len({self.ask(attempt) for attempt in attempts}), 1)
+            self.assertEqual([r for r in self.agents["shop"].executed if r in attempts], attempts[:1])
+        self.assertEqual(mesh.code_of(self.ask(body("pay", order="Rpay", data="other"))), "INVALID")
+
     def test_a_large_body_is_executed_once_wherever_in_it_its_method_and_key_stand(self):
         for number, request in enumerate((body("pay", order="L", data=LARGE),
                                           json.dumps({"data": LARGE, "order": "M", "action": "note"}).encode())):

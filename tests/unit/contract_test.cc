@@ -169,6 +169,21 @@ TEST_CASE("of several frames that one is read which is a JSON object, and of two
   CHECK(reader.read_key(std::vector<Slice>{other, other}, "order") == std::nullopt);
 }
 
+TEST_CASE("what is left of a body without some fields is what is written before, between and behind them") {
+  MethodReader reader;
+  const auto left = [&](std::string_view body) {
+    std::vector<std::string_view> pieces;
+    std::string text;
+    if (!reader.leave_out(as_bytes(body), kFreshFields, pieces)) return std::string("unreadable");
+    for (const std::string_view piece : pieces) text += std::string(piece) + "|";
+    return text;
+  };
+  CHECK(left(R"({"request_id":"a","x":{"timestamp":1},"timest\u0061mp":2.5} )") == R"({"|,"x":{"timestamp":1},"|}|)");
+  CHECK(left(R"({"x":1})") == R"({"x":1}|)");
+  CHECK(left(R"({"request_id":"a")") == "unreadable");
+  CHECK(left("[]") == "unreadable");
+}
+
 TEST_CASE("a call that may be of any method has the strictest terms of all") {
   Table table;
   Declaration service;

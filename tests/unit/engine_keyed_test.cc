@@ -266,6 +266,35 @@ std::vector<wire::Digest> find_records(Keys& keys, size_t count) {
   return erased;
 }
 
+TEST_CASE("an attempt whose agent wrote some fields anew is the same request where the body holds its key") {
+  for (const size_t size : {size_t{1}, limits::canonical_body_bytes, limits::MiB - 200}) {
+    for (const char* number : {"1", "123456789012345678901234567890"}) {  // one that only bytes can compare
+      Keys keys;
+      contract::Declaration terms;
+      terms.idempotency_field = "order";
+      keys.config.contracts.declare_service("tts", terms);
+      keys.restart();
+      const auto body = [&](const std::string& id, int amount) {
+        return R"({"order":"k","request_id":")" + id + R"(","n":)" + number + R"(,"amount":)" + std::to_string(amount) +
+               R"(,"data":")" + std::string(size, 'x') + R"(","timestamp":)" + id + "}";
+      };
+      keys.ask("tts", body("17", 5), "k");
+      keys.answer(0, keys.delivered(), "done");
+      CHECK(keys.replies() == Texts{"done"});
+      keys.ask("tts", body("18.5", 5), "k");
+      CHECK(keys.replies() == Texts{"done"});
+      keys.ask("tts", body("18.5", 6), "k");
+      CHECK(keys.replies() == Texts{"INVALID"});
+      // A key from elsewhere says nothing of what the agent writes anew.
+      keys.ask("tts", body("17", 5), "in the header");
+      keys.answer(0, keys.delivered(), "done");
+      keys.replies();
+      keys.ask("tts", body("18.5", 5), "in the header");
+      CHECK(keys.replies() == Texts{"INVALID"});
+    }
+  }
+}
+
 TEST_CASE("of more keys than are remembered the oldest goes when a new one comes, on disk too") {
   Keys keys;
   wire::KeptRecord head;
