@@ -69,7 +69,7 @@ void Driver::recover() {
   settings_.records->set_observer(this);
   for (const RecordStore::Found& found : settings_.records->recover(wire::kKeptHeadBytes)) {
     if (const auto head = wire::decode_kept_head(found.head.view())) {
-      engine_.inbound().remember({found.key}, *head, found.age);
+      engine_.inbound().remember({found.key}, *head, found.age, found.size);
     } else {
       actions_.push_back(EraseRecord{{found.key}});
     }

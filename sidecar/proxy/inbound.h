@@ -66,8 +66,8 @@ class Inbound {
   void on(const PurgeHeard& event, Instant now, Actions& out);
   void on(const RecordStored& event, Instant now, Actions& out);
   void on(const RecordLoaded& event, Instant now, Actions& out);
-  // A record that was found at the start, by its head.
-  void remember(const wire::Digest& key, const wire::KeptRecord& head, Duration age);
+  // A record of so many bytes that was found at the start, by its head.
+  void remember(const wire::Digest& key, const wire::KeptRecord& head, Duration age, uint64_t bytes);
   // There is a store, and all that is in it has been told: calls of durable methods are taken.
   void use_records(Instant now, Actions& out);
   // A call from this sidecar's own outbound side.
@@ -239,12 +239,15 @@ class Inbound {
     wire::Digest key;
     wire::KeptRecord head;
     Duration age;
+    uint64_t bytes;
   };
   std::vector<Found> found_;  // until all that there was on disk is
   std::vector<wire::Digest> forgotten_;
   struct Loading {
     Waiter waiter;
     bool is_sensitive;
+    uint64_t bytes;  // that are going to be in memory
+    bool is_wanted = true;
   };
   std::map<uint64_t, Loading> loading_;  // results that are read from disk, by ticket
   uint64_t last_ticket_ = 0;

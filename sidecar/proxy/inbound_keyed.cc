@@ -48,8 +48,8 @@ wire::Digest Inbound::payload_of_any_attempt(const InboundRequest& request) {
   return wire::digest_of(pieces);
 }
 
-void Inbound::remember(const wire::Digest& key, const wire::KeptRecord& head, Duration age) {
-  found_.push_back({key, head, age});
+void Inbound::remember(const wire::Digest& key, const wire::KeptRecord& head, Duration age, uint64_t bytes) {
+  found_.push_back({key, head, age, bytes});
 }
 
 // The oldest first, as they ended: what is too many goes in that order.
@@ -58,11 +58,11 @@ void Inbound::use_records(Instant now, Actions& out) {
   has_records_ = true;
   std::stable_sort(found_.begin(), found_.end(), [](const Found& a, const Found& b) { return a.age > b.age; });
   for (const Found& found : std::exchange(found_, {})) {
-    const auto& [key, head, age] = found;
+    const auto& [key, head, age, bytes] = found;
     keyed_calls_.open(key, head.payload, 0, true);
     // An intent without a result: it, or this sidecar, died in between.
     const Code code = head.is_result ? head.code : Code::kOutcomeUnknown;
-    keyed_calls_.end(key, code, head.is_result && head.has_body ? Kept::kOnDisk : Kept::kNowhere, now, age);
+    keyed_calls_.end(key, code, head.is_result && head.has_body ? Kept::kOnDisk : Kept::kNowhere, now, age, bytes);
     if (keyed_calls_.size() > limits::keys_max) forget_old_keys(now, out);
   }
   forget_old_keys(now, out);
@@ -121,8 +121,13 @@ void Inbound::answer_ended(const InboundRequest& request, const Asked& asked, In
   if (loading_.size() >= limits::calls_per_target_max) {
     return reject(Code::kOverloaded, "loading", "too many kept results are being read", "ask again after some 100 ms");
   }
+  if (queued_bytes_ + entry.disk_bytes > config_.limits.process_queued_bytes) {
+    return reject(Code::kOverloaded, "memory", "this sidecar holds as many queued bytes as it may",
+                  "ask again after some 100 ms, or raise limits.process_queued_bytes");
+  }
   const uint64_t ticket = ++last_ticket_;
-  loading_.emplace(ticket, Loading{{request.origin, now}, is_sensitive});
+  loading_.emplace(ticket, Loading{{request.origin, now}, is_sensitive, entry.disk_bytes});
+  queued_bytes_ += entry.disk_bytes;
   ++live_;
   out.push_back(LoadRecord{ticket, asked.key});
 }
@@ -132,6 +137,8 @@ void Inbound::on(const RecordLoaded& event, Instant /*now*/, Actions& out) {
   if (at == loading_.end()) return;
   const Loading loading = at->second;
   loading_.erase(at);
+  queued_bytes_ -= loading.bytes;
+  if (!loading.is_wanted) return;
   --live_;
   Outcome outcome;
   auto record = event.value ? wire::decode_kept(*event.value) : Result<wire::KeptRecord>(fail(Code::kStorage, "", ""));
@@ -256,7 +263,8 @@ void Inbound::close_keyed(uint64_t id, Outcome&& outcome, Instant now, Actions& 
   Call& call = *calls_.find(id);
   if (call.state == State::kKeeping) {
     const bool is_kept = outcome.code == Code::kOk && outcome.payload.body.size() <= limits::kept_result_bytes;
-    keyed_calls_.end(call.keyed->key, outcome.code, is_kept ? Kept::kOnDisk : Kept::kNowhere, now);
+    keyed_calls_.end(call.keyed->key, outcome.code, is_kept ? Kept::kOnDisk : Kept::kNowhere, now, Duration{0},
+                     outcome.payload.body.size());
   }
   answer_waiters(call, outcome, now, out);
   calls_.close(id);
@@ -290,6 +298,10 @@ void Inbound::drop_waiters(LinkId link, std::optional<uint64_t> call_id, Instant
   for (const uint64_t id : left) {
     --live_;
     on_nobody_waits(id, now, out);
+  }
+  // What is being read comes all the same, and is in memory until then.
+  for (auto& [ticket, loading] : loading_) {
+    if (loading.is_wanted && leaves(loading.waiter.origin)) loading.is_wanted = false, --live_;
   }
 }
 

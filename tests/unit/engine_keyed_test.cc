@@ -30,7 +30,7 @@ struct Keys : Bench {
     for (const auto& [name, value] : disk) {
       const auto head = wire::decode_kept_head(as_bytes(value));
       REQUIRE(head);
-      engine->inbound().remember(name, *head, milliseconds(0));
+      engine->inbound().remember(name, *head, milliseconds(0), value.size());
     }
     engine->inbound().use_records(now, actions);
     tell(AgentConnected{0});
@@ -258,7 +258,8 @@ std::vector<wire::Digest> find_records(Keys& keys, size_t count) {
   for (size_t i = 0; i < count; ++i) {
     wire::KeptRecord head;
     head.is_result = true;
-    keys.engine->inbound().remember(number_key(i), head, milliseconds(1 + static_cast<int64_t>(prng.next() % 500'000)));
+    keys.engine->inbound().remember(number_key(i), head, milliseconds(1 + static_cast<int64_t>(prng.next() % 500'000)),
+                                    0);
   }
   keys.engine->inbound().use_records(keys.now, keys.actions);
   std::vector<wire::Digest> erased;
@@ -299,7 +300,7 @@ TEST_CASE("of more keys than are remembered the oldest goes when a new one comes
   Keys keys;
   wire::KeptRecord head;
   for (size_t i = 0; i < limits::keys_max; ++i) {
-    keys.engine->inbound().remember(number_key(i), head, milliseconds(i == 4711 ? 2000 : 1000));
+    keys.engine->inbound().remember(number_key(i), head, milliseconds(i == 4711 ? 2000 : 1000), 0);
   }
   keys.engine->inbound().use_records(keys.now, keys.actions);
   CHECK(keys.take<EraseRecord>().empty());
@@ -343,6 +344,44 @@ TEST_CASE("results that are too large or too many for memory are not kept, and n
   keys.ask("tts", "x", "k" + std::to_string(count - 1));
   CHECK(keys.replies().at(0).size() == limits::kept_result_bytes);
   CHECK(keys.take<DeliverToAgent>().empty());
+}
+
+TEST_CASE("results that are read from disk are so many bytes in memory, also of a caller who is gone") {
+  for (const bool is_restarted : {false, true}) {
+    Keys keys;
+    const std::string result(1000, 'x');
+    keys.ask("pay", "x", "k");
+    keys.answer(1, keys.delivered(), result);
+    keys.replies();
+    keys.config.limits.process_queued_bytes = 2500;
+    if (is_restarted) keys.restart();
+    keys.is_slow = true;
+    const ClientId gone = keys.ask("pay", "x", "k");
+    keys.ask("pay", "x", "k");
+    CHECK(keys.replies().empty());
+    keys.ask("pay", "x", "k");
+    CHECK(keys.replies() == Texts{"OVERLOADED"});
+    keys.tell(ClientClosed{gone});
+    CHECK(keys.engine->audit() == "");
+    keys.ask("pay", "x", "k");
+    CHECK(keys.replies() == Texts{"OVERLOADED"});
+    keys.is_slow = false;
+    keys.write_down();
+    CHECK(keys.replies() == Texts{result});
+    CHECK(keys.engine->idle());
+    CHECK(keys.engine->inbound().queued_bytes() == 0);
+  }
+}
+
+TEST_CASE("nobody waits on for a result that is read from disk for a caller who is gone") {
+  Keys keys;
+  keys.ask("pay", "x", "k");
+  keys.answer(1, keys.delivered(), "done");
+  keys.replies();
+  keys.is_slow = true;
+  keys.tell(ClientClosed{keys.ask("pay", "x", "k")});
+  CHECK(keys.engine->idle());
+  CHECK(keys.engine->audit() == "");
 }
 
 TEST_CASE("a call whose caller is gone is executed no more if it still waits, and remembered if not") {
