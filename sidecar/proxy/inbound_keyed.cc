@@ -171,7 +171,7 @@ void Inbound::join(uint64_t id, const InboundRequest& request, Instant now, Acti
   if (is_queued) unqueue(id, call);
   call.deadline = std::max(call.deadline, request.deadline);
   call.connect_by = std::min(call.deadline, now + milliseconds(limits::connect_wait_ms));
-  const bool waits_for_agent = call.state != State::kDelivered && !agents_[call.agent].connected;
+  const bool waits_for_agent = is_queued && !agents_[call.agent].connected;
   calls_.set_deadline(id, std::min(waits_for_agent ? call.connect_by : call.deadline, call.keyed->give_up_at));
   if (!is_queued) return;
   agents_[call.agent].queue.emplace(call.priority, call.deadline, id);
@@ -337,8 +337,8 @@ void Inbound::on_nobody_waits(uint64_t id, Instant now, Actions& out) {
 
 void Inbound::expire_keyed(uint64_t id, Instant now, Actions& out) {
   Call& call = *calls_.find(id);
-  if (call.state == State::kIntending && agents_[call.agent].connected && call.deadline > now)
-    return calls_.set_deadline(id, call.deadline);
+  // What is being written down is not looked at for its agent before that is done.
+  if (call.state == State::kIntending && call.deadline > now) return calls_.set_deadline(id, call.deadline);
   if (now < call.keyed->give_up_at) {
     const Outcome outcome = late_outcome(call, now);
     answer_waiters(call, outcome, now, out);

@@ -156,6 +156,36 @@ TEST_CASE("after a restart a durable result is told again, and of what was under
   CHECK(keys.take<DeliverToAgent>().empty());
 }
 
+TEST_CASE("an agent that went away ends nobody's wait for a result that is being written down") {
+  Keys keys;
+  keys.ask("pay", "x", "k");
+  const uint64_t id = keys.delivered();
+  keys.is_slow = true;
+  keys.answer(1, id, "done");
+  keys.tell(AgentLost{1, {}});
+  keys.ask("pay", "x", "k", "a/main/p", 5000);
+  keys.advance(limits::connect_wait_ms + 100);
+  CHECK(keys.replies().empty());
+  keys.is_slow = false;
+  keys.write_down();
+  CHECK(keys.replies() == Texts{"done", "done"});
+}
+
+TEST_CASE("a call that is being written down while its agent is away is told of the agent, once it is written") {
+  Keys keys;
+  keys.tell(AgentLost{1, {}});
+  keys.is_slow = true;
+  keys.ask("pay", "x", "k", "a/main/p", 5000);
+  keys.advance(limits::connect_wait_ms + 100);
+  CHECK(keys.replies().empty());
+  keys.is_slow = false;
+  keys.write_down();
+  keys.advance(1);
+  keys.write_down();
+  CHECK(keys.replies() == Texts{"NOT_SENT"});
+  CHECK(keys.disk.empty());
+}
+
 TEST_CASE("a call that the agent certainly has nothing of waits for it, and if that was in vain leaves no trace") {
   Keys keys;
   keys.ask("pay", "x", "k");
