@@ -197,6 +197,7 @@ void Inbound::on(const RecordStored& event, Instant now, Actions& out) {
   if (call == nullptr || !call->keyed) return;
   const std::string& service = services_[call->service].name;
   if (call->state == State::kIntending) {
+    if (event.is_stored && call->deadline <= now) return expire_keyed(event.ticket, now, out);
     --agents_[call->agent].intending;
     call->state = State::kQueued;
     if (event.is_stored) {

@@ -156,6 +156,18 @@ TEST_CASE("after a restart a durable result is told again, and of what was under
   CHECK(keys.take<DeliverToAgent>().empty());
 }
 
+TEST_CASE("a call whose time is up when it is written down does not reach its agent, and leaves no trace") {
+  Keys keys;
+  keys.is_slow = true;
+  keys.ask("pay", "x", "k", "a/main/p", 100);
+  keys.now += milliseconds(100);
+  keys.is_slow = false;
+  keys.write_down();
+  CHECK(keys.take<DeliverToAgent>().empty());
+  CHECK(keys.replies() == Texts{"DEADLINE"});
+  CHECK(keys.disk.empty());
+}
+
 TEST_CASE("an agent that went away ends nobody's wait for a result that is being written down") {
   Keys keys;
   keys.ask("pay", "x", "k");
