@@ -326,7 +326,6 @@ void Inbound::on_nobody_waits(uint64_t id, Instant now, Actions& out) {
       call.state = State::kAbandoned;
       if (call.keyed->give_up_at == kNever) call.keyed->give_up_at = now + milliseconds(limits::agent_abandon_ms);
       calls_.set_deadline(id, call.keyed->give_up_at);
-      if (!config_.agents[call.agent].correlate) replace_connection(call.agent, out);
       return;
     case State::kKeeping:
       calls_.set_deadline(id, kNever);

@@ -242,6 +242,23 @@ TEST_CASE("a result that comes after its caller's deadline is kept for who asks 
   CHECK(keys.replies() == Texts{"late"});
 }
 
+TEST_CASE("a result of an agent without ids is waited for after its caller's deadline, too") {
+  Keys keys;
+  keys.config.agents[0].correlate = false;
+  keys.restart();
+  keys.ask("tts", "x", "k", "a/main/p", 100);
+  keys.delivered();
+  keys.advance(200);
+  CHECK(keys.replies() == Texts{"DEADLINE"});
+  CHECK(keys.take<ReplaceAgentConnection>().empty());
+  keys.ask("tts", "y", "other", "a/main/p", 10'000);
+  CHECK(keys.take<DeliverToAgent>().empty());
+  keys.answer(0, 0, "late");
+  keys.delivered();
+  keys.ask("tts", "x", "k");
+  CHECK(keys.replies() == Texts{"late"});
+}
+
 TEST_CASE("an agent that never answers is given up, however often it is asked for the same again") {
   Keys keys;
   keys.ask("pay", "x", "k", "a/main/p", 100);
