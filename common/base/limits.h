@@ -174,6 +174,8 @@ inline constexpr int64_t drain_ms = 8000;
 inline constexpr int64_t farewell_ms = 1500;
 // How often a call is sent in all, where it may be sent again.
 inline constexpr uint32_t attempts_max = 4;
+// Of one service: a call marks those that it tried as bits.
+inline constexpr size_t instances_max = 32;
 // After its deadline a serial agent is given this long to come back before its connection is replaced.
 inline constexpr int64_t agent_abandon_ms = 30'000;
 
