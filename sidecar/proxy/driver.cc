@@ -182,6 +182,7 @@ void Driver::on_agent_lost(AgentIndex agent, std::vector<uint64_t> not_sent, std
   if (settings_.log && engine_.inbound().view(agent).connected) {
     settings_.log("agent_lost", config_.agents[agent].name, reason);
   }
+  add_undelivered(agent, not_sent);
   tell(AgentLost{agent, std::move(not_sent)});
 }
 
