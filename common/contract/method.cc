@@ -85,7 +85,9 @@ std::string_view MethodReader::State::in_object(std::string_view object, const M
   }
   if (members.is_broken()) return kUnreadableMethod;
   if (best == naming.fields.size()) return {};
-  const auto name = unescape(token.substr(1, token.size() - 2));
+  token = token.substr(1, token.size() - 2);
+  const auto name = unescape(token);
+  if (!name && token.size() <= kNameTokenBytes) return kUnreadableMethod;
   text = name ? name_or_nothing(*name) : std::string_view();
   return text;
 }

@@ -153,6 +153,7 @@ TEST_CASE("a body that says which method, but not so that it can be read, is tol
                                 "{\"x\":[}",
                                 "{\"x\":\"}",
                                 "{'action':'a'}",
+                                "{\"action\":\"\\q\"}",
                                 std::string("{\"action\"\0}", 11)};
   for (const std::string& body : bodies) CHECK_MESSAGE(method_in(body) == kUnreadableMethod, body);
 }
