@@ -201,12 +201,12 @@ std::shared_ptr<const CallKey> ClientSession::key_of(std::string_view in_header,
                                                      const contract::Terms& terms, std::span<const Slice> body,
                                                      std::unique_ptr<Error>& unreadable) {
   std::string_view key = in_header;
-  if (key.empty() && method == contract::kUnreadableMethod) {
+  if (method == contract::kUnreadableMethod) {
     unreadable = std::make_unique<Error>();
     unreadable->code = Code::kInvalid;
     unreadable->stage = "admission";
     unreadable->rule = "method_unreadable";
-    unreadable->text = "which method the body asks for cannot be read, and the service has some that take keys";
+    unreadable->text = "which method the body asks for cannot be read, and with a key that must be known";
     unreadable->hint = "one JSON object in one frame, or the method in the header of the mesh socket";
     return nullptr;
   }

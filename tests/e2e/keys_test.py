@@ -96,6 +96,10 @@ class Keys(unittest.TestCase):
         refused = json.loads(client.recv())
         self.assertEqual((refused["code"], refused["mesh"]["rule"]), ("INVALID", "method_unreadable"))
         self.assertEqual(len(self.agents["shop"].executed), 1)
+        client = self.mesh.mesh_client()
+        client.send_multipart([json.dumps({"service": "look", "idempotency_key": "K"}).encode(), b'{"action":'])
+        self.assertEqual(json.loads(client.recv_multipart()[0])["code"], "INVALID")
+        self.assertEqual(self.agents["look"].executed, [])
 
     def test_a_durable_result_outlives_kill_9_of_both_sidecars(self):
         request = body("pay", order="B", amount=5)
