@@ -74,11 +74,6 @@ inline constexpr size_t name_bytes = 128;
 // Whose an idempotency key is: host, sidecar, port and user.
 inline constexpr size_t caller_bytes = 3 * name_bytes + 32;
 
-// A method is looked for in bodies up to this: one pass over it takes the loop well under a millisecond.
-inline constexpr size_t method_body_bytes = 256 * KiB;
-// An idempotency key must be found wherever it is: what is larger is refused, and this takes some ms.
-inline constexpr size_t key_body_bytes = dropin_body_bytes;
-
 // --- connections ---
 inline constexpr size_t connections_per_port_max = 1024;
 inline constexpr size_t connections_max = 16384;
@@ -179,6 +174,8 @@ inline constexpr int64_t drain_ms = 8000;
 inline constexpr int64_t farewell_ms = 1500;
 // How often a call is sent in all, where it may be sent again.
 inline constexpr uint32_t attempts_max = 4;
+// Of one service: a call marks those that it tried as bits.
+inline constexpr size_t instances_max = 32;
 // After its deadline a serial agent is given this long to come back before its connection is replaced.
 inline constexpr int64_t agent_abandon_ms = 30'000;
 

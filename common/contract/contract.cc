@@ -79,6 +79,25 @@ void judge(std::string_view service, std::string_view method, const Terms& terms
   }
 }
 
+// Of a call that may be of any of the methods.
+Terms strictest(const Terms& service, const std::map<std::string, Declaration, std::less<>>& methods) {
+  static const std::vector<TagPattern> everything;
+  Terms strict = service;
+  strict.cache = nullptr;
+  strict.hedge_ms = 0;
+  if (strict.invalidates != nullptr) strict.invalidates = &everything;
+  for (const auto& [name, declared] : methods) {
+    Terms terms = service;
+    apply(declared, terms);
+    strict.idempotent = strict.idempotent && terms.idempotent;
+    strict.durable = strict.durable || terms.durable;
+    strict.sensitive = strict.sensitive || terms.sensitive;
+    if (strict.idempotency_field == nullptr) strict.idempotency_field = terms.idempotency_field;
+    if (terms.invalidates != nullptr) strict.invalidates = &everything;
+  }
+  return strict;
+}
+
 }  // namespace
 
 void Table::declare_service(std::string service, Declaration terms) {
@@ -155,6 +174,8 @@ Terms Table::lookup(std::string_view service, std::string_view method) const {
   if (found == services_.end()) return effective;
   apply(found->second.terms, effective);
   const auto& methods = found->second.methods;
+  if (method == kUnreadableMethod) [[unlikely]]
+    return strictest(effective, methods);
   if (const auto declared = methods.find(method); declared != methods.end()) apply(declared->second, effective);
   return effective;
 }

@@ -182,8 +182,10 @@ class HostReader {
               in_.error(at + "/services", "holds something that is not a name", "write names in double quotes");
               continue;
             }
-            judge_name(service.get_ref<const std::string&>(), at + "/services");
-            peer.services.push_back(service.get<std::string>());
+            const auto& served = service.get_ref<const std::string&>();
+            judge_name(served, at + "/services");
+            if (std::find(peer.services.begin(), peer.services.end(), served) == peer.services.end())
+              peer.services.push_back(served);
           }
         }
         host_.peers.push_back(std::move(peer));
@@ -210,9 +212,16 @@ class HostReader {
   }
 
   void judge_services() {
-    std::set<std::string> served;
-    for (const auto& [sidecar, agent] : host_.agents) served.insert(agent.service);
-    for (const PeerConfig& peer : host_.peers) served.insert(peer.services.begin(), peer.services.end());
+    std::map<std::string, std::set<std::string>> served;  // by which sidecars
+    for (const auto& [sidecar, agent] : host_.agents) served[agent.service].insert(sidecar);
+    for (const PeerConfig& peer : host_.peers) {
+      for (const std::string& service : peer.services) served[service].insert(peer.host + "/" + peer.sidecar);
+    }
+    for (const auto& [service, sidecars] : served) {
+      if (sidecars.size() > limits::instances_max)
+        in_.error("/peers", "'" + service + "' is served by " + std::to_string(sidecars.size()) + " sidecars",
+                  "a service may have 32 instances; several agents of a sidecar are one");
+    }
     for (size_t i = 0; i < host_.ports.size(); ++i) {
       const std::string& service = host_.ports[i].second.service;
       if (!served.contains(service))

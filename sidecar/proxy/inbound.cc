@@ -85,7 +85,7 @@ void Inbound::accept(InboundRequest&& request, Instant now, Actions& out) {
   const bool has_key = request.delivery != nullptr && !request.delivery->key.empty();
   Asked asked;
   if (has_key) [[unlikely]] {
-    asked = asked_of(request);
+    asked = asked_of(request, terms);
     if (answer_known(request, asked, now, out)) return;
     if (terms.durable && !has_records_) {
       return reject(Code::kStorage, "no_store", "results of this method are to be kept on disk, and there is no store",
@@ -344,10 +344,7 @@ void Inbound::on_time(Instant now, Actions& out) {
   }
   if (!rounds_.empty()) [[unlikely]]
     release_ended(now, out);
-  if (now < keyed_calls_.next_deadline()) return;
-  keyed_calls_.expire(now, forgotten_);
-  for (const wire::Digest& key : forgotten_) out.push_back(EraseRecord{key});
-  forgotten_.clear();
+  if (now >= keyed_calls_.next_deadline()) forget_old_keys(now, out);
 }
 
 }  // namespace mesh::proxy

@@ -25,7 +25,8 @@ std::unique_ptr<std::vector<uint64_t>> Inbound::wrongs_of(const InboundRequest& 
                            .caller = {},
                            .body = request.payload.body.view(),
                            .part_sizes = request.payload.part_sizes};
-  if (!request_reader_.read_tags(asked, *terms.invalidates, *names)) *names = {cache::name_hash(service, "")};
+  const bool is_all = terms.invalidates->empty() || !request_reader_.read_tags(asked, *terms.invalidates, *names);
+  if (is_all) *names = {cache::name_hash(service, "")};
   return names;
 }
 

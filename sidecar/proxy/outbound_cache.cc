@@ -268,8 +268,9 @@ std::unique_ptr<std::vector<uint64_t>> Outbound::wrongs_of(const AgentRequested&
                            .caller = {},
                            .body = event.payload.body.view(),
                            .part_sizes = event.payload.part_sizes};
-  if (!request_reader_.read_tags(asked, *event.keeping->invalidates, *names))
-    *names = {cache::name_hash(event.service, "")};
+  const bool is_all =
+      event.keeping->invalidates->empty() || !request_reader_.read_tags(asked, *event.keeping->invalidates, *names);
+  if (is_all) *names = {cache::name_hash(event.service, "")};
   return names;
 }
 
