@@ -128,6 +128,15 @@ inline constexpr int64_t negative_ttl_ms_max = 60'000;
 inline constexpr size_t canonical_body_bytes = 256 * KiB;
 // In one sidecar, of replies.
 inline constexpr size_t cache_local_bytes = 100 * MiB;
+// Replies in memory that the sidecars of one category share, for their callers and beside their agents. A sixteenth of
+// the computer's memory if that is less; taken as it fills.
+inline constexpr size_t cache_shared_bytes = size_t{2} << 30;
+// Replies on disk, of one sidecar's agents.
+inline constexpr size_t cache_disk_bytes = size_t{20} << 30;
+// What is right for less than that is not worth a write to disk.
+inline constexpr int64_t disk_ttl_ms_min = 30'000;
+// How long an erasure on disk is waited for before whoever made wrong what lies there is answered; the promise is 5 s.
+inline constexpr int64_t erasure_ms_max = 4000;
 // What is kept of one reply at most.
 inline constexpr size_t cached_reply_bytes = 8 * MiB;
 

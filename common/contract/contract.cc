@@ -141,6 +141,21 @@ bool Table::is_durable(std::string_view service) const {
                      [](const auto& method) { return method.second.durable.value_or(false); });
 }
 
+bool Table::keeps(std::string_view service, Tier tier) const {
+  const auto found = services_.find(service);
+  if (found == services_.end()) return false;
+  const auto does = [&](const Declaration& terms) {
+    return terms.cache && terms.cache->ttl_ms > 0 && terms.cache->uses(tier);
+  };
+  return does(found->second.terms) || std::any_of(found->second.methods.begin(), found->second.methods.end(),
+                                                  [&](const auto& method) { return does(method.second); });
+}
+
+bool Table::keeps(Tier tier) const {
+  return std::any_of(services_.begin(), services_.end(),
+                     [&](const auto& service) { return keeps(service.first, tier); });
+}
+
 bool Table::invalidates(std::string_view service) const {
   const auto found = services_.find(service);
   if (found == services_.end()) return false;

@@ -76,6 +76,9 @@ class Table {
   std::vector<Conflict> conflicts() const;
   // Whether a method of the service keeps results on disk.
   bool is_durable(std::string_view service) const;
+  // Whether replies of a method of the service are kept in the tier.
+  bool keeps(std::string_view service, Tier tier) const;
+  bool keeps(Tier tier) const;  // likewise of any service
   // Whether a method of the service makes replies wrong that are kept.
   bool invalidates(std::string_view service) const;
   // The largest body that any method of the service takes.

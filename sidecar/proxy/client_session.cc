@@ -28,7 +28,7 @@ zmtp::Settings settings_for(const ClientPort& port) {
 }
 
 wire::CacheReport report_of(const telemetry::CacheTrace& trace) {
-  const bool is_kept = telemetry::is_hit(trace.verdict);
+  const bool is_kept = telemetry::is_hit(trace.verdict) || trace.tier != 0;
   return {.verdict = to_string(trace.verdict),
           .tier = is_kept ? to_string(static_cast<contract::Tier>(trace.tier)) : std::string_view(),
           .age_ms = trace.age_ms,
