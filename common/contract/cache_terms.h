@@ -19,6 +19,7 @@ enum class Tier : uint8_t {
 // e.g. "local". Static storage.
 std::string_view to_string(Tier tier);
 inline constexpr uint8_t tier_bit(Tier tier) { return static_cast<uint8_t>(1U << static_cast<uint8_t>(tier)); }
+inline constexpr uint8_t kAllTiers = 0x0F;
 // All that cost nothing when something becomes wrong; a disk has to write that down first.
 inline constexpr uint8_t kDefaultTiers = 0x07;
 

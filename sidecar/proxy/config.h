@@ -56,6 +56,7 @@ struct LimitsConfig {
   uint64_t cache_local_bytes = limits::cache_local_bytes;
   std::optional<uint64_t> cache_shared_bytes;  // of all sidecars of a category together; 0: they share nothing
   uint64_t cache_disk_bytes = limits::cache_disk_bytes;
+  int64_t disk_ttl_ms_min = limits::disk_ttl_ms_min;
 };
 
 // Everything one mesh-sidecar process needs to run.

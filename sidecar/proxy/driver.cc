@@ -32,7 +32,8 @@ Driver::~Driver() = default;
 
 Result<void> Driver::start() {
   started_ = now();
-  engine_.inbound().begin(prng_.next(), started_);
+  if (settings_.replies != nullptr) settings_.replies->set_observer(this);
+  engine_.begin(prng_.next(), settings_.replies != nullptr, started_, actions_);
   if (settings_.records != nullptr) recover();
   for (AgentIndex i = 0; i < config_.agents.size(); ++i) {
     auto agent = std::make_unique<AgentSession>(*this, *this, config_.agents[i], i, prng_);

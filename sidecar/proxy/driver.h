@@ -34,6 +34,7 @@ struct DriverSettings {
   size_t connections_max = limits::connections_max;  // fewer where the process may not open as many files
   std::function<void()> release_memory;  // that is free and still with the process; some time after connections ended
   cache::SharedTier* shared = nullptr;   // of replies, with other sidecars of the host; null: none
+  ReplyStore* replies = nullptr;         // of this sidecar's agents, kept on disk; null: none are
   RecordStore* records = nullptr;        // for results that are kept on disk; null: none can be
   std::function<void()> on_drained;      // everything accepted was answered, or the time for that is up
 };
@@ -43,6 +44,7 @@ class Driver final : public SessionHost,
                      public ClientObserver,
                      public AgentObserver,
                      public RecordObserver,
+                     public ReplyStoreObserver,
                      public LinkObserver {
  public:
   // The references must outlive this.
@@ -93,6 +95,10 @@ class Driver final : public SessionHost,
   void on_agent_lost(AgentIndex agent, std::vector<uint64_t> not_sent, std::string_view reason) override;
   void on_link_up(LinkSession& link, const wire::Hello& hello) override;
   void on_envelope(LinkSession& link, const wire::Envelope& envelope) override;
+  void on_loaded(uint64_t ticket, std::optional<StoredReply> reply) override {
+    tell(ReplyLoaded{ticket, std::move(reply)});
+  }
+  void on_erased(uint64_t ticket) override { tell(RepliesErased{ticket}); }
   void on_stored(uint64_t ticket, bool is_stored) override { tell(RecordStored{ticket, is_stored}); }
   void on_loaded(uint64_t ticket, std::optional<Slice> value) override { tell(RecordLoaded{ticket, std::move(value)}); }
   void on_calls_left(const CallsLeft& left) override { engine_.outbound().note(left, now()); }
@@ -125,6 +131,9 @@ class Driver final : public SessionHost,
   void act(TellPurge& action);
   void act(ConfirmPurge& action);
   LinkSession* link(LinkId id);
+  void act(LoadReply& action);
+  void act(StoreReply& action);
+  void act(EraseReplies& action);
   void act(PutRecord& action);
   void act(LoadRecord& action);
   void act(EraseRecord& action);

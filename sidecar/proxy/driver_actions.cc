@@ -110,6 +110,16 @@ void Driver::act(ConfirmPurge& action) {
   if (auto* to = link(action.link)) to->put({.kind = wire::Kind::kPurged, .call_id = action.token});
 }
 
+void Driver::act(LoadReply& action) { settings_.replies->load(action.ticket, {action.hash.low, action.hash.high}); }
+
+void Driver::act(StoreReply& action) {
+  settings_.replies->put(
+      {action.hash.low, action.hash.high}, std::move(action.value),
+      {.cost_us = action.cost_us, .ttl_ms = action.ttl_ms, .age_ms = action.age_ms, .names = action.names});
+}
+
+void Driver::act(EraseReplies& action) { settings_.replies->erase(action.ticket, action.names); }
+
 void Driver::act(PutRecord& action) {
   settings_.records->put(action.ticket, action.key.bytes, std::move(action.value));
 }

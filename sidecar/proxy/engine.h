@@ -28,6 +28,12 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
+  // Before anything else; see Inbound::begin(). With `has_disk` replies are kept there, too.
+  void begin(uint64_t purge_position, bool has_disk, Instant now, Actions& out) {
+    if (has_disk) outbound_.use_disk();
+    inbound_.begin(purge_position, has_disk, now, out);
+  }
+
   // Appends what is to be done to `out`. Events of callers and of connections to peers are outbound's, events of agents
   // and of peers' connections are inbound's.
   template <class Event>
@@ -76,7 +82,7 @@ class Engine {
       std::is_same_v<Event, AgentRequested> || std::is_same_v<Event, ClientClosed> ||
       std::is_same_v<Event, PeerReplied> || std::is_same_v<Event, PeerConnected> || std::is_same_v<Event, PeerLost> ||
       std::is_same_v<Event, PeerDraining> || std::is_same_v<Event, PeerLacksKeys> ||
-      std::is_same_v<Event, PeerLeased> || std::is_same_v<Event, PeerPurged>;
+      std::is_same_v<Event, PeerLeased> || std::is_same_v<Event, PeerPurged> || std::is_same_v<Event, ReplyLoaded>;
 
   // Outcomes of calls that stay in this sidecar. Giving one over may start another attempt here, so until none is left.
   void hand_over(Instant now, Actions& out) {

@@ -14,7 +14,9 @@
 #include "common/base/code.h"
 #include "common/base/instant.h"
 #include "common/base/priority.h"
+#include "common/base/reply_store.h"
 #include "common/base/slice.h"
+#include "common/cache/request.h"
 #include "common/contract/cache_terms.h"
 #include "common/telemetry/decision.h"
 #include "common/wire/batch.h"
@@ -199,6 +201,15 @@ struct PurgeHeard {
   uint64_t token;
 };
 
+// Of replies on disk; see ReplyStore.
+struct ReplyLoaded {
+  uint64_t ticket;
+  std::optional<StoredReply> reply;
+};
+struct RepliesErased {
+  uint64_t ticket;
+};
+
 struct AgentConnected {
   AgentIndex agent;
 };
@@ -311,6 +322,24 @@ struct ConfirmPurge {  // nobody gives any more what the link asked to be purged
   uint64_t token;
 };
 
+// Of replies on disk; see ReplyStore.
+struct LoadReply {
+  uint64_t ticket;
+  cache::Hash hash;
+};
+struct StoreReply {
+  cache::Hash hash;
+  Slice value;
+  int64_t cost_us;
+  int64_t ttl_ms;
+  int64_t age_ms;
+  std::vector<uint64_t> names;
+};
+struct EraseReplies {
+  uint64_t ticket;
+  std::vector<uint64_t> names;
+};
+
 // Of calls with an idempotency key; see RecordStore.
 struct PutRecord {
   uint64_t ticket;
@@ -327,7 +356,7 @@ struct EraseRecord {
 
 using Action = std::variant<ReplyToAgent, SendToPeer, CancelAtPeer, SendReply, DeliverToAgent, ReplaceAgentConnection,
                             TellPeersDraining, PutRecord, LoadRecord, EraseRecord, AskLease, HearPurge, GrantLease,
-                            TellPurge, ConfirmPurge>;
+                            TellPurge, ConfirmPurge, LoadReply, StoreReply, EraseReplies>;
 using Actions = std::vector<Action>;
 
 }  // namespace mesh::proxy

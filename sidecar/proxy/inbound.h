@@ -53,7 +53,7 @@ class Inbound {
 
   // Before anything else, where there may have been a process before; see PurgeRounds::begin().
   // What a process before had given to agents to write, and did not live to tell of, is wrong.
-  void begin(uint64_t purge_position, Instant now);
+  void begin(uint64_t purge_position, bool has_disk, Instant now, Actions& out);
 
   void on(PeerRequested&& event, Instant now, Actions& out);
   void on(const PeerCancelled& event, Instant now, Actions& out);
@@ -69,6 +69,11 @@ class Inbound {
   // Another instance of a service here says what became wrong: whoever keeps replies of this one's hears of it before
   // the other does that they have.
   void relay(const PeerPurged& event, Instant now, Actions& out);
+  void on(const RepliesErased& event, Instant now, Actions& out);
+  // What one of the names has is gone from the disk as soon as that can be; nobody waits.
+  void erase_on_disk(std::span<const uint64_t> names, Actions& out);
+  // What is read from the disk now may be what was just declared wrong.
+  bool is_being_erased(const cache::Names& names) const;
   void on(const RecordStored& event, Instant now, Actions& out);
   void on(const RecordLoaded& event, Instant now, Actions& out);
   // A record of so many bytes that was found at the start, by its head.
@@ -198,7 +203,7 @@ class Inbound {
   };
   std::unique_ptr<std::vector<uint64_t>> wrongs_of(const InboundRequest& request, const contract::Terms& terms);
   uint64_t make_wrong(const Call& call, const Outcome& outcome, Instant now, Actions& out);
-  uint64_t purge(std::span<const uint64_t> names, bool is_relayed, Instant now, Actions& out);
+  uint64_t purge(std::span<const uint64_t> names, bool is_relayed, bool erases, Instant now, Actions& out);
   void release_after(uint64_t round, Held&& held, Actions& out);
   void answer_after(uint64_t round, const Origin& origin, Outcome&& outcome, const wire::CalleeSpans& spans,
                     bool is_sensitive, Actions& out);
@@ -236,6 +241,14 @@ class Inbound {
   cache::RequestReader request_reader_;
   contract::MethodReader method_reader_;
   PurgeRounds rounds_;
+  struct Erasure {
+    uint64_t ticket;
+    uint64_t round;  // that waits for it; 0: none
+    std::vector<uint64_t> names;
+  };
+  std::vector<Erasure> erasures_;  // that the disk has not reported
+  uint64_t last_erasure_ = 0;
+  bool has_disk_ = false;
   std::vector<Held> held_;
   std::vector<uint64_t> ended_rounds_;
   std::vector<Agent> agents_;

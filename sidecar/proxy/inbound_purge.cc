@@ -30,26 +30,65 @@ std::unique_ptr<std::vector<uint64_t>> Inbound::wrongs_of(const InboundRequest& 
   return names;
 }
 
-void Inbound::begin(uint64_t purge_position, Instant now) {
+// Where there is no memory that outlives the process it cannot be known whether a write was under way, so of what is on
+// disk nothing is trusted that can be written.
+void Inbound::begin(uint64_t purge_position, bool has_disk, Instant now, Actions& out) {
   rounds_.begin(purge_position, now);
-  if (!self_ || self_->writing() == 0) return;
+  has_disk_ = has_disk;
+  const bool was_writing = self_ && self_->writing() > 0;
+  const bool is_known = self_ && self_->known();
+  if (self_) self_->set_known(0);  // this memory has been here since
+  std::vector<uint64_t> names;
   for (ServiceIndex i = 0; i < services_.size(); ++i) {
     const Service& service = services_[i];
-    if (service.has_writes && !service.agents.empty()) purges_.purge(cache::name_hash(service.name, ""));
+    if (service.has_writes && !service.agents.empty()) names.push_back(cache::name_hash(service.name, ""));
   }
-  for (uint64_t left = self_->writing(); left > 0; --left) self_->end_writing();
+  if (was_writing) {
+    for (const uint64_t name : names) purges_.purge(name);
+    for (uint64_t left = self_->writing(); left > 0; --left) self_->end_writing();
+  }
+  if (!names.empty() && (was_writing || !is_known)) erase_on_disk(names, out);
+}
+
+void Inbound::erase_on_disk(std::span<const uint64_t> names, Actions& out) {
+  if (!has_disk_) return;
+  erasures_.push_back({.ticket = ++last_erasure_, .round = 0, .names = {names.begin(), names.end()}});
+  out.push_back(EraseReplies{last_erasure_, erasures_.back().names});
+}
+
+bool Inbound::is_being_erased(const cache::Names& names) const {
+  return std::any_of(erasures_.begin(), erasures_.end(), [&](const Erasure& erasure) {
+    return std::any_of(erasure.names.begin(), erasure.names.end(), [&](uint64_t name) {
+      return name == names.service || name == names.method || name == names.key ||
+             std::find(names.tags.begin(), names.tags.end(), name) != names.tags.end();
+    });
+  });
+}
+
+void Inbound::on(const RepliesErased& event, Instant now, Actions& out) {
+  const auto erasure = std::find_if(erasures_.begin(), erasures_.end(),
+                                    [&](const Erasure& each) { return each.ticket == event.ticket; });
+  if (erasure == erasures_.end()) return;
+  rounds_.on_erased(erasure->round);
+  erasures_.erase(erasure);
+  release_ended(now, out);
 }
 
 // The round that tells of it; 0 if there is nothing to wait for.
 uint64_t Inbound::make_wrong(const Call& call, const Outcome& outcome, Instant now, Actions& out) {
-  const uint64_t round = is_untouched(outcome.code) ? 0 : purge(*call.wrongs, false, now, out);
+  const uint64_t round =
+      is_untouched(outcome.code) ? 0 : purge(*call.wrongs, false, services_[call.service].is_on_disk, now, out);
   if (self_ && call.delivered_at != kNever) self_->end_writing();
   return round;
 }
 
-uint64_t Inbound::purge(std::span<const uint64_t> names, bool is_relayed, Instant now, Actions& out) {
+uint64_t Inbound::purge(std::span<const uint64_t> names, bool is_relayed, bool erases, Instant now, Actions& out) {
   for (const uint64_t name : names) purges_.purge(name);
-  const uint64_t round = rounds_.purge(names, is_relayed, now, out);
+  const uint64_t round = rounds_.purge(names, is_relayed, erases && has_disk_, now, out);
+  if (erases && has_disk_) {
+    erase_on_disk(names, out);
+    erasures_.back().round = round;
+  }
   if (round != 0) counters_.add(Counter::kCachePurgeRounds);
   return round;
 }
@@ -95,12 +134,12 @@ void Inbound::on(const LeaseAsked& event, Instant now, Actions& out) {
 }
 
 void Inbound::on(const PurgeAsked& event, Instant now, Actions& out) {
-  const uint64_t round = purge(event.names, false, now, out);
+  const uint64_t round = purge(event.names, false, true, now, out);
   release_after(round, {.round = 0, .origin = {event.link, 0}, .token = event.token, .outcome = {}, .spans = {}}, out);
 }
 
 void Inbound::relay(const PeerPurged& event, Instant now, Actions& out) {
-  const uint64_t round = purge(event.names, true, now, out);
+  const uint64_t round = purge(event.names, true, true, now, out);
   release_after(
       round, {.round = 0, .origin = {0, 0}, .peer = event.peer, .token = event.token, .outcome = {}, .spans = {}}, out);
 }

@@ -19,6 +19,7 @@
 #include "sidecar/io/lmdb_store.h"
 #include "sidecar/io/log_file.h"
 #include "sidecar/io/loop.h"
+#include "sidecar/io/reply_store.h"
 #include "sidecar/io/shared_region.h"
 #include "sidecar/proxy/config.h"
 #include "sidecar/proxy/driver.h"
@@ -157,6 +158,12 @@ SharedMemory open_shared_memory(const proxy::SidecarConfig& config, io::Log& log
   return memory;
 }
 
+std::unique_ptr<ReplyStore> open_replies(io::Loop& loop, const proxy::SidecarConfig& config) {
+  if (config.replies_path.empty() || config.limits.cache_disk_bytes == 0) return nullptr;
+  make_directory_of(config.replies_path);
+  return loop.open_reply_store(config.replies_path, config.limits.cache_disk_bytes);
+}
+
 int run(const proxy::SidecarConfig& config) {
   io::Log log(STDERR_FILENO);
   make_directory_of(config.admin_path);
@@ -164,6 +171,7 @@ int run(const proxy::SidecarConfig& config) {
   SharedMemory shared = open_shared_memory(config, log);
   io::Loop loop;
   const auto store = open_store(loop, config, log);
+  const auto replies = open_replies(loop, config);
   proxy::Driver driver(
       loop, config,
       {.seed = random_number(),
@@ -175,6 +183,7 @@ int run(const proxy::SidecarConfig& config) {
        .connections_max = raise_connections_max(),
        .release_memory = [] { malloc_trim(0); },
        .shared = shared.tier ? &*shared.tier : nullptr,
+       .replies = replies.get(),
        .records = store.get(),
        .on_drained = [&] { loop.stop(); }});
   loop.set_turn_observer(&driver);

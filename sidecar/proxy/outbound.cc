@@ -350,6 +350,8 @@ void Outbound::on_time(Instant now, Actions& out) {
   }
   if (!validating_.empty()) [[unlikely]]
     go_on_validating(now, out);
+  if (!loading_.empty()) [[unlikely]]
+    give_up_disk(now, out);
   if (renew_leases_at_ <= now) [[unlikely]]
     renew_leases_of_fetches(now, out);
 }

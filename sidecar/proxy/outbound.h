@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -49,7 +50,10 @@ class Outbound {
   // Whether an agent here and one of the peer's serve the same: what the peer says became wrong is wrong of replies
   // that were given here, too.
   bool shares_service_with(PeerIndex peer) const;
+  void on(ReplyLoaded&& event, Instant now, Actions& out);
   void on(const PeerLacksKeys& event, Instant now, Actions& out);
+  // Replies of this sidecar's agents are kept on disk, too.
+  void use_disk() { has_disk_ = true; }
   // For the record: asks for nothing.
   void note(const CallsLeft& left_calls, Instant now);
   // How a call ended that this sidecar's own agents served.
@@ -68,10 +72,13 @@ class Outbound {
 
   Instant next_deadline() const {
     const Instant calls = std::min({calls_.next_deadline(), waiting_.next_deadline(), renew_leases_at_});
-    return validating_.empty() ? calls
-                               : std::min(calls, validating_.front()->began + milliseconds(limits::lease_wait_ms));
+    const Instant loaded = loading_.empty() ? kNever : loading_.front().until;
+    const Instant validated =
+        validating_.empty() ? kNever : validating_.front()->began + milliseconds(limits::lease_wait_ms);
+    return std::min({calls, loaded, validated});
   }
   void on_time(Instant now, Actions& out);
+  void give_up_disk(Instant now, Actions& out);
 
   // What of the books does not agree with the open calls; empty if all does.
   std::string audit();
@@ -135,7 +142,9 @@ class Outbound {
     uint32_t origin = 0;              // the instance that was asked last
     bool is_sent = false;
     bool is_home = false;  // on behalf of peers, by this sidecar's own agents
-    uint64_t number = 0;   // of the call
+    bool was_looked_for_on_disk = false;
+    bool was_on_disk = false;
+    uint64_t number = 0;  // of the call
     Instant began{};
     Duration budget{0};
     Duration hedge_after{0};
@@ -203,11 +212,15 @@ class Outbound {
   std::shared_ptr<Fetch> fetch_under_way(const cache::Key& key, bool is_home, Instant now);
   std::shared_ptr<Fetch> fetch_for(const Call& call, const AgentRequested& event, const cache::Request& request);
   void fetch(const std::shared_ptr<Fetch>& fetch, Instant now, Actions& out);
+  void look_further(const std::shared_ptr<Fetch>& fetch, Instant now, Actions& out);
+  bool may_be_on_disk(const Fetch& fetch) const;
+  void take_from_disk(Fetch& fetch, const StoredReply& stored, Instant now);
+  void store(const cache::Kept& kept, const Fetch& fetch, Instant now, Actions& out);
   void wait(Call call, std::shared_ptr<Fetch> fetch, std::vector<std::string> echoes);
   void land(const std::shared_ptr<Fetch>& fetch, Outcome&& outcome, const wire::CalleeSpans* spans, Instant now,
             Actions& out);
   void reply_to_peer(Call& call, Outcome&& outcome, const wire::CalleeSpans* spans, Instant now, Actions& out);
-  void keep(const Fetch& fetch, const Outcome& outcome, const cache::Reply& reply, Instant now);
+  void keep(const Fetch& fetch, const Outcome& outcome, const cache::Reply& reply, Instant now, Actions& out);
   void expire_waiting(uint64_t id, Instant now, Actions& out);
   // Of those whose way back matches.
   template <class Matches>
@@ -238,7 +251,7 @@ class Outbound {
   void go_on_validating(Instant now, Actions& out);
   bool may_keep(const Fetch& fetch) const;
   bool may_join(const Fetch& fetch, Instant now) const;
-  void void_services_of(PeerIndex peer, uint64_t mark);
+  void void_services_of(PeerIndex peer, uint64_t mark, Actions& out);
   std::unique_ptr<std::vector<uint64_t>> wrongs_of(const AgentRequested& event);
   void make_wrong(const std::vector<uint64_t>& names);
   std::vector<uint64_t> calls_at(PeerIndex peer, wire::Lane lane);
@@ -264,6 +277,14 @@ class Outbound {
   std::unordered_map<cache::Hash, std::shared_ptr<Fetch>, cache::HashOfHash> fetches_;
   routing::CallTable<Waiting> waiting_;
   Instant renew_leases_at_ = kNever;
+  struct Loading {
+    uint64_t ticket;
+    std::shared_ptr<Fetch> fetch;
+    Instant until;
+  };
+  bool has_disk_ = false;
+  uint64_t last_load_ = 0;
+  std::deque<Loading> loading_;                     // from disk, oldest first
   std::vector<std::shared_ptr<Fetch>> validating_;  // what is kept may be given once a lease is there; oldest first
 };
 

@@ -70,7 +70,7 @@ bool Outbound::answer_from_cache(Call& call, const AgentRequested& event, Instan
   if (waits) {
     validate(under_way, now);
   } else if (is_first) {
-    fetch(under_way, now, out);
+    look_further(under_way, now, out);
   }
   return true;
 }
@@ -175,7 +175,7 @@ void Outbound::land(const std::shared_ptr<Fetch>& landed, Outcome&& outcome, con
   cache::Reply reply;
   if (outcome.code == Code::kOk) {
     reply = reply_reader_.read(outcome.payload.body.view(), *landed->terms, landed->echoes);
-    keep(*landed, outcome, reply, now);
+    keep(*landed, outcome, reply, now, out);
   } else {
     const TieredCache::Found found_old = find_kept(*landed, now);
     const cache::Kept* kept = found_old.kept;
@@ -214,7 +214,7 @@ void Outbound::land(const std::shared_ptr<Fetch>& landed, Outcome&& outcome, con
   fetch(again, now, out);
 }
 
-void Outbound::keep(const Fetch& fetch, const Outcome& outcome, const cache::Reply& reply, Instant now) {
+void Outbound::keep(const Fetch& fetch, const Outcome& outcome, const cache::Reply& reply, Instant now, Actions& out) {
   const contract::CacheTerms& terms = *fetch.terms;
   const int64_t ttl_ms = reply.is_success ? terms.ttl_ms : terms.negative_ttl_ms;
   const bool is_kept = ttl_ms > 0 && outcome.payload.body.size() <= limits::cached_reply_bytes && may_keep(fetch) &&
@@ -241,6 +241,7 @@ void Outbound::keep(const Fetch& fetch, const Outcome& outcome, const cache::Rep
     kept.revalidate_until += milliseconds(terms.stale_while_revalidate_ms);
     kept.error_until += milliseconds(terms.stale_if_error_ms);
   }
+  if (reply.is_success) store(kept, fetch, now, out);
   const uint64_t evicted_before = kept_.local().evicted();
   kept_.put(std::move(kept), terms, fetch.service, role_of(fetch.is_home), now);
   counters_.add(Counter::kCacheEvicted, kept_.local().evicted() - evicted_before);

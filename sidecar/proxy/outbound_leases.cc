@@ -105,14 +105,15 @@ void Outbound::go_on_validating(Instant now, Actions& out) {
       continue;
     }
     if (kept == nullptr || !is_leased(fetch->service, kept->origin, now)) {
-      this->fetch(fetch, now, out);
+      look_further(fetch, now, out);
       continue;
     }
     const auto verdict = now < kept->fresh_until ? telemetry::CacheVerdict::kHit : telemetry::CacheVerdict::kStale;
     const cache::Kept given = *kept;  // giving it may bring others, for whom it has to go
     for (const uint64_t id : std::exchange(fetch->waiters, {})) {
       Waiting waiter = waiting_.close(id);
-      give(waiter.call, {&given, found.tier}, verdict, waiter.echoes, now, out);
+      give(waiter.call, {&given, fetch->was_on_disk ? contract::Tier::kDisk : found.tier}, verdict, waiter.echoes, now,
+           out);
     }
     if (now >= given.fresh_until) {
       this->fetch(fetch, now, out);
@@ -125,27 +126,30 @@ void Outbound::go_on_validating(Instant now, Actions& out) {
 
 // Something may have been missed that became wrong there. What the peer itself gave behind the mark it gave to one who
 // is told; what another instance gave may be older than a write at the peer.
-void Outbound::void_services_of(PeerIndex peer, uint64_t mark) {
+void Outbound::void_services_of(PeerIndex peer, uint64_t mark, Actions& out) {
   const uint64_t latest = purges_.mark();
   for (ServiceIndex i = 0; i < services_.size(); ++i) {
     const Service& service = services_[i];
     const bool is_there =
         std::any_of(service.instances.begin(), service.instances.end(),
                     [&](const Instance& instance) { return !instance.local && instance.peer == peer; });
+    if (!is_there) continue;
+    const uint64_t name = cache::name_hash(service.name, "");
     const bool is_shared = service.has_writes && service.instances.size() > 1;
-    if (is_there) purges_.purge_before(is_shared ? latest : mark, cache::name_hash(service.name, ""));
+    purges_.purge_before(is_shared ? latest : mark, name);
+    if (is_shared && !service.agents.empty()) inbound_.erase_on_disk(std::span(&name, 1), out);
   }
 }
 
 void Outbound::on(const PeerLeased& event, Instant now, Actions& out) {
-  if (const auto mark = leases_.on_leased(event)) void_services_of(event.peer, *mark);
+  if (const auto mark = leases_.on_leased(event)) void_services_of(event.peer, *mark, out);
   leases_.settle(event.peer);
   go_on_validating(now, out);
 }
 
 void Outbound::on(const PeerPurged& event, Instant now, Actions& out) {
   counters_.add(Counter::kCachePurges, event.names.size());
-  if (const auto mark = leases_.on_purged(event)) void_services_of(event.peer, *mark);
+  if (const auto mark = leases_.on_purged(event)) void_services_of(event.peer, *mark, out);
   for (const uint64_t name : event.names) purges_.purge(name);
   leases_.settle(event.peer);
   if (!event.is_relayed && shares_service_with(event.peer)) {

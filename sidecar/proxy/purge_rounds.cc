@@ -14,7 +14,7 @@ void PurgeRounds::begin(uint64_t position, Instant now) {
 
 void PurgeRounds::wait_no_longer_for(LinkId link, Round& round) const {
   std::erase_if(round.unheard, [link](const Waited& waited) { return waited.link == link; });
-  round.until = quiet_until_;
+  round.until = std::max(quiet_until_, round.erased_by);
   for (const Waited& waited : round.unheard) round.until = std::max(round.until, waited.until);
 }
 
@@ -34,12 +34,20 @@ void PurgeRounds::on(const PurgeHeard& event) {
   }
 }
 
-uint64_t PurgeRounds::purge(std::span<const uint64_t> names, bool is_relayed, Instant now, Actions& out) {
+void PurgeRounds::on_erased(uint64_t number) {
+  const auto round = rounds_.find(number);
+  if (round == rounds_.end()) return;
+  round->second.erased_by = {};
+  wait_no_longer_for(0, round->second);
+}
+
+uint64_t PurgeRounds::purge(std::span<const uint64_t> names, bool is_relayed, bool erases, Instant now, Actions& out) {
   ++position_;
   std::erase_if(holders_, [now](const auto& holder) { return holder.second <= now; });
-  if (holders_.empty() && quiet_until_ <= now) return 0;
+  if (holders_.empty() && quiet_until_ <= now && !erases) return 0;
   const uint64_t number = ++last_round_;
-  Round round{.unheard = {}, .until = quiet_until_};
+  const Instant erased_by = erases ? now + milliseconds(limits::erasure_ms_max) : Instant{};
+  Round round{.unheard = {}, .erased_by = erased_by, .until = std::max(quiet_until_, erased_by)};
   const auto shared = std::make_shared<const std::vector<uint64_t>>(names.begin(), names.end());
   for (const auto& [link, until] : holders_) {
     round.unheard.push_back({link, until});

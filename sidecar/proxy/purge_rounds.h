@@ -24,7 +24,10 @@ class PurgeRounds {
 
   // Begins a round and gives its number; 0 if there is nobody to wait for. That a connection ended ends no lease: who
   // held it may not know.
-  uint64_t purge(std::span<const uint64_t> names, bool is_relayed, Instant now, Actions& out);
+  // With `erases` it also waits until on_erased() is told its number, though not for long.
+  uint64_t purge(std::span<const uint64_t> names, bool is_relayed, bool erases, Instant now, Actions& out);
+  // It is gone from the disk.
+  void on_erased(uint64_t round);
 
   bool empty() const { return rounds_.empty(); }
   Instant next_deadline() const;
@@ -38,7 +41,8 @@ class PurgeRounds {
   };
   struct Round {
     std::vector<Waited> unheard;
-    Instant until;  // the last lease that it waits for ends
+    Instant erased_by;  // so long the disk is waited for; in the past: not, or no more
+    Instant until;      // the last that it waits for ends
   };
 
   void wait_no_longer_for(LinkId link, Round& round) const;

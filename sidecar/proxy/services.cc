@@ -51,7 +51,8 @@ ServiceIndex Services::intern(const std::string& name) {
                          .instances = {},
                          .agents = {},
                          .retries = {},
-                         .has_writes = config_->contracts.invalidates(name)});
+                         .has_writes = config_->contracts.invalidates(name),
+                         .is_on_disk = config_->contracts.keeps(name, contract::Tier::kDisk)});
   return at->second;
 }
 

@@ -32,6 +32,7 @@ struct Service {
   std::vector<AgentIndex> agents;  // of this sidecar
   routing::RetryBudget retries;
   bool has_writes = false;  // some of its methods make kept replies wrong
+  bool is_on_disk = false;  // some of its replies are kept there
   bool is_echo = false;     // this sidecar's own, for probes
   bool has_local() const { return is_echo || !agents.empty(); }
 };

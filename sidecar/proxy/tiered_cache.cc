@@ -7,9 +7,10 @@ namespace mesh::proxy {
 
 using contract::Tier;
 
-// At home this process's own memory has what the shared one is too small for.
+// What comes from the disk passes through here, and at home this process's own memory has what the shared one is too
+// small for.
 bool TieredCache::uses_local(const contract::CacheTerms& terms, Role role) const {
-  return role == Role::kHome ? terms.uses(Tier::kHome) || terms.uses(Tier::kDisk) : terms.uses(Tier::kLocal);
+  return terms.uses(role == Role::kHome ? Tier::kHome : Tier::kLocal) || terms.uses(Tier::kDisk);
 }
 
 bool TieredCache::uses_shared(const contract::CacheTerms& terms, Role role) const {

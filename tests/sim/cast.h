@@ -13,6 +13,7 @@
 #include "tests/sim/virtual_disk.h"
 #include "tests/sim/virtual_memory.h"
 #include "tests/sim/virtual_network.h"
+#include "tests/sim/virtual_replies.h"
 
 namespace mesh::sim {
 
@@ -180,6 +181,8 @@ class Sidecar {
     settings.on_drained = [this] { drained = true; };
     store_ = std::make_unique<VirtualStore>(network_, *host_, disk);
     settings.records = store_.get();
+    replies_ = std::make_unique<VirtualReplies>(network_, *host_, reply_disk);
+    if (!config_.replies_path.empty()) settings.replies = replies_.get();
     if (memory_ != nullptr) shared_ = memory_->attach(network_.prng().next());
     settings.shared = shared_.get();
     driver_ = std::make_unique<proxy::Driver>(*host_, config_, std::move(settings));
@@ -190,6 +193,7 @@ class Sidecar {
   void kill() {
     driver_.reset();
     shared_.reset();
+    replies_.reset();
     if (drained) store_->close();
     store_.reset();
     host_.reset();
@@ -206,6 +210,7 @@ class Sidecar {
 
   bool drained = false;
   VirtualDisk disk;
+  VirtualReplyDisk reply_disk;
 
  private:
   VirtualNetwork& network_;
@@ -215,6 +220,7 @@ class Sidecar {
   std::unique_ptr<cache::SharedTier> shared_;
   std::unique_ptr<VirtualHost> host_;
   std::unique_ptr<VirtualStore> store_;
+  std::unique_ptr<VirtualReplies> replies_;
   std::unique_ptr<proxy::Driver> driver_;
 };
 

@@ -13,6 +13,7 @@ void declare(contract::Table& contracts) {
   contract::Declaration fact;
   contract::CacheTerms& cache = fact.cache.emplace();
   cache.ttl_ms = Facts::kTtl_ms;
+  cache.tiers = contract::kAllTiers;
   cache.stale_while_revalidate_ms = Facts::kRevalidate_ms;
   cache.stale_if_error_ms = Facts::kError_ms;
   MESH_CHECK(contract::TagPattern::parse("fact:{fact}", cache.tags.emplace_back()));
@@ -73,6 +74,8 @@ proxy::SidecarConfig agents_config(bool is_second) {
   config.host = "b";
   config.sidecar = is_second ? "second" : "main";
   config.admin_path = own + ".admin";
+  config.replies_path = own + ".replies";
+  config.limits.disk_ttl_ms_min = 1;
   config.listen = endpoint(own + ".link");
   config.limits.process_queued_bytes = kQueuedBytesMax;
   declare(config.contracts);

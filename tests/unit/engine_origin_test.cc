@@ -93,7 +93,7 @@ TEST_CASE("who gives his lease back is not waited for") {
 
 TEST_CASE("leases that a process before gave are waited for") {
   Origin bench;
-  bench.engine->inbound().begin(1234, bench.now);
+  bench.engine->begin(1234, false, bench.now, bench.actions);
   bench.advance(100);
   bench.write();
   bench.advance(limits::lease_ms - 101);
