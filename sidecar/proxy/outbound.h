@@ -173,6 +173,8 @@ class Outbound {
   void admit(Call&& call, Payload&& payload, Instant now, Actions& out);
   void send(uint64_t id, Payload&& payload, Instant now, Actions& out);
   void leave_instance(const Call& call);
+  // It takes no more of so many bytes. What stays in this sidecar is bounded where it goes to.
+  bool is_full(const Instance& instance, uint64_t bytes) const;
   void conclude(uint64_t id, Outcome&& outcome, Instant now, Actions& out) {
     conclude(id, std::move(outcome), {}, now, out);
   }
