@@ -180,6 +180,7 @@ class Sidecar {
     settings.records = store_.get();
     driver_ = std::make_unique<proxy::Driver>(*host_, config_, std::move(settings));
     host_->set_turn_observer(driver_.get());
+    if (watcher_) host_->watch_turns(watcher_);
     host_->turn([this] { MESH_CHECK(driver_->start().has_value()); });
   }
   // As kill -9: nothing is said to anybody.
@@ -194,6 +195,11 @@ class Sidecar {
   }
   // One turn of its loop in which `what` happens.
   void turn(const std::function<void()>& what) { host_->turn(what); }
+  // Called behind each turn of this process and of those after it.
+  void watch_turns(std::function<void()> watcher) {
+    watcher_ = std::move(watcher);
+    host_->watch_turns(watcher_);
+  }
   bool lives() const { return driver_ != nullptr; }
   VirtualHost* host() { return host_.get(); }
   proxy::Driver& driver() { return *driver_; }
@@ -206,6 +212,7 @@ class Sidecar {
   VirtualNetwork& network_;
   proxy::SidecarConfig config_;
   int site_;
+  std::function<void()> watcher_;
   std::unique_ptr<VirtualHost> host_;
   std::unique_ptr<VirtualStore> store_;
   std::unique_ptr<proxy::Driver> driver_;

@@ -61,6 +61,8 @@ MUTANTS = [
            'peer.host + "/" + peer.sidecar);\n  if (at == peer_links_.end()) return &asked_on;',
            also=(('hello.host + "/" + hello.sidecar + "/" + std::to_string(hello.epoch);', 'hello.host + "/" + hello.sidecar;'),
                  ('peer_links_.find(peer + "/" + std::to_string(link.peer().epoch));', "peer_links_.find(peer);"))),
+    # The clock is the transport's affair, which is not simulated: this one changes the harness, and shows that a clock which
+    # somebody sets would be noticed.
     Mutant("timer in wall clock", "tests/sim/virtual_network.cc", "return network_.local_now(site_);", "return network_.wall_now(site_);"),
     Mutant("drain loses parked calls", PROXY + "driver.cc",
            "engine_.idle() && unsent == 0 && !may_come_more", "unsent == 0 && !may_come_more"),
@@ -79,6 +81,30 @@ MUTANTS = [
            "is_timely && purges_.holds(fetch.since, fetch.names())", "is_timely"),
     Mutant("a write makes nothing wrong", PROXY + "outbound_cache.cc", "for (const uint64_t name : names) purges_.purge(name);",
            "static_cast<void>(names);"),
+    Mutant("a durable reply leaves before its result is on disk", PROXY + "inbound_keyed.cc",
+           "  keyed.outcome = std::move(outcome);\n  calls_.set_deadline(id, keyed.waiters.empty()",
+           "  keyed.outcome = std::move(outcome);\n  answer_waiters(call, keyed.outcome, now, out);\n  calls_.set_deadline(id, keyed.waiters.empty()"),
+    Mutant("durable results are unknown after a restart", PROXY + "inbound_keyed.cc",
+           "const Code code = head.is_result ? head.code : Code::kOutcomeUnknown;", "const Code code = Code::kOutcomeUnknown;"),
+    Mutant("durable results cannot be read from disk", PROXY + "inbound_keyed.cc",
+           "if (record && record->is_result) {", "if (record && record->is_result && record->body.size() > (1U << 30)) {"),
+    Mutant("a fifth of all calls is refused as INTERNAL", PROXY + "inbound.cc", "  if (request.deadline <= now) {",
+           "  if (request.payload.body.size() % 5 == 0) return reject(Code::kInternal, \"x\", \"x\", \"x\");\n  if (request.deadline <= now) {"),
+    Mutant("a queue is sent from its end", PROXY + "peer_lane.cc", "  queue_.push_back(std::move(call));", "  queue_.push_front(std::move(call));"),
+    Mutant("stuck REQ sockets are never freed", PROXY + "client_session.cc", "if (std::exchange(may_be_stuck_, false)) free_stuck(now);",
+           "may_be_stuck_ = false;"),
+    Mutant("a peer that is back is looked for too late", PROXY + "peer_lane.cc",
+           "host_.now() + backoff_.next(prng_)", "host_.now() + 4 * backoff_.next(prng_)"),
+    Mutant("a result that is only in memory is not kept", PROXY + "inbound_keyed.cc",
+           "  if (outcome.code == Code::kOk) keyed_calls_.keep_body(keyed.key, outcome.payload.body, outcome.payload.part_sizes);\n", ""),
+    Mutant("a target takes more than it may", PROXY + "outbound_choice.cc",
+           "if (!next || is_full(services_[call.service].instances[*next], call.bytes)) return false;", "if (!next) return false;"),
+    Mutant("an answer is late by the clock of who gave it", PROXY + "outbound.cc",
+           "  conclude(event.call_id, std::move(event.outcome), {event.spans, event.decompress_us, event.batch}, now, out);",
+           "  const bool is_late = event.spans != nullptr &&\n"
+           "                       microseconds(static_cast<int64_t>(event.spans->received_us)) > call->deadline.time_since_epoch();\n"
+           "  if (is_late) return expire(event.call_id, now, out);\n"
+           "  conclude(event.call_id, std::move(event.outcome), {event.spans, event.decompress_us, event.batch}, now, out);"),
     Mutant("kept for too long", PROXY + "outbound_cache.cc", "kept.error_until += milliseconds(", "kept.error_until += 60 * milliseconds("),
 ]
 
