@@ -132,7 +132,8 @@ def build_mutant(mutant: Mutant, build: Path, scratch: Path) -> Path:
     words = shlex.split(entry["command"])
     words[words.index("-o") + 1] = str(target)
     if mutant.through:
-        words.insert(1, f"-I{scratch}")  # the changed header comes before the right one
+        first_option = next(i for i, word in enumerate(words) if word.startswith("-"))
+        words.insert(first_option, f"-I{scratch}")  # the changed header comes before the right one
     else:
         words[words.index("-c") + 1] = str(changed)
     # The tree itself is no longer where the file is; and what a mutant leaves unused is no error.
