@@ -4,8 +4,9 @@ namespace mesh::telemetry {
 namespace {
 
 constexpr std::array<std::string_view, kStageCount> kStageNames = {
-    "cache",        "earlier_attempts", "queue", "batch_wait", "compress", "link_out", "callee_decompress",
-    "callee_queue", "agent", "callee_compress", "link_back", "decompress", "unanswered",
+    "cache",     "earlier_attempts",  "queue",        "batch_wait", "compress",
+    "link_out",  "callee_decompress", "callee_queue", "agent",      "callee_compress",
+    "link_back", "decompress",        "unanswered",
 };
 
 }  // namespace
@@ -28,6 +29,14 @@ std::string_view to_string(Choice::State state) {
 std::string_view to_string(CacheVerdict verdict) {
   constexpr std::string_view names[] = {"none", "hit", "stale", "stale_error", "fetched", "joined", "untagged"};
   return names[static_cast<size_t>(verdict)];
+}
+
+std::unique_ptr<CacheTrace> trace_of(const wire::KeptMark& kept) {
+  const auto verdict = static_cast<CacheVerdict>(kept.verdict);
+  if (kept.verdict > static_cast<uint32_t>(CacheVerdict::kUntagged) || !is_hit(verdict) || kept.tier > 3)
+    return nullptr;
+  return std::make_unique<CacheTrace>(
+      CacheTrace{.verdict = verdict, .tier = static_cast<uint8_t>(kept.tier), .age_ms = kept.age_ms});
 }
 
 Stages stages_of(const Decision& decision) {

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <string_view>
 
 #include "common/base/code.h"
@@ -109,6 +110,9 @@ struct CacheTrace {
   uint64_t fetch = 0;   // the call that fetched it, if that was under way; a number as Trace::number
   uint64_t key_hash = 0;
 };
+
+// What a peer says of a reply that it kept; null if this version does not know what it says.
+std::unique_ptr<CacheTrace> trace_of(const wire::KeptMark& kept);
 
 // An attempt before the last.
 struct Attempt {

@@ -68,12 +68,23 @@ struct Delivery {
   std::string_view key{};     // idempotency key; empty: none
   std::string_view caller{};  // whose key it is
   bool is_sensitive = false;  // its body and its reply's are never compressed
+  // How many instances of the service the caller knows, where writes at one make replies of another wrong; 0: it does
+  // not say.
+  uint32_t instances = 0;
+};
+
+// A reply that was kept beside its agent. Numbers as in telemetry::CacheVerdict and contract::Tier.
+struct KeptMark {
+  uint32_t verdict = 0;
+  uint32_t tier = 0;
+  uint32_t age_ms = 0;  // since it was asked for
 };
 
 // Which kept replies became wrong, of the services of the sidecar that says so.
 struct Validity {
   uint64_t position = 0;        // how often something became wrong, from a number drawn at its start
   std::vector<uint64_t> names;  // cache::name_hash() of each; at most limits::purged_names_max
+  bool is_relayed = false;      // another instance of the service said so first
 };
 
 // One envelope. Which fields count depends on `kind`; the rest stay at their defaults.
@@ -93,6 +104,7 @@ struct Envelope {
   const CalleeSpans* spans = nullptr;  // reply
   const Delivery* delivery = nullptr;  // request; of a reply, too, if it is sensitive
   const Validity* validity = nullptr;  // leased, purge
+  const KeptMark* kept = nullptr;      // reply
   // A request as it was read needs something that this version does not know: it is to be answered so.
   bool needs_unknown = false;
 };

@@ -19,7 +19,7 @@ constexpr uint64_t kBudgetUsMax = static_cast<uint64_t>(limits::budget_ms_max) *
 constexpr size_t kFlatBytesMax = 64 + 2 + kSpansBytes;
 constexpr size_t kPartBytesMax = 5;
 static_assert(kFlatBytesMax + kPartBytesMax * limits::frames_per_message_max + kHelloBytesMax + kErrorBytesMax +
-                      std::max(kDeliveryBytesMax, kValidityBytesMax) + 2 * limits::name_bytes <=
+                      std::max(kDeliveryBytesMax, kValidityBytesMax) + kKeptMarkBytesMax + 2 * limits::name_bytes <=
                   limits::envelope_bytes,
               "what is written here must be accepted at the other end");
 
@@ -43,6 +43,7 @@ constexpr uint8_t kCritical = number_tag(14);
 constexpr uint8_t kSpans = bytes_tag(15);
 constexpr uint64_t kDelivery = wide_bytes_tag(16);
 constexpr uint64_t kValidity = wide_bytes_tag(17);
+constexpr uint64_t kKept = wide_bytes_tag(18);
 
 }  // namespace tag
 
@@ -172,6 +173,12 @@ const Fault* read_fields(ByteView bytes, DecodedEnvelope& decoded, Numbers& numb
         envelope.validity = &decoded.validity;
         broken = decode_validity(nested, decoded.validity);
         break;
+      case tag::kKept:
+        is_read = reader.bytes(nested);
+        if (envelope.kept == nullptr) decoded.kept = KeptMark();
+        envelope.kept = &decoded.kept;
+        broken = decode_kept_mark(nested, decoded.kept);
+        break;
       default:
         is_read = reader.skip(tag);
     }
@@ -200,6 +207,7 @@ size_t encoded_bytes_bound(const Envelope& envelope) {
   if (envelope.hello != nullptr) bound += kHelloBytesMax;
   if (envelope.delivery != nullptr) bound += kDeliveryBytesMax;
   if (envelope.validity != nullptr) bound += kValidityBytesMax;
+  if (envelope.kept != nullptr) bound += kKeptMarkBytesMax;
   return bound;
 }
 
@@ -245,6 +253,10 @@ void encode_envelope(const Envelope& envelope, bool body_own_frame, FieldWriter&
     MESH_CHECK(envelope.validity->names.size() <= limits::purged_names_max);
     writer.varint(tag::kValidity);
     writer.with_length([&] { encode_validity(*envelope.validity, writer); });
+  }
+  if (envelope.kept != nullptr) [[unlikely]] {
+    writer.varint(tag::kKept);
+    writer.with_length([&] { encode_kept_mark(*envelope.kept, writer); });
   }
   if (body_own_frame) {
     writer.number(tag::kBodyOwnFrame, 1);

@@ -24,6 +24,7 @@ struct DecodedEnvelope {
   CalleeSpans spans;
   Delivery delivery;
   Validity validity;
+  KeptMark kept;
 };
 
 // Bytes that encode_envelope() may need at most.

@@ -189,6 +189,7 @@ void encode_delivery(const Delivery& delivery, FieldWriter& writer) {
   writer.bytes_unless_empty(bytes_tag(2), delivery.key);
   writer.bytes_unless_empty(bytes_tag(3), delivery.caller);
   writer.number_unless_zero(number_tag(4), delivery.is_sensitive ? 1 : 0);
+  writer.number_unless_zero(number_tag(5), delivery.instances);
 }
 
 const Fault* decode_delivery(std::string_view bytes, Delivery& delivery) {
@@ -213,6 +214,10 @@ const Fault* decode_delivery(std::string_view bytes, Delivery& delivery) {
         is_read = reader.varint(number);
         delivery.is_sensitive = number != 0;
         break;
+      case number_tag(5):
+        is_read = reader.varint(number);
+        delivery.instances = static_cast<uint32_t>(number);
+        break;
       default:
         is_read = reader.skip(tag);
     }
@@ -226,8 +231,10 @@ const Fault* decode_delivery(std::string_view bytes, Delivery& delivery) {
 
 void encode_validity(const Validity& validity, FieldWriter& writer) {
   if (validity.position != 0) writer.fixed(fixed64_tag(1), validity.position);
-  if (validity.names.empty()) return;
-  writer.bytes(bytes_tag(2), {reinterpret_cast<const char*>(validity.names.data()), 8 * validity.names.size()});
+  if (!validity.names.empty()) {
+    writer.bytes(bytes_tag(2), {reinterpret_cast<const char*>(validity.names.data()), 8 * validity.names.size()});
+  }
+  writer.number_unless_zero(number_tag(3), validity.is_relayed ? 1 : 0);
 }
 
 const Fault* decode_validity(std::string_view bytes, Validity& validity) {
@@ -244,6 +251,11 @@ const Fault* decode_validity(std::string_view bytes, Validity& validity) {
       continue;
     }
     if (!reader.tag(tag)) return &fault::kEnvelopeBroken;
+    if (tag == number_tag(3)) {
+      if (!reader.varint(name)) return &fault::kEnvelopeBroken;
+      validity.is_relayed = name != 0;
+      continue;
+    }
     if (tag != bytes_tag(2)) {
       if (!reader.skip(tag)) return &fault::kEnvelopeBroken;
       continue;
@@ -253,6 +265,29 @@ const Fault* decode_validity(std::string_view bytes, Validity& validity) {
     const size_t before = validity.names.size();
     validity.names.resize(before + packed.size() / 8);
     if (!packed.empty()) std::memcpy(&validity.names[before], packed.data(), packed.size());
+  }
+  return nullptr;
+}
+
+void encode_kept_mark(const KeptMark& kept, FieldWriter& writer) {
+  writer.number_unless_zero(number_tag(1), kept.verdict);
+  writer.number_unless_zero(number_tag(2), kept.tier);
+  writer.number_unless_zero(number_tag(3), kept.age_ms);
+}
+
+const Fault* decode_kept_mark(std::string_view bytes, KeptMark& kept) {
+  FieldReader reader(as_bytes(bytes));
+  while (!reader.done()) {
+    uint64_t tag = 0;
+    uint64_t number = 0;
+    if (!reader.tag(tag)) return &fault::kEnvelopeBroken;
+    uint32_t* const field = tag == number_tag(1)   ? &kept.verdict
+                            : tag == number_tag(2) ? &kept.tier
+                            : tag == number_tag(3) ? &kept.age_ms
+                                                   : nullptr;
+    const bool is_read = field != nullptr ? reader.varint(number) : reader.skip(tag);
+    if (!is_read) return &fault::kEnvelopeBroken;
+    if (field != nullptr) *field = static_cast<uint32_t>(number);
   }
   return nullptr;
 }

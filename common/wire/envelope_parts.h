@@ -19,8 +19,9 @@ constexpr size_t kErrorHintBytes = 1024;
 inline constexpr size_t kHelloBytesMax = 64 + 2 * limits::name_bytes;
 inline constexpr size_t kErrorBytesMax = 32 + kErrorTextBytes + kErrorHintBytes + 4 * limits::name_bytes;
 inline constexpr size_t kSpansBytes = 24;
-inline constexpr size_t kValidityBytesMax = 16 + 8 * limits::purged_names_max;
-inline constexpr size_t kDeliveryBytesMax = 24 + limits::name_bytes + limits::caller_bytes;
+inline constexpr size_t kValidityBytesMax = 24 + 8 * limits::purged_names_max;
+inline constexpr size_t kKeptMarkBytesMax = 24;
+inline constexpr size_t kDeliveryBytesMax = 32 + limits::name_bytes + limits::caller_bytes;
 
 // Each encode_ writes the fields without a length in front. Each decode_ reads them into what already has its defaults;
 // null if all is well.
@@ -39,5 +40,8 @@ const Fault* decode_delivery(std::string_view bytes, Delivery& delivery);
 
 void encode_validity(const Validity& validity, FieldWriter& writer);
 const Fault* decode_validity(std::string_view bytes, Validity& validity);
+
+void encode_kept_mark(const KeptMark& kept, FieldWriter& writer);
+const Fault* decode_kept_mark(std::string_view bytes, KeptMark& kept);
 
 }  // namespace mesh::wire

@@ -1,15 +1,10 @@
 #include "sidecar/io/lmdb_file.h"
 
-#include <fcntl.h>
 #include <lmdb.h>
 #include <sodium.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <new>
 #include <utility>
@@ -18,17 +13,6 @@
 
 namespace mesh::io {
 namespace {
-
-// Neither an errno nor LMDB's.
-constexpr int kTakenByAnother = -1;
-constexpr int kFull = -2;
-
-// LMDB copies the pages it changes, so that even erasing takes some: a store that puts may fill could not be emptied.
-// The list of what an erased record frees takes 8 bytes for each of its pages.
-size_t with_reserve(size_t map_bytes) {
-  const auto page_bytes = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  return (map_bytes + map_bytes / 256 + (size_t{1} << 18)) / page_bytes * page_bytes;
-}
 
 // Pages that these puts may take; a little too many. LMDB gives pages of their own to what is larger than half of one,
 // and splits leave the others half empty.
@@ -49,92 +33,19 @@ size_t pages_for(std::span<const RecordRequest> range, size_t page_bytes) {
 // A key that is no record's.
 constexpr std::string_view kStepKey = "step";
 
-MDB_val to_val(ByteView bytes) { return {bytes.size(), const_cast<uint8_t*>(bytes.data())}; }
-ByteView to_view(const MDB_val& val) { return {static_cast<const uint8_t*>(val.mv_data), val.mv_size}; }
-
-bool is_lack_of_room(int status) {
-  return status == kFull || status == MDB_MAP_FULL || status == MDB_TXN_FULL || status == ENOSPC || status == EDQUOT ||
-         status == EFBIG;
-}
-
 // One request may be to blame, and the others could still succeed. When the disk itself fails they could not.
 bool is_worth_splitting(int status) { return is_lack_of_room(status) || (status < 0 && status != MDB_PANIC); }
 
-int sync_directory(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return errno;
-  const int status = fsync(fd) == 0 ? 0 : errno;
-  close(fd);
-  return status;
-}
-
-// All that are missing on the way, for us alone, and on disk.
-int make_directories(const std::string& path) {
-  for (size_t end = path.find('/', 1); end != path.npos + 1; end = path.find('/', end + 1)) {
-    const std::string prefix = path.substr(0, end);
-    if (mkdir(prefix.c_str(), 0700) == 0) {
-      const size_t slash = prefix.find_last_of('/');
-      if (const int status = sync_directory(slash == prefix.npos ? "." : prefix.substr(0, slash + 1))) return status;
-    } else if (errno != EEXIST) {
-      return errno;
-    }
-    if (end == path.npos) break;
-  }
-  return 0;
-}
-
-// LMDB ends the process when its tree contradicts itself. Whoever looks for the reason should find one.
-void tell_damage(MDB_env* env, const char* what) {
-  const char* path = "?";
-  mdb_env_get_path(env, &path);
-  dprintf(STDERR_FILENO, "the store %s is damaged (%s): move it aside to begin with an empty one\n", path, what);
-}
-
-std::string hint_for(int status) {
-  if (status == kTakenByAnother) return "stop the other process, or give each its own store";
-  if (status == EACCES || status == EPERM || status == EROFS)
-    return "let this user write there, or choose another path";
-  if (status == MDB_MAP_FULL || status == kFull) return "let records end or be erased, or give the store more bytes";
-  if (is_lack_of_room(status)) return "free space on this disk";
-  if (status == ENOMEM) return "give the store fewer bytes; it needs as much address space";
-  if (status < 0) return "move the store aside to begin with an empty one";
-  return "see the system log for errors of the disk";
-}
-
 }  // namespace
 
-// Aborts unless it was committed.
-class LmdbFile::Transaction {
- public:
-  Transaction() = default;
-  ~Transaction() {
-    if (txn_ != nullptr) mdb_txn_abort(txn_);
-  }
-  Transaction(const Transaction&) = delete;
-  Transaction& operator=(const Transaction&) = delete;
-
-  MDB_txn* get() const { return txn_; }
-  int begin(MDB_env* env, unsigned flags) { return mdb_txn_begin(env, nullptr, flags, &txn_); }
-  int commit() { return mdb_txn_commit(std::exchange(txn_, nullptr)); }
-
- private:
-  MDB_txn* txn_ = nullptr;
-};
-
-LmdbFile::LmdbFile(std::string path, size_t map_bytes)
-    : path_(std::move(path)), map_bytes_(map_bytes), boot_(current_boot_id()) {}
-
-LmdbFile::~LmdbFile() {
-  if (env_ != nullptr) mdb_env_close(env_);
-  if (lock_fd_ >= 0) close(lock_fd_);
-}
+LmdbFile::LmdbFile(const std::string& path, size_t map_bytes)
+    : environment_(path, map_bytes), boot_(current_boot_id()) {}
 
 Result<std::unique_ptr<LmdbFile>> LmdbFile::open(const std::string& path, size_t map_bytes) {
   MESH_CHECK(sodium_init() >= 0);
   std::unique_ptr<LmdbFile> file(new LmdbFile(path, map_bytes));
-  int status = make_directories(path);
-  if (status == 0) status = file->lock();
-  if (status == 0) status = file->open_environment();
+  int status = file->environment_.take();
+  if (status == 0) status = file->environment_.open();
   if (status == 0) status = sync_directory(path);
   if (status == 0) return file;
   Error error = rule_broken(Code::kStorage, "store", "cannot open the store " + path + ": " + file->explain(status));
@@ -142,66 +53,14 @@ Result<std::unique_ptr<LmdbFile>> LmdbFile::open(const std::string& path, size_t
   return Unexpected(std::move(error));
 }
 
-int LmdbFile::lock() {
-  lock_fd_ = ::open((path_ + "/owner.lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (lock_fd_ < 0) return errno;
-  if (flock(lock_fd_, LOCK_EX | LOCK_NB) == 0) return 0;
-  return errno == EWOULDBLOCK ? kTakenByAnother : errno;
-}
-
-int LmdbFile::open_environment() {
-  if (env_ != nullptr) mdb_env_close(std::exchange(env_, nullptr));
-  if (const int status = mdb_env_create(&env_)) return status;
-  mdb_env_set_assert(env_, tell_damage);
-  int status = mdb_env_set_mapsize(env_, with_reserve(map_bytes_));
-  // MDB_NOTLS: jobs run on whichever thread of the pool is free.
-  if (status == 0) status = mdb_env_open(env_, path_.c_str(), MDB_NOTLS, 0600);
-  int dead_readers = 0;
-  if (status == 0) status = mdb_reader_check(env_, &dead_readers);
-  if (status == 0) status = cover_last_page();
-  if (status == 0) status = open_database();
-  if (status != 0) mdb_env_close(std::exchange(env_, nullptr));
-  return status;
-}
-
-int LmdbFile::open_database() {
-  Transaction transaction;
-  if (const int status = transaction.begin(env_, MDB_RDONLY)) return status;
-  if (const int status = mdb_dbi_open(transaction.get(), nullptr, 0, &dbi_)) return status;
-  return transaction.commit();
-}
-
-// A file that was cut must not be a SIGBUS when the missing part is read: zeros are noticed as damage.
-int LmdbFile::cover_last_page() {
-  MDB_envinfo info;
-  MDB_stat root;
-  int fd = -1;
-  struct stat file {};
-  if (const int status = mdb_env_info(env_, &info)) return status;
-  if (const int status = mdb_env_stat(env_, &root)) return status;
-  if (const int status = mdb_env_get_fd(env_, &fd)) return status;
-  fcntl(fd, F_SETFD, FD_CLOEXEC);  // LMDB does so for its other files only
-  if (fstat(fd, &file) != 0) return errno;
-  page_bytes_ = root.ms_psize;
-  const auto needed = static_cast<off_t>((info.me_last_pgno + 1) * page_bytes_);
-  if (file.st_size >= needed) return 0;
-  return ftruncate(fd, needed) == 0 ? 0 : errno;
-}
-
-std::string LmdbFile::explain(int status) const {
-  if (status == 0) return {};
-  if (status == kTakenByAnother) return "another process uses it";
-  if (status == MDB_MAP_FULL || status == kFull) return "its " + std::to_string(map_bytes_) + " bytes are full";
-  return mdb_strerror(status);
-}
+std::string LmdbFile::explain(int status) const { return text_for(status, environment_.map_bytes()); }
 
 // An environment that could not write its root refuses everything until it is opened anew.
-int LmdbFile::begin(Transaction& transaction, bool is_read_only) {
-  const unsigned flags = is_read_only ? MDB_RDONLY : 0;
-  const int status = env_ == nullptr ? MDB_PANIC : transaction.begin(env_, flags);
+int LmdbFile::begin(LmdbTransaction& transaction, bool is_read_only) {
+  const int status = environment_.begin(transaction, is_read_only);
   if (status != MDB_PANIC) return status;
-  if (const int failed = open_environment()) return failed;
-  return transaction.begin(env_, flags);
+  if (const int failed = environment_.open()) return failed;
+  return environment_.begin(transaction, is_read_only);
 }
 
 std::vector<RecordStore::Found> LmdbFile::recover(size_t head_bytes) {
@@ -215,10 +74,10 @@ std::vector<RecordStore::Found> LmdbFile::recover(size_t head_bytes) {
 
 int LmdbFile::walk(size_t head_bytes, std::vector<RecordStore::Found>& found,
                    std::vector<std::vector<uint8_t>>& broken) {
-  Transaction transaction;
+  LmdbTransaction transaction;
   if (const int status = begin(transaction, true)) return status;
   MDB_cursor* opened = nullptr;
-  if (const int status = mdb_cursor_open(transaction.get(), dbi_, &opened)) return status;
+  if (const int status = mdb_cursor_open(transaction.get(), environment_.database(), &opened)) return status;
   const std::unique_ptr<MDB_cursor, decltype(&mdb_cursor_close)> cursor(opened, mdb_cursor_close);
   const int64_t now_ns = boottime_ns();
   MDB_val key;
@@ -246,11 +105,11 @@ int LmdbFile::walk(size_t head_bytes, std::vector<RecordStore::Found>& found,
 
 int LmdbFile::erase_broken(const std::vector<std::vector<uint8_t>>& broken) {
   if (broken.empty()) return 0;
-  Transaction transaction;
+  LmdbTransaction transaction;
   if (const int status = begin(transaction, false)) return status;
   for (const auto& bytes : broken) {
     MDB_val key = to_val(bytes);
-    const int status = mdb_del(transaction.get(), dbi_, &key, nullptr);
+    const int status = mdb_del(transaction.get(), environment_.database(), &key, nullptr);
     if (status != 0 && status != MDB_NOTFOUND) return status;
   }
   if (const int status = transaction.commit()) return status;
@@ -292,7 +151,7 @@ int LmdbFile::apply(std::span<RecordRequest> range) {
   const bool only_reads =
       std::all_of(range.begin(), range.end(), [](const auto& r) { return r.kind == RecordRequest::Kind::kLoad; });
   if (const int status = check_room(range)) return status;
-  Transaction transaction;
+  LmdbTransaction transaction;
   if (const int status = begin(transaction, only_reads)) return status;
   for (RecordRequest& request : range) {
     if (const int status = apply_one(transaction.get(), request)) return status;
@@ -309,7 +168,7 @@ int LmdbFile::apply_one(MDB_txn* transaction, RecordRequest& request) {
   if (request.kind == RecordRequest::Kind::kPut) return put(transaction, request);
   if (request.kind == RecordRequest::Kind::kLoad) return load(transaction, request);
   MDB_val key = to_val(request.key);
-  const int status = mdb_del(transaction, dbi_, &key, nullptr);
+  const int status = mdb_del(transaction, environment_.database(), &key, nullptr);
   return status == MDB_NOTFOUND ? 0 : status;
 }
 
@@ -317,7 +176,7 @@ int LmdbFile::put(MDB_txn* transaction, const RecordRequest& request) {
   const RecordHeader header = make_header(request.key, request.value, boot_, request.written_ns);
   MDB_val key = to_val(request.key);
   MDB_val room{sizeof(header) + header.size, nullptr};
-  if (const int status = mdb_put(transaction, dbi_, &key, &room, MDB_RESERVE)) return status;
+  if (const int status = mdb_put(transaction, environment_.database(), &key, &room, MDB_RESERVE)) return status;
   auto* out = static_cast<uint8_t*>(room.mv_data);
   std::memcpy(out, &header, sizeof(header));
   out += sizeof(header);
@@ -329,7 +188,7 @@ int LmdbFile::load(MDB_txn* transaction, RecordRequest& request) {
   request.loaded.reset();
   MDB_val key = to_val(request.key);
   MDB_val stored;
-  const int status = mdb_get(transaction, dbi_, &key, &stored);
+  const int status = mdb_get(transaction, environment_.database(), &key, &stored);
   if (status != 0) return status == MDB_NOTFOUND ? 0 : status;
   try {
     const auto header = read_header(request.key, to_view(stored));
@@ -348,13 +207,13 @@ int LmdbFile::load(MDB_txn* transaction, RecordRequest& request) {
 
 // So that what puts may fill leaves the reserve to erasures.
 int LmdbFile::check_room(std::span<const RecordRequest> range) {
-  const size_t wanted = pages_for(range, page_bytes_);
+  const size_t wanted = pages_for(range, environment_.page_bytes());
   if (wanted == 0) return 0;
-  Transaction transaction;
+  LmdbTransaction transaction;
   if (const int status = begin(transaction, true)) return status;
   MDB_envinfo info;
-  if (const int status = mdb_env_info(env_, &info)) return status;
-  const size_t limit = map_bytes_ / page_bytes_;
+  if (const int status = mdb_env_info(environment_.get(), &info)) return status;
+  const size_t limit = environment_.map_bytes() / environment_.page_bytes();
   size_t used = info.me_last_pgno + 1;
   if (used + wanted <= limit) return 0;
   // Database 0 lists the free pages, as mdb_stat reads it: by transaction, each list with its length before it.
@@ -377,11 +236,11 @@ int LmdbFile::check_room(std::span<const RecordRequest> range) {
 // What a commit frees can be used by the next but one. If a put fails for want of it there may never be a next: so we
 // make one.
 int LmdbFile::age_freed_pages() {
-  Transaction transaction;
+  LmdbTransaction transaction;
   if (const int status = begin(transaction, false)) return status;
   MDB_val key = to_val(as_bytes(kStepKey));
   MDB_val value = to_val(ByteView(reinterpret_cast<const uint8_t*>(&report_.commits), sizeof(report_.commits)));
-  if (const int status = mdb_put(transaction.get(), dbi_, &key, &value, 0)) return status;
+  if (const int status = mdb_put(transaction.get(), environment_.database(), &key, &value, 0)) return status;
   if (const int status = transaction.commit()) return status;
   ++report_.commits;
   has_fresh_free_pages_ = false;

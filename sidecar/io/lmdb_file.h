@@ -1,8 +1,4 @@
 // Records in an LMDB environment, written synchronously. Private to sidecar/io, except for tests.
-//
-// LMDB keeps one sorted tree in one file and never overwrites what the last commit can see: a process may die at any
-// moment, and the next one finds the last commit. It is mapped for reading only, so a full disk is an error and no
-// SIGBUS.
 #pragma once
 
 #include <cstdint>
@@ -14,10 +10,8 @@
 
 #include "common/base/record_store.h"
 #include "common/base/result.h"
+#include "sidecar/io/lmdb_environment.h"
 #include "sidecar/io/record_form.h"
-
-struct MDB_env;
-struct MDB_txn;
 
 namespace mesh::io {
 
@@ -47,7 +41,6 @@ class LmdbFile {
  public:
   // Makes the directory and the files where there are none. A process that has them open keeps others out.
   static Result<std::unique_ptr<LmdbFile>> open(const std::string& path, size_t map_bytes);
-  ~LmdbFile();
   LmdbFile(const LmdbFile&) = delete;
   LmdbFile& operator=(const LmdbFile&) = delete;
 
@@ -61,13 +54,8 @@ class LmdbFile {
   std::string explain(int status) const;
 
  private:
-  class Transaction;
-  LmdbFile(std::string path, size_t map_bytes);
-  int lock();
-  int open_environment();
-  int open_database();
-  int cover_last_page();
-  int begin(Transaction& transaction, bool is_read_only);
+  LmdbFile(const std::string& path, size_t map_bytes);
+  int begin(LmdbTransaction& transaction, bool is_read_only);
   int walk(size_t head_bytes, std::vector<RecordStore::Found>& found, std::vector<std::vector<uint8_t>>& broken);
   int erase_broken(const std::vector<std::vector<uint8_t>>& broken);
   void run_range(std::span<RecordRequest> range);
@@ -79,13 +67,8 @@ class LmdbFile {
   int check_room(std::span<const RecordRequest> range);
   int age_freed_pages();
 
-  std::string path_;
-  size_t map_bytes_;
-  size_t page_bytes_ = 4096;
+  LmdbEnvironment environment_;
   BootId boot_;
-  int lock_fd_ = -1;
-  MDB_env* env_ = nullptr;
-  unsigned dbi_ = 0;
   bool has_fresh_free_pages_ = true;  // there was a commit since age_freed_pages()
   StoreReport report_;
 };

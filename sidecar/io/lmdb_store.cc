@@ -33,8 +33,7 @@ struct LmdbStore::Job {
 LmdbStore::LmdbStore(StoreShared& shared, std::unique_ptr<LmdbFile> file) : shared_(shared), file_(std::move(file)) {}
 
 LmdbStore::~LmdbStore() {
-  std::erase(shared_.to_submit, this);
-  if (shared_.to_submit.empty()) uv_unref(shared_.end_of_turn);
+  shared_.forget(this);
   if (job_ != nullptr) {
     job_->is_done.wait();
     job_->owner = nullptr;
@@ -66,12 +65,7 @@ void LmdbStore::erase(const RecordKey& key) { ask({.kind = RecordRequest::Kind::
 void LmdbStore::ask(RecordRequest request) {
   MESH_CHECK(observer_ != nullptr);
   waiting_.push_back(std::move(request));
-  if (job_ == nullptr && waiting_.size() == 1) submit_later();
-}
-
-void LmdbStore::submit_later() {
-  shared_.to_submit.push_back(this);
-  uv_ref(shared_.end_of_turn);
+  if (job_ == nullptr && waiting_.size() == 1) shared_.submit_later(this);
 }
 
 void LmdbStore::submit() {
@@ -94,7 +88,7 @@ void LmdbStore::answer(Job& job) {
     if (job.owner == nullptr) return;
   }
   job_ = nullptr;
-  if (!waiting_.empty()) submit_later();
+  if (!waiting_.empty()) shared_.submit_later(this);
 }
 
 }  // namespace mesh::io

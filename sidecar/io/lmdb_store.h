@@ -11,23 +11,12 @@
 
 #include "common/base/record_store.h"
 #include "sidecar/io/lmdb_file.h"
-
-struct uv_handle_s;
-struct uv_loop_s;
+#include "sidecar/io/turn_work.h"
 
 namespace mesh::io {
 
-class LmdbStore;
-
-// What the stores of one loop share.
-struct StoreShared {
-  uv_loop_s* loop = nullptr;
-  uv_handle_s* end_of_turn = nullptr;  // keeps the loop alive while a store waits for it
-  std::vector<LmdbStore*> to_submit;
-};
-
 // Loop::open_store() makes it; the loop must outlive it.
-class LmdbStore final : public RecordStore {
+class LmdbStore final : public RecordStore, private TurnWork {
  public:
   LmdbStore(StoreShared& shared, std::unique_ptr<LmdbFile> file);
   // Blocks until all that was asked is on disk. Nobody is told any more. May be called within the observer's calls.
@@ -46,13 +35,10 @@ class LmdbStore final : public RecordStore {
   // What failed last among what was answered last, for people; empty if nothing did.
   std::string problem() const { return file_->explain(report_.status); }
 
-  // The turn ends: what was asked for in it goes to the pool.
-  void submit();
-
  private:
   struct Job;
+  void submit() override;
   void ask(RecordRequest request);
-  void submit_later();
   void answer(Job& job);
 
   StoreShared& shared_;

@@ -13,6 +13,7 @@
 #include "common/base/check.h"
 #include "common/base/limits.h"
 #include "sidecar/io/lmdb_store.h"
+#include "sidecar/io/reply_store.h"
 #include "sidecar/io/uv_listener.h"
 #include "sidecar/io/uv_stream.h"
 
@@ -138,6 +139,16 @@ void Loop::submit_stores() {
   uv_unref(stores.end_of_turn);
 }
 
+void StoreShared::submit_later(TurnWork* work) {
+  to_submit.push_back(work);
+  uv_ref(end_of_turn);
+}
+
+void StoreShared::forget(TurnWork* work) {
+  std::erase(to_submit, work);
+  if (to_submit.empty()) uv_unref(end_of_turn);
+}
+
 void Loop::arm_timer(Instant when) {
   uv_timer_t* timer = &handles_->timer;
   // Waking too early is harmless and rare; moving the timer for each call is neither.
@@ -194,6 +205,11 @@ Result<std::unique_ptr<LmdbStore>> Loop::open_store(const std::string& path, siz
   auto file = LmdbFile::open(path, map_bytes);
   if (!file) return Unexpected(std::move(file.error()));
   return std::make_unique<LmdbStore>(handles_->stores, std::move(*file));
+}
+
+std::unique_ptr<LmdbReplyStore> Loop::open_reply_store(const std::string& path, uint64_t budget_bytes,
+                                                       int64_t retry_ms) {
+  return std::make_unique<LmdbReplyStore>(handles_->stores, path, budget_bytes, retry_ms);
 }
 
 }  // namespace mesh::io

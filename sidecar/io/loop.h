@@ -13,6 +13,7 @@ struct uv_loop_s;
 
 namespace mesh::io {
 
+class LmdbReplyStore;
 class LmdbStore;
 class UvStream;
 
@@ -42,6 +43,10 @@ class Loop final : public Transport {
   // A store in the directory `path`, which is made if need be; its files take a little more than `map_bytes` at most.
   // The loop must outlive it. An Error says why it cannot be used, e.g. that another process has it, and what to do.
   Result<std::unique_ptr<LmdbStore>> open_store(const std::string& path, size_t map_bytes);
+  // Replies in the directory `path`, which takes `budget_bytes` at most (8 MiB at least). It is opened behind the loop:
+  // until then, and where that fails, it is an empty one that tries again every `retry_ms`. The loop must outlive it.
+  std::unique_ptr<LmdbReplyStore> open_reply_store(const std::string& path, uint64_t budget_bytes,
+                                                   int64_t retry_ms = 30'000);
 
  private:
   friend class UvStream;

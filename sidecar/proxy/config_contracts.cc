@@ -142,12 +142,12 @@ class ContractsReader {
   }
 
   void read_tiers(const Json& entry, const std::string& path, CacheTerms& cache) {
-    constexpr std::array<std::string_view, 1> tiers = {"local"};  // so far
+    constexpr std::array<std::string_view, 4> tiers = {"local", "shared", "home", "disk"};
     if (cache.is_per_caller) cache.tiers = contract::tier_bit(Tier::kLocal) | contract::tier_bit(Tier::kShared);
     const auto at = entry.find("tiers");
     if (at == entry.end()) return;
     cache.tiers = 0;
-    const std::string hint = "local is the only one so far";
+    const std::string hint = "local, shared, home and disk are there";
     for (const std::string& name : texts(*at, path + "/tiers", hint)) {
       const auto known = std::find(tiers.begin(), tiers.end(), name);
       if (known == tiers.end()) {
@@ -155,6 +155,9 @@ class ContractsReader {
       } else {
         cache.tiers |= contract::tier_bit(static_cast<Tier>(known - tiers.begin()));
       }
+    }
+    if (cache.is_per_caller && (cache.uses(Tier::kHome) || cache.uses(Tier::kDisk))) {
+      in_.error(path + "/tiers", "keeps beside the agent what is for one caller only", "local and shared");
     }
     if (cache.tiers == 0) in_.error(path + "/tiers", "names none", hint + "; without it all are used");
   }

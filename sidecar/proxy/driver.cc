@@ -256,6 +256,7 @@ void Driver::on_envelope(LinkSession& link, const wire::Envelope& envelope) {
         outcome.error = std::make_unique<Error>(envelope.error != nullptr ? *envelope.error : Error{});
         outcome.error->code = envelope.code;
       }
+      if (envelope.kept != nullptr) outcome.cache = telemetry::trace_of(*envelope.kept);
       tell(PeerReplied{lane->peer(), envelope.call_id, std::move(outcome), envelope.spans, &link.received(),
                        link.decompress_us()});
       return;
@@ -272,7 +273,8 @@ void Driver::on_envelope(LinkSession& link, const wire::Envelope& envelope) {
       return;
     case wire::Kind::kPurge:
       if (lane != nullptr) {
-        tell(PeerPurged{lane->peer(), envelope.call_id, envelope.validity->position, envelope.validity->names});
+        tell(PeerPurged{lane->peer(), envelope.call_id, envelope.validity->position, envelope.validity->is_relayed,
+                        envelope.validity->names});
       } else {
         tell(PurgeAsked{link.id(), envelope.call_id, envelope.validity->names});
       }

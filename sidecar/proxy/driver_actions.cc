@@ -49,6 +49,11 @@ void Driver::act(SendReply& action) {
   LinkSession* link = reply_link(action.link, action.call_id, action.outcome.payload.body.size());
   if (link == nullptr) return;  // whoever asked has been told that the link is lost
   const wire::Delivery sensitive{.is_sensitive = true};
+  wire::KeptMark kept;
+  const telemetry::CacheTrace* cache = action.outcome.cache.get();
+  if (cache != nullptr) {
+    kept = {.verdict = static_cast<uint32_t>(cache->verdict), .tier = cache->tier, .age_ms = cache->age_ms};
+  }
   link->put({.kind = wire::Kind::kReply,
              .call_id = action.call_id,
              .code = action.outcome.code,
@@ -56,7 +61,8 @@ void Driver::act(SendReply& action) {
              .body = std::move(action.outcome.payload.body),
              .part_sizes = std::move(action.outcome.payload.part_sizes),
              .spans = &action.spans,
-             .delivery = action.is_sensitive ? &sensitive : nullptr});
+             .delivery = action.is_sensitive ? &sensitive : nullptr,
+             .kept = cache != nullptr ? &kept : nullptr});
 }
 
 void Driver::act(DeliverToAgent& action) { agents_[action.agent]->deliver(action); }
@@ -83,7 +89,7 @@ void Driver::act(GrantLease& action) {
 }
 
 void Driver::act(TellPurge& action) {
-  const wire::Validity validity{.position = action.position, .names = *action.names};
+  const wire::Validity validity{.position = action.position, .names = *action.names, .is_relayed = action.is_relayed};
   if (auto* to = link(action.link))
     to->put({.kind = wire::Kind::kPurge, .call_id = action.token, .validity = &validity});
 }

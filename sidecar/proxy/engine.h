@@ -37,7 +37,11 @@ class Engine {
       out.push_back(TellPeersDraining{});
     } else if constexpr (kIsOutbound<Event>) {
       outbound_.on(std::move(event), now, out);
+    } else if constexpr (std::is_same_v<Event, PeerRequested>) {
+      if (!outbound_.take_home(event, now, out)) inbound_.on(std::move(event), now, out);
     } else {
+      if constexpr (std::is_same_v<Event, PeerCancelled>) outbound_.forget_home(event.link, event.call_id);
+      if constexpr (std::is_same_v<Event, LinkClosed>) outbound_.forget_home(event.link, std::nullopt);
       inbound_.on(std::move(event), now, out);
     }
     hand_over(now, out);

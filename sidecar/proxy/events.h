@@ -44,14 +44,18 @@ struct CallKey {
   std::string caller;
 };
 
-// How an answer finds its way back into the socket that asked.
+// How an answer finds its way back into the socket that asked, or to the peer.
 struct ReturnPath {
   ClientId client = 0;
-  uint32_t port = 0;         // at which it asked: position in SidecarConfig::ports, behind them the mesh socket
-  uint64_t bytes = 0;        // of the request, for the client's share of memory
-  bool delimited = false;    // the request had an empty delimiter frame, as REQ sockets write it
-  std::vector<Slice> route;  // frames before the delimiter
-  std::unique_ptr<wire::MeshHeader> header;  // only for calls over the mesh socket
+  // Of a peer's call that is answered with what is kept here, or is fetched to be kept; else 0.
+  LinkId link = 0;
+  uint64_t call_id = 0;
+  uint32_t decompress_us = 0;
+  uint32_t port = 0;           // at which it asked: position in SidecarConfig::ports, behind them the mesh socket
+  uint64_t bytes = 0;          // of the request, for the client's share of memory
+  bool delimited = false;      // the request had an empty delimiter frame, as REQ sockets write it
+  std::vector<Slice> route{};  // frames before the delimiter
+  std::unique_ptr<wire::MeshHeader> header = nullptr;  // only for calls over the mesh socket
 };
 
 // How a call ended: a body for kOk, else an error.
@@ -59,7 +63,8 @@ struct Outcome {
   Code code = Code::kOk;
   std::unique_ptr<Error> error = nullptr;
   Payload payload{};
-  // What the cache did for a call of a method whose replies are kept; null for others.
+  // What the cache did for a call of a method whose replies are kept, here or, of a peer's reply, there; null for
+  // others.
   std::unique_ptr<telemetry::CacheTrace> cache = nullptr;
 };
 // For several who wait for one; what the cache did for each is its own.
@@ -177,6 +182,7 @@ struct PeerPurged {
   PeerIndex peer;
   uint64_t token;
   uint64_t position;
+  bool is_relayed;                  // another instance of the service said so first
   std::span<const uint64_t> names;  // live as long as the event
 };
 struct LeaseAsked {
@@ -249,6 +255,7 @@ struct SendToPeer {
   Priority priority;
   uint32_t attempt = 1;
   bool is_sensitive = false;
+  uint32_t instances = 0;  // see wire::Delivery
   std::shared_ptr<const CallKey> key;
   Payload payload;
 };
@@ -296,6 +303,7 @@ struct TellPurge {
   LinkId link;
   uint64_t token;
   uint64_t position;
+  bool is_relayed;
   std::shared_ptr<const std::vector<uint64_t>> names;
 };
 struct ConfirmPurge {  // nobody gives any more what the link asked to be purged

@@ -64,6 +64,9 @@ class Inbound {
   void on(const LeaseAsked& event, Instant now, Actions& out);
   void on(const PurgeAsked& event, Instant now, Actions& out);
   void on(const PurgeHeard& event, Instant now, Actions& out);
+  // Another instance of a service here says what became wrong: whoever keeps replies of this one's hears of it before
+  // the other does that they have.
+  void relay(const PeerPurged& event, Instant now, Actions& out);
   void on(const RecordStored& event, Instant now, Actions& out);
   void on(const RecordLoaded& event, Instant now, Actions& out);
   // A record that was found at the start, by its head.
@@ -184,7 +187,8 @@ class Inbound {
   // Replies that are kept, here and elsewhere.
   struct Held {  // until nobody gives any more what it made wrong
     uint64_t round;
-    Origin origin;  // of call 0: who asked for the purge
+    Origin origin;  // of call 0: who asked for the purge, or if that is no link, the peer that told of it
+    PeerIndex peer = 0;
     uint64_t token = 0;
     Outcome outcome;
     wire::CalleeSpans spans;
@@ -192,7 +196,8 @@ class Inbound {
   };
   std::unique_ptr<std::vector<uint64_t>> wrongs_of(const InboundRequest& request, const contract::Terms& terms);
   uint64_t make_wrong(const Call& call, const Outcome& outcome, Instant now, Actions& out);
-  uint64_t purge(std::span<const uint64_t> names, Instant now, Actions& out);
+  uint64_t purge(std::span<const uint64_t> names, bool is_relayed, Instant now, Actions& out);
+  void release_after(uint64_t round, Held&& held, Actions& out);
   void answer_after(uint64_t round, const Origin& origin, Outcome&& outcome, const wire::CalleeSpans& spans,
                     bool is_sensitive, Actions& out);
   void release(Held& held, Actions& out);

@@ -31,12 +31,12 @@ std::unique_ptr<std::vector<uint64_t>> Inbound::wrongs_of(const InboundRequest& 
 
 // The round that tells of it; 0 if there is nothing to wait for.
 uint64_t Inbound::make_wrong(const Call& call, const Outcome& outcome, Instant now, Actions& out) {
-  return is_untouched(outcome.code) ? 0 : purge(*call.wrongs, now, out);
+  return is_untouched(outcome.code) ? 0 : purge(*call.wrongs, false, now, out);
 }
 
-uint64_t Inbound::purge(std::span<const uint64_t> names, Instant now, Actions& out) {
+uint64_t Inbound::purge(std::span<const uint64_t> names, bool is_relayed, Instant now, Actions& out) {
   for (const uint64_t name : names) purges_.purge(name);
-  const uint64_t round = rounds_.purge(names, now, out);
+  const uint64_t round = rounds_.purge(names, is_relayed, now, out);
   if (round != 0) counters_.add(Counter::kCachePurgeRounds);
   return round;
 }
@@ -50,11 +50,19 @@ void Inbound::answer_after(uint64_t round, const Origin& origin, Outcome&& outco
 }
 
 void Inbound::release(Held& held, Actions& out) {
-  if (held.origin.call_id == 0) {
+  if (held.origin.call_id != 0) {
+    answer(held.origin, std::move(held.outcome), held.spans, out, held.is_sensitive);
+  } else if (held.origin.link != 0) {
     out.push_back(ConfirmPurge{held.origin.link, held.token});
   } else {
-    answer(held.origin, std::move(held.outcome), held.spans, out, held.is_sensitive);
+    out.push_back(HearPurge{held.peer, held.token});
   }
+}
+
+void Inbound::release_after(uint64_t round, Held&& held, Actions& out) {
+  held.round = round;
+  if (round == 0) return release(held, out);
+  held_.push_back(std::move(held));
 }
 
 void Inbound::release_ended(Instant now, Actions& out) {
@@ -74,10 +82,14 @@ void Inbound::on(const LeaseAsked& event, Instant now, Actions& out) {
 }
 
 void Inbound::on(const PurgeAsked& event, Instant now, Actions& out) {
-  const uint64_t round = purge(event.names, now, out);
-  Held held{.round = round, .origin = {event.link, 0}, .token = event.token, .outcome = {}, .spans = {}};
-  if (round == 0) return release(held, out);
-  held_.push_back(std::move(held));
+  const uint64_t round = purge(event.names, false, now, out);
+  release_after(round, {.round = 0, .origin = {event.link, 0}, .token = event.token, .outcome = {}, .spans = {}}, out);
+}
+
+void Inbound::relay(const PeerPurged& event, Instant now, Actions& out) {
+  const uint64_t round = purge(event.names, true, now, out);
+  release_after(
+      round, {.round = 0, .origin = {0, 0}, .peer = event.peer, .token = event.token, .outcome = {}, .spans = {}}, out);
 }
 
 void Inbound::on(const PurgeHeard& event, Instant now, Actions& out) {

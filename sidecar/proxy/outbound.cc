@@ -174,6 +174,7 @@ void Outbound::send(uint64_t id, Payload&& payload, Instant now, Actions& out) {
                            .priority = call.priority,
                            .attempt = call.trace.attempts,
                            .is_sensitive = call.is_sensitive,
+                           .instances = instances_to_tell(call),
                            .key = call.key,
                            .payload = std::move(payload)});
 }
@@ -210,28 +211,33 @@ void Outbound::conclude(uint64_t id, Outcome&& outcome, ReplyCost cost, Instant 
 
 // The one terminal result of a call, written down and given.
 void Outbound::finish(Call& call, Outcome&& outcome, ReplyCost cost, Instant now, Actions& out) {
+  if (call.path.link != 0) [[unlikely]]
+    return reply_to_peer(call, std::move(outcome), cost.spans, now, out);
   if (call.fetch == nullptr) counters_.results[static_cast<size_t>(outcome.code)]++;
+  if (outcome.cache != nullptr && call.trace.cache.verdict == telemetry::CacheVerdict::kNone) [[unlikely]]
+    call.trace.cache = *outcome.cache;  // it was kept beside its agent
   std::optional<PeerIndex> peer;
   if (call.trace.attempts > 0 && !instance_of(call).local) peer = instance_of(call).peer;
-  recorder_.record({.trace = call.trace,
-                    .path = call.path,
-                    .service = call.service,
-                    .method = call.method,
-                    .priority = call.priority,
-                    .lane = call.lane,
-                    .request_bytes = call.bytes,
-                    .outcome = outcome,
-                    .peer = peer,
-                    .spans = cost.spans,
-                    .decompress_us = cost.decompress_us,
-                    .batch = cost.batch,
-                    .is_fetch = call.fetch != nullptr},
-                   now);
+  if (call.fetch == nullptr || !call.fetch->is_home)
+    recorder_.record({.trace = call.trace,
+                      .path = call.path,
+                      .service = call.service,
+                      .method = call.method,
+                      .priority = call.priority,
+                      .lane = call.lane,
+                      .request_bytes = call.bytes,
+                      .outcome = outcome,
+                      .peer = peer,
+                      .spans = cost.spans,
+                      .decompress_us = cost.decompress_us,
+                      .batch = cost.batch,
+                      .is_fetch = call.fetch != nullptr},
+                     now);
   if (call.wrongs != nullptr && !is_untouched(outcome.code)) [[unlikely]]
     make_wrong(*call.wrongs);
   if (call.fetch != nullptr) [[unlikely]] {
     call.fetch->origin = call.instance;  // of two that were asked
-    return land(call.fetch, std::move(outcome), now, out);
+    return land(call.fetch, std::move(outcome), cost.spans, now, out);
   }
   if (call.trace.cache.verdict != telemetry::CacheVerdict::kNone) [[unlikely]]
     outcome.cache = std::make_unique<telemetry::CacheTrace>(call.trace.cache);
@@ -278,9 +284,9 @@ void Outbound::on_local_outcome(Inbound::LocalOutcome&& local, Instant now, Acti
 void Outbound::on(const ClientClosed& event, Instant now, Actions& out) {
   std::vector<uint64_t> abandoned;
   calls_.for_each([&](uint64_t id, const Call& call) {
-    if (call.path.client == event.client) abandoned.push_back(id);
+    if (call.path.client == event.client && call.path.link == 0 && call.fetch == nullptr) abandoned.push_back(id);
   });
-  drop_waiting(event.client);
+  drop_waiting([&](const ReturnPath& path) { return path.client == event.client && path.link == 0; });
   for (const uint64_t id : abandoned) {
     counters_.add(Counter::kCallerGone);
     if (const uint64_t twin = calls_.find(id)->twin; twin != 0) drop(twin, now, out);

@@ -34,12 +34,20 @@ class Outbound {
 
   void on(AgentRequested&& event, Instant now, Actions& out);
   void on(const ClientClosed& event, Instant now, Actions& out);
+  // A peer's call to an agent of this sidecar whose replies are kept here: true if it is answered, or will be, with
+  // what is kept or fetched to be kept. Else the event is as it was.
+  bool take_home(PeerRequested& event, Instant now, Actions& out);
+  // A peer's calls that were taken are waited for no more: of all its calls, or of one.
+  void forget_home(LinkId link, std::optional<uint64_t> call_id);
   void on(PeerReplied&& event, Instant now, Actions& out);
   void on(const PeerConnected& event, Instant now, Actions& out);
   void on(const PeerLost& event, Instant now, Actions& out);
   void on(const PeerDraining& event, Instant now, Actions& out);
   void on(const PeerLeased& event, Instant now, Actions& out);
   void on(const PeerPurged& event, Instant now, Actions& out);
+  // Whether an agent here and one of the peer's serve the same: what the peer says became wrong is wrong of replies
+  // that were given here, too.
+  bool shares_service_with(PeerIndex peer) const;
   void on(const PeerLacksKeys& event, Instant now, Actions& out);
   // For the record: asks for nothing.
   void note(const CallsLeft& left_calls, Instant now);
@@ -125,7 +133,8 @@ class Outbound {
     bool was_leased = false;          // when it was asked for
     uint32_t origin = 0;              // the instance that was asked last
     bool is_sent = false;
-    uint64_t number = 0;  // of the call
+    bool is_home = false;  // on behalf of peers, by this sidecar's own agents
+    uint64_t number = 0;   // of the call
     Instant began{};
     Duration budget{0};
     Duration hedge_after{0};
@@ -175,6 +184,11 @@ class Outbound {
   void leave_instance(const Call& call);
   // It takes no more of so many bytes. What stays in this sidecar is bounded where it goes to.
   bool is_full(const Instance& instance, uint64_t bytes) const;
+  // The peer keeps nothing of a service of which it does not know all that write.
+  uint32_t instances_to_tell(const Call& call) const {
+    const Service& service = services_[call.service];
+    return call.fetch != nullptr && service.has_writes ? static_cast<uint32_t>(service.instances.size()) : 0;
+  }
   void conclude(uint64_t id, Outcome&& outcome, Instant now, Actions& out) {
     conclude(id, std::move(outcome), {}, now, out);
   }
@@ -186,14 +200,28 @@ class Outbound {
   bool answer_from_cache(Call& call, const AgentRequested& event, Instant now, Actions& out);
   void give(Call& call, const cache::Kept& kept, telemetry::CacheVerdict verdict,
             const std::vector<std::string>& echoes, Instant now, Actions& out);
-  std::shared_ptr<Fetch> fetch_under_way(const cache::Key& key, Instant now);
+  static cache::Hash flight_of(const cache::Hash& hash, bool is_home);
+  std::shared_ptr<Fetch> fetch_under_way(const cache::Key& key, bool is_home, Instant now);
   std::shared_ptr<Fetch> fetch_for(const Call& call, const AgentRequested& event, const cache::Request& request);
   void fetch(const std::shared_ptr<Fetch>& fetch, Instant now, Actions& out);
   void wait(Call call, std::shared_ptr<Fetch> fetch, std::vector<std::string> echoes);
-  void land(const std::shared_ptr<Fetch>& fetch, Outcome&& outcome, Instant now, Actions& out);
+  void land(const std::shared_ptr<Fetch>& fetch, Outcome&& outcome, const wire::CalleeSpans* spans, Instant now,
+            Actions& out);
+  void reply_to_peer(Call& call, Outcome&& outcome, const wire::CalleeSpans* spans, Instant now, Actions& out);
   void keep(const Fetch& fetch, const Outcome& outcome, const cache::Reply& reply, Instant now);
   void expire_waiting(uint64_t id, Instant now, Actions& out);
-  void drop_waiting(ClientId client);
+  // Of those whose way back matches.
+  template <class Matches>
+  void drop_waiting(Matches matches) {
+    std::vector<uint64_t> gone;
+    waiting_.for_each([&](uint64_t id, const Waiting& waiter) {
+      if (matches(waiter.call.path)) gone.push_back(id);
+    });
+    for (const uint64_t id : gone) {
+      counters_.add(Counter::kCallerGone);
+      std::erase(waiting_.close(id).fetch->waiters, id);
+    }
+  }
 
   // Whether they still hold.
   template <class Visit>

@@ -50,7 +50,7 @@ bool Outbound::answer_from_cache(Call& call, const AgentRequested& event, Instan
   }
   const cache::Kept* kept = find_kept(request.key, terms, call.service, now);
   renew_leases(call.service, now, out);
-  std::shared_ptr<Fetch> under_way = fetch_under_way(request.key, now);
+  std::shared_ptr<Fetch> under_way = fetch_under_way(request.key, call.path.link != 0, now);
   const bool is_fresh = kept != nullptr && now < kept->fresh_until;
   const bool is_worth_giving = is_fresh || (kept != nullptr && now < kept->revalidate_until);
   if (is_worth_giving && is_leased(call.service, kept->origin, now)) {
@@ -83,9 +83,14 @@ void Outbound::give(Call& call, const cache::Kept& kept, CacheVerdict verdict, c
   finish(call, {.payload = {cache::with_echoes(kept.body, kept.echoes, echoes), kept.part_sizes}}, {}, now, out);
 }
 
+// What peers wait for must not wait for another instance, which may wait for this one.
+cache::Hash Outbound::flight_of(const cache::Hash& hash, bool is_home) {
+  return {hash.low, is_home ? ~hash.high : hash.high};
+}
+
 // What may have become wrong since it began is nothing to wait for, nor what has run out of time.
-std::shared_ptr<Outbound::Fetch> Outbound::fetch_under_way(const cache::Key& key, Instant now) {
-  const auto found = fetches_.find(key.hash);
+std::shared_ptr<Outbound::Fetch> Outbound::fetch_under_way(const cache::Key& key, bool is_home, Instant now) {
+  const auto found = fetches_.find(flight_of(key.hash, is_home));
   if (found == fetches_.end()) return nullptr;
   const Fetch& fetch = *found->second;
   const bool is_timely = now < fetch.began + fetch.budget;
@@ -101,6 +106,7 @@ std::shared_ptr<Outbound::Fetch> Outbound::fetch_for(const Call& call, const Age
   fetch->key = request.key;
   fetch->terms = event.keeping->cache;
   fetch->service = call.service;
+  fetch->is_home = call.path.link != 0;
   fetch->service_name = cache::name_hash(event.service, "");
   fetch->method_name = cache::name_hash(event.service, std::string(1, '\0') + std::string(event.method));
   fetch->tags = request.tags;
@@ -126,7 +132,7 @@ void Outbound::wait(Call call, std::shared_ptr<Fetch> fetch, std::vector<std::st
 // Asks, on behalf of all who wait.
 void Outbound::fetch(const std::shared_ptr<Fetch>& fetch, Instant now, Actions& out) {
   counters_.add(Counter::kCacheFetches);
-  fetches_[fetch->key.hash] = fetch;
+  fetches_[flight_of(fetch->key.hash, fetch->is_home)] = fetch;
   const uint64_t bytes = fetch->payload.body.size();
   Call call{.path = {},
             .service = fetch->service,
@@ -157,10 +163,10 @@ void Outbound::fetch(const std::shared_ptr<Fetch>& fetch, Instant now, Actions& 
 }
 
 // It came, or it will not: all who wait are told.
-void Outbound::land(const std::shared_ptr<Fetch>& landed, Outcome&& outcome, Instant now, Actions& out) {
-  if (const auto found = fetches_.find(landed->key.hash); found != fetches_.end() && found->second == landed) {
-    fetches_.erase(found);
-  }
+void Outbound::land(const std::shared_ptr<Fetch>& landed, Outcome&& outcome, const wire::CalleeSpans* spans,
+                    Instant now, Actions& out) {
+  const auto found = fetches_.find(flight_of(landed->key.hash, landed->is_home));
+  if (found != fetches_.end() && found->second == landed) fetches_.erase(found);
   const cache::Kept* old = nullptr;
   cache::Reply reply;
   if (outcome.code == Code::kOk) {
@@ -180,7 +186,7 @@ void Outbound::land(const std::shared_ptr<Fetch>& landed, Outcome&& outcome, Ins
       give(waiter.call, *old, CacheVerdict::kStaleError, waiter.echoes, now, out);
     } else if (outcome.code == Code::kDeadline && left > milliseconds(limits::hop_margin_ms)) {
       if (again == nullptr) {
-        again = fetch_under_way(landed->key, now);  // somebody may have come since
+        again = fetch_under_way(landed->key, landed->is_home, now);  // somebody may have come since
         is_under_way = again != nullptr;
         if (!is_under_way) again = std::make_shared<Fetch>(*landed);
       }
@@ -189,7 +195,11 @@ void Outbound::land(const std::shared_ptr<Fetch>& landed, Outcome&& outcome, Ins
     } else {
       Outcome own = copy_of(outcome);
       own.payload.body = cache::with_echoes(own.payload.body, reply.echoes, waiter.echoes);
-      finish(waiter.call, std::move(own), {}, now, out);
+      if (outcome.cache != nullptr) {  // kept beside its agent
+        waiter.call.trace.cache.tier = outcome.cache->tier;
+        waiter.call.trace.cache.age_ms = outcome.cache->age_ms;
+      }
+      finish(waiter.call, std::move(own), {.spans = landed->is_home ? spans : nullptr}, now, out);
     }
   }
   if (again == nullptr || is_under_way) return;
@@ -203,6 +213,7 @@ void Outbound::keep(const Fetch& fetch, const Outcome& outcome, const cache::Rep
                        outcome.payload.body.size() <= limits::cached_reply_bytes && may_keep(fetch) &&
                        purges_.holds(fetch.since, fetch.names());
   if (!is_kept) return;
+  const Duration age = milliseconds(outcome.cache != nullptr ? outcome.cache->age_ms : 0);
   cache::Kept kept{.key = fetch.key,
                    .service = fetch.service_name,
                    .method = fetch.method_name,
@@ -210,9 +221,10 @@ void Outbound::keep(const Fetch& fetch, const Outcome& outcome, const cache::Rep
                    .body = outcome.payload.body.compact(),
                    .part_sizes = outcome.payload.part_sizes,
                    .echoes = reply.echoes,
-                   .stored_at = now,
-                   // As old as its question: nobody knows when in between it was true (RFC 9111, 4.2.3).
-                   .fresh_until = fetch.began + jittered(ttl_ms, fetch.key.hash),
+                   .stored_at = now - age,
+                   // As old as its question: nobody knows when in between it was true (RFC 9111, 4.2.3); and older, if
+                   // it was kept where it comes from.
+                   .fresh_until = fetch.began + jittered(ttl_ms, fetch.key.hash) - age,
                    .cost_us = to_us(now - fetch.began),
                    .since = fetch.since,
                    .origin = fetch.origin};
@@ -241,17 +253,6 @@ void Outbound::expire_waiting(uint64_t id, Instant now, Actions& out) {
          rejector_.reject(Code::kDeadline, services_[waiter.call.service].name, "cache", "deadline_passed",
                           "no answer came in time", "it is still being fetched: ask again; raise budget_ms"),
          {}, now, out);
-}
-
-void Outbound::drop_waiting(ClientId client) {
-  std::vector<uint64_t> gone;
-  waiting_.for_each([&](uint64_t id, const Waiting& waiter) {
-    if (waiter.call.path.client == client) gone.push_back(id);
-  });
-  for (const uint64_t id : gone) {
-    counters_.add(Counter::kCallerGone);
-    std::erase(waiting_.close(id).fetch->waiters, id);
-  }
 }
 
 // Where a field is missing that a tag names, all that is kept of the service is taken for wrong.

@@ -38,6 +38,8 @@ std::optional<uint32_t> Outbound::choose(const Call& call, telemetry::Choices& c
   const Service& service = services_[call.service];
   if (call.key) [[unlikely]]
     return home_of_key(call, choices);
+  if (call.fetch != nullptr && call.fetch->is_home) [[unlikely]]
+    return call.tried == 0 ? std::optional<uint32_t>(0) : std::nullopt;  // this sidecar's own agents
   const size_t count = std::min(service.instances.size(), kInstancesMax);
   choices.count = static_cast<uint8_t>(std::min(count, telemetry::Choices::kMax));
   choices.why = Why::kNobody;

@@ -91,7 +91,7 @@ bool Outbound::may_join(const Fetch& fetch, Instant now) const {
 
 // What is kept would do, or what is fetched would be kept, as soon as the leases are there that are asked for.
 void Outbound::validate(const std::shared_ptr<Fetch>& fetch, Instant now) {
-  fetches_[fetch->key.hash] = fetch;
+  fetches_[flight_of(fetch->key.hash, fetch->is_home)] = fetch;
   fetch->began = now;
   fetch->since = purges_.position();
   validating_.push_back(fetch);
@@ -118,20 +118,24 @@ void Outbound::go_on_validating(Instant now, Actions& out) {
     }
     if (now >= given.fresh_until) {
       this->fetch(fetch, now, out);
-    } else if (const auto found = fetches_.find(fetch->key.hash); found != fetches_.end() && found->second == fetch) {
-      fetches_.erase(found);
+    } else {
+      const auto found = fetches_.find(flight_of(fetch->key.hash, fetch->is_home));
+      if (found != fetches_.end() && found->second == fetch) fetches_.erase(found);
     }
   }
 }
 
-// Something may have been missed that became wrong there.
+// Something may have been missed that became wrong there. What the peer itself gave behind the mark it gave to one who
+// is told; what another instance gave may be older than a write at the peer.
 void Outbound::void_services_of(PeerIndex peer, uint64_t mark) {
+  const uint64_t latest = purges_.mark();
   for (ServiceIndex i = 0; i < services_.size(); ++i) {
     const Service& service = services_[i];
     const bool is_there =
         std::any_of(service.instances.begin(), service.instances.end(),
                     [&](const Instance& instance) { return !instance.local && instance.peer == peer; });
-    if (is_there) purges_.purge_before(mark, cache::name_hash(service.name, ""));
+    const bool is_shared = service.has_writes && service.instances.size() > 1;
+    if (is_there) purges_.purge_before(is_shared ? latest : mark, cache::name_hash(service.name, ""));
   }
 }
 
@@ -144,8 +148,23 @@ void Outbound::on(const PeerPurged& event, Instant now, Actions& out) {
   counters_.add(Counter::kCachePurges, event.names.size());
   if (const auto mark = leases_.on_purged(event)) void_services_of(event.peer, *mark);
   for (const uint64_t name : event.names) purges_.purge(name);
-  out.push_back(HearPurge{event.peer, event.token});
+  if (!event.is_relayed && shares_service_with(event.peer)) {
+    inbound_.relay(event, now, out);
+  } else {
+    out.push_back(HearPurge{event.peer, event.token});
+  }
   go_on_validating(now, out);
+}
+
+bool Outbound::shares_service_with(PeerIndex peer) const {
+  for (ServiceIndex i = 0; i < services_.size(); ++i) {
+    const Service& service = services_[i];
+    const bool is_there =
+        std::any_of(service.instances.begin(), service.instances.end(),
+                    [&](const Instance& instance) { return !instance.local && instance.peer == peer; });
+    if (is_there && !service.agents.empty()) return true;
+  }
+  return false;
 }
 
 }  // namespace mesh::proxy

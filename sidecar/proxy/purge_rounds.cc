@@ -34,7 +34,7 @@ void PurgeRounds::on(const PurgeHeard& event) {
   }
 }
 
-uint64_t PurgeRounds::purge(std::span<const uint64_t> names, Instant now, Actions& out) {
+uint64_t PurgeRounds::purge(std::span<const uint64_t> names, bool is_relayed, Instant now, Actions& out) {
   ++position_;
   std::erase_if(holders_, [now](const auto& holder) { return holder.second <= now; });
   if (holders_.empty() && quiet_until_ <= now) return 0;
@@ -44,7 +44,7 @@ uint64_t PurgeRounds::purge(std::span<const uint64_t> names, Instant now, Action
   for (const auto& [link, until] : holders_) {
     round.unheard.push_back({link, until});
     round.until = std::max(round.until, until);
-    out.push_back(TellPurge{link, number, position_, shared});
+    out.push_back(TellPurge{link, number, position_, is_relayed, shared});
   }
   rounds_.emplace(number, std::move(round));
   return number;

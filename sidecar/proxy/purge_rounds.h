@@ -24,7 +24,7 @@ class PurgeRounds {
 
   // Begins a round and gives its number; 0 if there is nobody to wait for. That a connection ended ends no lease: who
   // held it may not know.
-  uint64_t purge(std::span<const uint64_t> names, Instant now, Actions& out);
+  uint64_t purge(std::span<const uint64_t> names, bool is_relayed, Instant now, Actions& out);
 
   bool empty() const { return rounds_.empty(); }
   Instant next_deadline() const;

@@ -99,6 +99,11 @@ proxy::SidecarConfig agents_config(bool is_second) {
                              .socket = proxy::AgentSocket::kRouter,
                              .in_flight = 64});
   }
+  // They write the same facts, and keep what they gave.
+  config.peers.push_back({.host = "b",
+                          .sidecar = is_second ? "main" : "second",
+                          .endpoint = endpoint(is_second ? "b.link" : "b2.link"),
+                          .services = {"fact"}});
   return config;
 }
 

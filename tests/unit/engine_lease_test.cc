@@ -48,7 +48,7 @@ struct Keeper : Bench {
   }
   void purge(PeerIndex peer, uint64_t position, std::string_view service) {
     const std::array<uint64_t, 1> names = {cache::name_hash(service, "")};
-    tell(PeerPurged{peer, 5, position, names});
+    tell(PeerPurged{peer, 5, position, false, names});
   }
 };
 
@@ -292,6 +292,25 @@ TEST_CASE("who does not answer is waited for until his lease has run out, connec
   CHECK(bench.replies() == 0);
   bench.advance(1);
   CHECK(bench.replies() == 1);
+}
+
+TEST_CASE(
+    "what one instance gave while another's lease had lapsed is wrong if something was missed of that other one") {
+  Keeper bench(true);
+  bench.warm();
+  bench.advance(limits::lease_ms / 2);
+  bench.request("ocr", "y");  // under two leases, and both are asked for anew
+  const SendToPeer call = bench.sent();
+  const auto asked = bench.take<AskLease>();
+  REQUIRE(asked.size() == 2);
+  bench.answer(call, "before the write");
+  CHECK(bench.bodies() == "before the write;");
+  bench.advance(limits::lease_ms / 2);
+  for (const AskLease& ask : asked) bench.tell(PeerLeased{ask.peer, ask.token, ask.peer == call.peer ? 70U : 81U});
+  bench.request("ocr", "y");
+  bench.grant(70, 81);
+  CHECK(bench.bodies().empty());
+  CHECK(bench.take<SendToPeer>().size() == 1);
 }
 
 TEST_CASE("who gives his lease back is not waited for, and who drains gives back all") {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <doctest/doctest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -19,9 +20,16 @@ namespace mesh::io {
 inline constexpr size_t kMapBytes = 1 << 20;
 
 struct Directory {
-  std::string path = "/tmp/mesh-store-test-XXXXXX";
-  Directory() { REQUIRE(mkdtemp(path.data()) != nullptr); }
+  std::string path;
+  explicit Directory(const std::string& base = "/tmp") : path(base + "/mesh-store-test-XXXXXX") {
+    REQUIRE(mkdtemp(path.data()) != nullptr);
+  }
   ~Directory() { std::system(("rm -r " + path).c_str()); }
+};
+
+// In memory where that can be had: for tests that sync often and do not care.
+struct QuickDirectory : Directory {
+  QuickDirectory() : Directory(access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp") {}
 };
 
 inline RecordKey key_of(uint64_t number) {

@@ -104,8 +104,14 @@ v1::Envelope random_message(Draw& draw) {
     if (draw.coin()) delivery->set_attempt(2 + static_cast<uint32_t>(draw.below(254)));
     delivery->set_caller(draw.text(limits::caller_bytes));
     delivery->set_sensitive(draw.coin());
+    delivery->set_instances(static_cast<uint32_t>(draw.number()));
     if (draw.coin()) delivery->set_idempotency_key("k" + draw.text(limits::name_bytes - 1));
     if (!delivery->idempotency_key().empty()) message.set_critical(1);
+  }
+  if (message.kind() == v1::KIND_REPLY && draw.coin()) {
+    message.mutable_kept()->set_verdict(static_cast<uint32_t>(draw.number()));
+    message.mutable_kept()->set_tier(static_cast<uint32_t>(draw.number()));
+    message.mutable_kept()->set_age_ms(static_cast<uint32_t>(draw.number()));
   }
   if (message.kind() == v1::KIND_LEASED || message.kind() == v1::KIND_PURGE) {
     v1::Validity* validity = message.mutable_validity();
@@ -113,6 +119,7 @@ v1::Envelope random_message(Draw& draw) {
     for (uint64_t names = draw.below(limits::purged_names_max + 1); names > 0; --names) {
       validity->add_names(draw.number());
     }
+    validity->set_relayed(draw.coin());
   }
   if (message.kind() == v1::KIND_REQUEST || message.kind() == v1::KIND_REPLY) {
     uint64_t body_size = draw.below(100'000);
@@ -161,12 +168,20 @@ void check_same(const DecodedEnvelope& decoded, const v1::Envelope& message) {
     CHECK(envelope.delivery->key == delivery.idempotency_key());
     CHECK(envelope.delivery->caller == delivery.caller());
     CHECK(envelope.delivery->is_sensitive == delivery.sensitive());
+    CHECK(envelope.delivery->instances == delivery.instances());
   }
   REQUIRE((envelope.validity != nullptr) == message.has_validity());
   if (envelope.validity != nullptr) {
     const auto& names = message.validity().names();
     CHECK(envelope.validity->position == message.validity().position());
     CHECK(envelope.validity->names == std::vector<uint64_t>(names.begin(), names.end()));
+    CHECK(envelope.validity->is_relayed == message.validity().relayed());
+  }
+  REQUIRE((envelope.kept != nullptr) == message.has_kept());
+  if (envelope.kept != nullptr) {
+    CHECK(envelope.kept->verdict == message.kept().verdict());
+    CHECK(envelope.kept->tier == message.kept().tier());
+    CHECK(envelope.kept->age_ms == message.kept().age_ms());
   }
   REQUIRE((envelope.hello != nullptr) == message.has_hello());
   if (envelope.hello != nullptr) {
@@ -265,10 +280,10 @@ TEST_CASE("the flag for a compressed body is the last byte of an envelope whose 
 
 TEST_CASE("fields of a later version are skipped, whatever their type") {
   std::string bytes = request_message().SerializeAsString();
-  bytes += std::string("\x88\x01\x07", 3);           // field 17, varint
-  bytes += std::string("\x89\x01", 2) + "12345678";  // field 17, 64 bits
-  bytes += std::string("\x92\x01\x03", 3) + "abc";   // field 18, bytes
-  bytes += std::string("\x9D\x01", 2) + "1234";      // field 19, 32 bits
+  bytes += std::string("\xA8\x07\x07", 3);           // field 117, varint
+  bytes += std::string("\xA9\x07", 2) + "12345678";  // field 117, 64 bits
+  bytes += std::string("\xB2\x07\x03", 3) + "abc";   // field 118, bytes
+  bytes += std::string("\xBD\x07", 2) + "1234";      // field 119, 32 bits
   bytes += std::string("\x10\x05", 2);               // call_id
   DecodedEnvelope decoded;
   REQUIRE(decode_envelope(as_bytes(bytes), decoded) == nullptr);

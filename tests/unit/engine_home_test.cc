@@ -1,0 +1,207 @@
+#include <doctest/doctest.h>
+
+#include <array>
+
+#include "common/cache/request.h"
+#include "tests/unit/engine_bench.h"
+
+namespace mesh::proxy {
+namespace {
+
+// A sidecar whose agent "db" is asked by peers, over links, and that keeps its replies for all of them.
+struct Home : Bench {
+  uint64_t last_call = 0;
+  explicit Home(bool has_second_instance = false) {
+    config.agents[0] = {.name = "db", .service = "db", .endpoint = {}};
+    contract::Declaration read;
+    contract::CacheTerms& terms = read.cache.emplace();
+    terms.ttl_ms = 10'000;
+    REQUIRE(contract::TagPattern::parse("user:{user}", terms.tags.emplace_back()));
+    config.contracts.declare_method("db", "read", read);
+    config.contracts.declare_method("db", "write", {.invalidates = terms.tags});
+    if (has_second_instance) config.peers[0].services.emplace_back("db");
+    engine.emplace(config);
+    tell(AgentConnected{0});
+    if (has_second_instance) tell(PeerConnected{0, wire::Lane::kInteractive, true});
+  }
+  // Nobody else writes, as far as whoever asks knows.
+  uint64_t ask(LinkId link, std::string_view user, uint32_t instances = 1, std::string_view method = "read") {
+    const wire::Delivery delivery{.instances = instances};
+    tell(PeerRequested{.link = link,
+                       .call_id = ++last_call,
+                       .service = "db",
+                       .method = method,
+                       .budget = milliseconds(1000),
+                       .priority = Priority::kNormal,
+                       .payload = {Slice::copy_of(R"({"user":")" + std::string(user) + R"(","request_id":)" +
+                                                  std::to_string(last_call) + "}"),
+                                   {}},
+                       .delivery = &delivery});
+    return last_call;
+  }
+  size_t delivered() {
+    const auto taken = take<DeliverToAgent>();
+    for (const DeliverToAgent& each : taken) at_agent.push_back(each.call_id);
+    return taken.size();
+  }
+  // The agent answers what it has had longest.
+  void reply(std::string_view body) {
+    delivered();
+    REQUIRE(!at_agent.empty());
+    tell(AgentReplied{.agent = 0, .call_id = at_agent.front(), .payload = {Slice::copy_of(body), {}}});
+    at_agent.erase(at_agent.begin());
+  }
+  // "link:body" of each reply to a peer.
+  std::string replies() {
+    std::string all;
+    for (const SendReply& reply : take<SendReply>()) {
+      all += std::to_string(reply.link) + ":" + std::string(reply.outcome.payload.body.text()) + " ";
+      if (reply.outcome.code != Code::kOk) all += std::string(to_string(reply.outcome.code)) + " ";
+    }
+    return all;
+  }
+  std::vector<uint64_t> at_agent;
+};
+
+TEST_CASE("what one peer has asked for is kept where it comes from, and given to another without asking the agent") {
+  Home bench;
+  bench.ask(7, "ann");
+  CHECK(bench.delivered() == 1);
+  bench.reply("one");
+  CHECK(bench.replies() == "7:one ");
+  bench.advance(400);
+  bench.ask(8, "ann");
+  const auto given = bench.take<SendReply>();
+  REQUIRE(given.size() == 1);
+  CHECK(given[0].link == 8);
+  CHECK(given[0].outcome.payload.body.text() == "one");
+  CHECK(given[0].spans.agent_us == wire::CalleeSpans::kAgentNotReached);
+  REQUIRE(given[0].outcome.cache != nullptr);
+  CHECK(given[0].outcome.cache->verdict == telemetry::CacheVerdict::kHit);
+  CHECK(given[0].outcome.cache->age_ms == 400);
+  CHECK(bench.delivered() == 0);
+}
+
+TEST_CASE("peers that ask the same at once are one request to the agent, and who goes away takes nothing with it") {
+  Home bench;
+  bench.ask(7, "ann");
+  bench.ask(8, "ann");
+  const uint64_t cancelled = bench.ask(9, "ann");
+  CHECK(bench.delivered() == 1);
+  bench.tell(LinkClosed{7});
+  bench.tell(PeerCancelled{9, cancelled});
+  bench.reply("one");
+  CHECK(bench.replies() == "8:one ");
+  CHECK(bench.engine->idle());
+}
+
+TEST_CASE("each peer that waits has its own deadline") {
+  Home bench;
+  bench.ask(7, "ann");
+  bench.advance(600);
+  bench.ask(8, "ann");
+  bench.advance(400);
+  CHECK(bench.replies() == "7: DEADLINE ");
+  bench.advance(200);
+  CHECK(bench.replies().empty());
+}
+
+TEST_CASE("a write makes wrong what is kept beside its agent before its writer is answered") {
+  Home bench;
+  bench.ask(7, "ann");
+  bench.reply("one");
+  bench.ask(8, "ann", 1, "write");
+  bench.reply("done");
+  CHECK(bench.replies() == "7:one 8:done ");
+  bench.ask(9, "ann");
+  CHECK(bench.delivered() == 1);
+  bench.reply("two");
+  CHECK(bench.replies() == "9:two ");
+  CHECK(bench.engine->audit().empty());
+}
+
+TEST_CASE("nothing is kept for who knows of more writers than are known here, or does not say") {
+  for (const uint32_t instances : {0U, 2U}) {
+    Home bench;
+    bench.ask(7, "ann", instances);
+    bench.reply("one");
+    bench.ask(7, "ann", instances);
+    CHECK(bench.delivered() == 1);
+  }
+}
+
+TEST_CASE(
+    "beside another instance that writes something is kept under a lease of that one, and what it says is passed on") {
+  Home bench(true);
+  const auto grant = [&] {
+    for (const AskLease& ask : bench.take<AskLease>()) bench.tell(PeerLeased{ask.peer, ask.token, 70});
+  };
+  bench.ask(7, "ann", 2);
+  grant();
+  bench.reply("one");
+  bench.ask(8, "ann", 2);
+  CHECK(bench.replies() == "7:one 8:one ");
+  bench.tell(LeaseAsked{7, 3});
+  const std::array<uint64_t, 1> names = {cache::name_hash("db", "user:ann")};
+  bench.tell(PeerPurged{0, 5, 71, false, names});
+  const auto told = bench.take<TellPurge>();
+  REQUIRE(told.size() == 1);
+  CHECK(told[0].is_relayed);
+  CHECK(bench.take<HearPurge>().empty());  // not before who keeps this one's replies has heard
+  bench.tell(PurgeHeard{told[0].link, told[0].token});
+  CHECK(bench.take<HearPurge>().size() == 1);
+  bench.ask(8, "ann", 2);
+  CHECK(bench.delivered() == 1);
+  bench.tell(PeerPurged{0, 6, 72, true, names});
+  CHECK(bench.take<TellPurge>().empty());  // it has gone round already
+  CHECK(bench.take<HearPurge>().size() == 1);
+  bench.reply("two");
+}
+
+TEST_CASE("behind the end of the other instance's lease the agent is asked") {
+  Home bench(true);
+  bench.ask(7, "ann", 2);
+  for (const AskLease& ask : bench.take<AskLease>()) bench.tell(PeerLeased{ask.peer, ask.token, 70});
+  bench.reply("one");
+  bench.advance(limits::lease_ms);
+  bench.ask(8, "ann", 2);
+  bench.advance(limits::lease_wait_ms);
+  CHECK(bench.delivered() == 1);
+}
+
+TEST_CASE("a reply that was old when it came is kept for what is left of its time") {
+  Bench bench;
+  contract::CacheTerms terms;
+  terms.ttl_ms = 1000;
+  bench.cache = &terms;
+  bench.tell(PeerConnected{0, wire::Lane::kInteractive, true});
+  bench.tell(PeerConnected{1, wire::Lane::kInteractive, true});
+  const auto grant = [&] {
+    for (const AskLease& ask : bench.take<AskLease>()) bench.tell(PeerLeased{ask.peer, ask.token, 70});
+  };
+  bench.request("ocr", "x");
+  grant();
+  const SendToPeer call = bench.sent();
+  Outcome outcome;
+  outcome.payload.body = Slice::copy_of("old");
+  outcome.cache = std::make_unique<telemetry::CacheTrace>(
+      telemetry::CacheTrace{.verdict = telemetry::CacheVerdict::kHit, .tier = 2, .age_ms = 700});
+  bench.tell(PeerReplied{call.peer, call.call_id, std::move(outcome)});
+  const auto first = bench.take<ReplyToAgent>();
+  REQUIRE(first.size() == 1);
+  REQUIRE(first[0].outcome.cache != nullptr);
+  CHECK(first[0].outcome.cache->age_ms == 700);
+  bench.advance(100);
+  bench.request("ocr", "x");
+  grant();
+  const auto second = bench.take<ReplyToAgent>();
+  REQUIRE(second.size() == 1);
+  CHECK(second[0].outcome.cache->age_ms == 800);
+  bench.advance(300);
+  bench.request("ocr", "x");
+  grant();
+  CHECK(bench.take<SendToPeer>().size() == 1);
+}
+
+}  // namespace
+}  // namespace mesh::proxy
