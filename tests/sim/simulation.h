@@ -118,7 +118,7 @@ class Simulation {
 
   // What must hold; see simulation_oracles.cc.
   void judge_result(const Ask& ask, std::string_view reply);
-  void judge_code(const Ask& ask);
+  void judge_code(const Ask& ask, std::string_view reply);
   void judge_reply(const Ask& ask, std::string_view reply);
   void judge_known(const Ask& ask, std::string_view reply);
   void judge_order_of_answers(const Ask& ask);

@@ -33,6 +33,18 @@ std::string_view field_in(std::string_view reply, std::string_view name) {
 // Whether it is a fault at all for those who behave.
 bool hurts(const Fault& fault) { return fault.kind != Fault::Kind::kWallClock && fault.kind != Fault::Kind::kDrift; }
 
+// Also of who is so slow that he is taken for dead.
+bool breaks_connections(const Fault& fault) {
+  switch (fault.kind) {
+    case Fault::Kind::kDelay:
+    case Fault::Kind::kSlowAgent:
+    case Fault::Kind::kDiskFull:
+      return false;
+    default:
+      return hurts(fault);
+  }
+}
+
 }  // namespace
 
 Duration aftermath_of(const Fault& fault) {
@@ -57,7 +69,7 @@ Duration aftermath_of(const Fault& fault) {
 void Simulation::judge_result(const Ask& ask, std::string_view reply) {
   const auto name = [&] { return "ask " + std::to_string(ask.id); };
   if (ask.results > 1) violate(name() + " got a second result: " + ask.code);
-  judge_code(ask);
+  judge_code(ask, reply);
   judge_known(ask, reply);
   if (ask.code == "OK") judge_reply(ask, reply);
   if (ask.is_given_up && callers_[ask.caller]->is_req() && ask.code != "OUTCOME_UNKNOWN") {
@@ -74,16 +86,20 @@ void Simulation::judge_result(const Ask& ask, std::string_view reply) {
 
 // Nothing but what the faults give a reason for; and with none everything goes well, but for what has too little time
 // for a slow disk.
-void Simulation::judge_code(const Ask& ask) {
+void Simulation::judge_code(const Ask& ask, std::string_view reply) {
   using Kind = Fault::Kind;
   const std::string& code = ask.code;
   if (code == "OK") return;
   const bool is_hurt = std::any_of(faults_.begin(), faults_.end(), hurts);
   bool has_reason = false;
   if (code == "DEADLINE") has_reason = is_hurt || (ask.is_durable && ask.budget < kDurableTakes);
-  if (code == "NOT_SENT" || code == "OUTCOME_UNKNOWN") has_reason = is_hurt;
-  // Of its large bodies one instance takes two or three.
-  if (code == "OVERLOADED") has_reason = is_hurt || callers_[ask.caller]->service() == "wide";
+  if (code == "NOT_SENT" || code == "OUTCOME_UNKNOWN") {
+    has_reason = std::any_of(faults_.begin(), faults_.end(), breaks_connections);
+  }
+  // One large body may be nearly all that an instance takes, and that a process holds.
+  if (code == "OVERLOADED") {
+    has_reason = is_hurt || callers_[ask.caller]->service() == "wide" || field_in(reply, "rule") == "memory";
+  }
   if (code == "DRAINING") has_reason = has(Kind::kDrain);
   if (code == "STORAGE") has_reason = has(Kind::kDiskFull) && ask.is_durable;
   if (!has_reason) violate("ask " + std::to_string(ask.id) + " got " + code + ", for which there is no reason");
