@@ -116,7 +116,7 @@ class SimCaller final : public StreamObserver {
     return host_.now() - asked_ > habit_.patience || (is_lost_ && host_.now() - lost_at_ > kLostPatience);
   }
   void tick() {
-    later(milliseconds(static_cast<int64_t>(1 + prng_.below(60))), [this] { tick(); });
+    later(milliseconds(static_cast<int64_t>(1 + prng_.below(75))), [this] { tick(); });
     host_.turn([&] {
       if (is_out_of_patience()) throw_away();
       if (!connection_ || !connection_->ready() || !simulation_.may_ask()) return;

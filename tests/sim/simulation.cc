@@ -158,7 +158,7 @@ Ask& Simulation::begin_ask(size_t caller, std::string_view service, Duration bud
                                     .lives = {processes_[0].life, processes_[1].life, processes_[2].life},
                                     .is_reachable = is_reachable(service)});
   // It takes the other of two connections than what was asked.
-  if (service == "wide" && !is_crumbly_ && ask.id % 8 == 0) ask.answer_bytes_min = limits::bulk_body_bytes + 1000;
+  if (service == "wide" && !is_crumbly_ && ask.id % 3 == 0) ask.answer_bytes_min = limits::bulk_body_bytes + 1000;
   if (service == "look") ask.executions_max = static_cast<int>(limits::attempts_max);
   if (subject != 0) {
     ask.repeats = ++ask_of(subject).repeats;
