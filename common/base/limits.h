@@ -74,11 +74,6 @@ inline constexpr size_t name_bytes = 128;
 // Whose an idempotency key is: host, sidecar, port and user.
 inline constexpr size_t caller_bytes = 3 * name_bytes + 32;
 
-// A method is looked for in bodies up to this: one pass over it takes the loop well under a millisecond.
-inline constexpr size_t method_body_bytes = 256 * KiB;
-// An idempotency key must be found wherever it is: what is larger is refused, and this takes some ms.
-inline constexpr size_t key_body_bytes = dropin_body_bytes;
-
 // --- connections ---
 inline constexpr size_t connections_per_port_max = 1024;
 inline constexpr size_t connections_max = 16384;
@@ -133,6 +128,15 @@ inline constexpr int64_t negative_ttl_ms_max = 60'000;
 inline constexpr size_t canonical_body_bytes = 256 * KiB;
 // In one sidecar, of replies.
 inline constexpr size_t cache_local_bytes = 100 * MiB;
+// Replies in memory that the sidecars of one category share, for their callers and beside their agents. A sixteenth of
+// the computer's memory if that is less; taken as it fills.
+inline constexpr size_t cache_shared_bytes = size_t{2} << 30;
+// Replies on disk, of one sidecar's agents.
+inline constexpr size_t cache_disk_bytes = size_t{20} << 30;
+// What is right for less than that is not worth a write to disk.
+inline constexpr int64_t disk_ttl_ms_min = 30'000;
+// How long an erasure on disk is waited for before whoever made wrong what lies there is answered; the promise is 5 s.
+inline constexpr int64_t erasure_ms_max = 4000;
 // What is kept of one reply at most.
 inline constexpr size_t cached_reply_bytes = 8 * MiB;
 
@@ -179,6 +183,8 @@ inline constexpr int64_t drain_ms = 8000;
 inline constexpr int64_t farewell_ms = 1500;
 // How often a call is sent in all, where it may be sent again.
 inline constexpr uint32_t attempts_max = 4;
+// Of one service: a call marks those that it tried as bits.
+inline constexpr size_t instances_max = 32;
 // After its deadline a serial agent is given this long to come back before its connection is replaced.
 inline constexpr int64_t agent_abandon_ms = 30'000;
 

@@ -4,7 +4,7 @@
 // get, over its size; what has not been asked for in a long time grows old (GreedyDual-Size with Frequency: Cherkasova
 // 1998, after Cao and Irani 1997). A use is only counted; where it puts the entry is worked out when room is needed.
 // What was asked for just once counts for little, as most of it never is again; what comes back soon after it went
-// counts for more, which is S3-FIFO's thought (Yang et al., SOSP 2023). tests/bench/eviction_bench compares them.
+// counts for more, which is S3-FIFO's thought (Yang et al., SOSP 2023). tools/bench/cache compares them.
 #pragma once
 
 #include <algorithm>

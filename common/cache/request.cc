@@ -214,6 +214,7 @@ Request RequestReader::read(const Asked& asked, const contract::CacheTerms& term
   if (!object || !state.put_object(*object, &terms)) {
     state.text.resize(body_at);
     request.echoes.clear();
+    request.is_by_bytes = true;
     state.put('r');
     state.put_number(asked.part_sizes.size());
     for (const uint32_t size : asked.part_sizes) state.put_number(size);

@@ -55,6 +55,7 @@ struct Request {
   std::vector<std::string> echoes;  // by echo field: its scalar as JSON; empty if it has none
   // A field that a tag names is missing: nobody could tell when the reply becomes wrong.
   bool lacks_tag = false;
+  bool is_by_bytes = false;  // the body was compared byte by byte
 };
 
 // Keeps its buffers from body to body.

@@ -19,7 +19,8 @@ enum class Tier : uint8_t {
 // e.g. "local". Static storage.
 std::string_view to_string(Tier tier);
 inline constexpr uint8_t tier_bit(Tier tier) { return static_cast<uint8_t>(1U << static_cast<uint8_t>(tier)); }
-inline constexpr uint8_t kAllTiers = 0x0F;
+// All that cost nothing when something becomes wrong; a disk has to write that down first.
+inline constexpr uint8_t kDefaultTiers = 0x07;
 
 // Agents that exist write a new one of each into every attempt.
 inline constexpr std::string_view kFreshFields[] = {"request_id", "timestamp", "source_agent"};
@@ -56,7 +57,7 @@ struct CacheTerms {
   // All must hold. Empty: a "status" that is there must be success or ok, and an "error" null.
   std::vector<Success> success_when{};
   std::vector<TagPattern> tags{};
-  uint8_t tiers = kAllTiers;
+  uint8_t tiers = kDefaultTiers;
   std::string version{};  // of the replies' schema: another version has other keys
 
   bool uses(Tier tier) const { return (tiers & tier_bit(tier)) != 0; }

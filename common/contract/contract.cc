@@ -79,6 +79,25 @@ void judge(std::string_view service, std::string_view method, const Terms& terms
   }
 }
 
+// Of a call that may be of any of the methods.
+Terms strictest(const Terms& service, const std::map<std::string, Declaration, std::less<>>& methods) {
+  static const std::vector<TagPattern> everything;
+  Terms strict = service;
+  strict.cache = nullptr;
+  strict.hedge_ms = 0;
+  if (strict.invalidates != nullptr) strict.invalidates = &everything;
+  for (const auto& [name, declared] : methods) {
+    Terms terms = service;
+    apply(declared, terms);
+    strict.idempotent = strict.idempotent && terms.idempotent;
+    strict.durable = strict.durable || terms.durable;
+    strict.sensitive = strict.sensitive || terms.sensitive;
+    if (strict.idempotency_field == nullptr) strict.idempotency_field = terms.idempotency_field;
+    if (terms.invalidates != nullptr) strict.invalidates = &everything;
+  }
+  return strict;
+}
+
 }  // namespace
 
 void Table::declare_service(std::string service, Declaration terms) {
@@ -122,6 +141,21 @@ bool Table::is_durable(std::string_view service) const {
                      [](const auto& method) { return method.second.durable.value_or(false); });
 }
 
+bool Table::keeps(std::string_view service, Tier tier) const {
+  const auto found = services_.find(service);
+  if (found == services_.end()) return false;
+  const auto does = [&](const Declaration& terms) {
+    return terms.cache && terms.cache->ttl_ms > 0 && terms.cache->uses(tier);
+  };
+  return does(found->second.terms) || std::any_of(found->second.methods.begin(), found->second.methods.end(),
+                                                  [&](const auto& method) { return does(method.second); });
+}
+
+bool Table::keeps(Tier tier) const {
+  return std::any_of(services_.begin(), services_.end(),
+                     [&](const auto& service) { return keeps(service.first, tier); });
+}
+
 bool Table::invalidates(std::string_view service) const {
   const auto found = services_.find(service);
   if (found == services_.end()) return false;
@@ -155,6 +189,8 @@ Terms Table::lookup(std::string_view service, std::string_view method) const {
   if (found == services_.end()) return effective;
   apply(found->second.terms, effective);
   const auto& methods = found->second.methods;
+  if (method == kUnreadableMethod) [[unlikely]]
+    return strictest(effective, methods);
   if (const auto declared = methods.find(method); declared != methods.end()) apply(declared->second, effective);
   return effective;
 }

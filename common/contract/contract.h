@@ -35,7 +35,7 @@ struct Terms {
   const std::string* idempotency_field = nullptr;
   // Both null: nothing is kept of it, and it makes nothing that is kept wrong. They live as long as the table.
   const CacheTerms* cache = nullptr;
-  const std::vector<TagPattern>* invalidates = nullptr;
+  const std::vector<TagPattern>* invalidates = nullptr;  // empty: everything of the service
 };
 
 // What one entry says; what it leaves out comes from the service's entry, then from the defaults.
@@ -76,11 +76,15 @@ class Table {
   std::vector<Conflict> conflicts() const;
   // Whether a method of the service keeps results on disk.
   bool is_durable(std::string_view service) const;
+  // Whether replies of a method of the service are kept in the tier.
+  bool keeps(std::string_view service, Tier tier) const;
+  bool keeps(Tier tier) const;  // likewise of any service
   // Whether a method of the service makes replies wrong that are kept.
   bool invalidates(std::string_view service) const;
   // The largest body that any method of the service takes.
   uint64_t largest_bytes(std::string_view service) const;
-  // Method before service before defaults. Unknown names get the defaults.
+  // Method before service before defaults. Unknown names get the defaults. Of kUnreadableMethod: the service's, and in
+  // what is kept, sent again or executed twice the strictest of all its methods'.
   Terms lookup(std::string_view service, std::string_view method) const;
 
  private:

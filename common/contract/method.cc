@@ -3,17 +3,19 @@
 #include <simdjson.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 
 #include "common/base/limits.h"
+#include "common/contract/json_members.h"
 
 namespace mesh::contract {
 namespace {
 
 namespace ondemand = simdjson::ondemand;
 
-// A new parser is cheaper than one that keeps the memory of a rare large body.
-constexpr size_t kKeptBodyBytes = 16 * limits::KiB;
+// A name with every byte escaped is not longer.
+constexpr size_t kNameTokenBytes = 8 * limits::name_bytes;
 
 bool is_space(uint8_t byte) { return byte == ' ' || byte == '\t' || byte == '\n' || byte == '\r'; }
 
@@ -25,11 +27,12 @@ ByteView trimmed(ByteView body) {
 
 // A name that may stand in logs and be looked up; empty for any other text.
 std::string_view name_or_nothing(std::string_view text) {
+  if (text.size() > limits::name_bytes) return {};
   const bool is_printable = std::all_of(text.begin(), text.end(), [](char c) {
     const auto byte = static_cast<unsigned char>(c);
     return byte >= ' ' && byte != 0x7F;
   });
-  return is_printable && text.size() <= limits::name_bytes ? text : std::string_view();
+  return is_printable && simdjson::validate_utf8(text.data(), text.size()) ? text : std::string_view();
 }
 
 bool is_word(std::string_view text) {
@@ -44,101 +47,140 @@ bool is_word(std::string_view text) {
 struct MethodReader::State {
   std::unique_ptr<ondemand::parser> parser;
   std::vector<char> padded;
-  std::string text;  // in which a name out of an escape may lie
+  std::string text;  // in which a name lies
   std::string key_text;
+  std::string unescaped;
 
-  std::string_view in_object(ByteView body, const MethodNaming& naming);
-  std::optional<std::string_view> key_in_object(ByteView body, std::string_view field);
-  void begin() {
+  // What stands between two quotes; nothing if it is longer than a name, or no text.
+  std::optional<std::string_view> unescape(std::string_view token) {
+    if (token.size() > kNameTokenBytes) return std::nullopt;
+    if (token.find('\\') == std::string_view::npos) return token;
+    // simdjson reads beyond the end.
+    padded.assign(token.size() + 2 + simdjson::SIMDJSON_PADDING, '\0');
+    padded.front() = padded[token.size() + 1] = '"';
+    std::memcpy(padded.data() + 1, token.data(), token.size());
     if (!parser) parser = std::make_unique<ondemand::parser>();
+    ondemand::document document;
+    std::string_view found;
+    const simdjson::padded_string_view view(padded.data(), token.size() + 2, padded.size());
+    if (parser->iterate(view).get(document) != simdjson::SUCCESS) return std::nullopt;
+    if (document.get_string().get(found) != simdjson::SUCCESS) return std::nullopt;
+    return unescaped = found;
   }
-  void end(ByteView body) {
-    if (body.size() <= kKeptBodyBytes) return;
-    parser.reset();
-    padded = {};
-  }
-  // simdjson reads beyond the end.
-  simdjson::padded_string_view with_padding(ByteView body) {
-    padded.resize(body.size() + simdjson::SIMDJSON_PADDING);
-    std::memcpy(padded.data(), body.data(), body.size());
-    std::memset(padded.data() + body.size(), 0, simdjson::SIMDJSON_PADDING);
-    return simdjson::padded_string_view(padded.data(), body.size(), padded.size());
-  }
+  std::string_view in_object(std::string_view object, const MethodNaming& naming);
+  std::optional<std::string_view> key_in_object(std::string_view object, std::string_view field);
 };
 
-std::string_view MethodReader::State::in_object(ByteView body, const MethodNaming& naming) {
-  ondemand::document document;
-  ondemand::object object;
-  if (parser->iterate(with_padding(body)).get(document) != simdjson::SUCCESS) return {};
-  if (document.get_object().get(object) != simdjson::SUCCESS) return {};
+std::string_view MethodReader::State::in_object(std::string_view object, const MethodNaming& naming) {
+  JsonMembers members(object);
+  JsonMembers::Member member;
   size_t best = naming.fields.size();
-  for (auto field : object) {
-    std::string_view key;
-    if (field.unescaped_key().get(key) != simdjson::SUCCESS) break;
-    const auto at = std::find(naming.fields.begin(), naming.fields.end(), key);
+  std::string_view token;
+  while (best > 0 && members.next(member)) {
+    const auto name = unescape(member.name);
+    if (!name || member.value.front() != '"') continue;
+    const auto at = std::find(naming.fields.begin(), naming.fields.begin() + static_cast<std::ptrdiff_t>(best), *name);
     const auto rank = static_cast<size_t>(at - naming.fields.begin());
-    if (rank >= best) continue;
-    std::string_view value;
-    if (field.value().get_string().get(value) != simdjson::SUCCESS) continue;
-    best = rank;
-    text = value;
-    if (best == 0) break;
+    if (rank < best) best = rank, token = member.value;
   }
-  return best < naming.fields.size() ? name_or_nothing(text) : std::string_view();
+  if (members.is_broken()) return kUnreadableMethod;
+  if (best == naming.fields.size()) return {};
+  token = token.substr(1, token.size() - 2);
+  const auto name = unescape(token);
+  if (!name && token.size() <= kNameTokenBytes) return kUnreadableMethod;
+  text = name ? name_or_nothing(*name) : std::string_view();
+  return text;
 }
 
-std::optional<std::string_view> MethodReader::State::key_in_object(ByteView body, std::string_view name) {
-  ondemand::document document;
-  ondemand::object object;
-  if (parser->iterate(with_padding(body)).get(document) != simdjson::SUCCESS) return "";
-  if (document.get_object().get(object) != simdjson::SUCCESS) return "";
-  for (auto field : object) {
-    std::string_view key;
-    if (field.unescaped_key().get(key) != simdjson::SUCCESS) return "";
-    if (key != name) continue;
-    ondemand::value value;
-    if (field.value().get(value) != simdjson::SUCCESS) return "";
-    std::string_view found;
-    int64_t number = 0;
-    if (value.get_string().get(found) == simdjson::SUCCESS) {
-      key_text = found;
-    } else if (value.get_int64().get(number) == simdjson::SUCCESS) {
-      key_text = std::to_string(number);
-    } else {
-      return "";
+std::optional<std::string_view> MethodReader::State::key_in_object(std::string_view object, std::string_view field) {
+  JsonMembers members(object);
+  JsonMembers::Member member;
+  while (members.next(member)) {
+    const auto name = unescape(member.name);
+    if (!name || *name != field) continue;
+    const std::string_view value = member.value;
+    if (value.front() == '"') {
+      const auto found = unescape(value.substr(1, value.size() - 2));
+      key_text = found ? name_or_nothing(*found) : std::string_view();
+      return key_text;
     }
-    return name_or_nothing(key_text);
+    int64_t number = 0;
+    std::from_chars(value.data(), value.data() + value.size(), number);
+    key_text = std::to_string(number);
+    return key_text == value ? key_text : std::string_view();
   }
-  return std::nullopt;
+  return members.is_broken() ? std::optional<std::string_view>("") : std::nullopt;
 }
+
+namespace {
+
+// Of a body of several frames the one that is a JSON object; null if none is.
+const Slice* object_among(std::span<const Slice> frames, bool& is_ambiguous) {
+  const Slice* found = nullptr;
+  for (const Slice& frame : frames) {
+    const ByteView text = trimmed(frame.view());
+    if (text.empty() || text.front() != '{') continue;
+    is_ambiguous = found != nullptr;
+    found = &frame;
+    if (is_ambiguous) break;
+  }
+  return found;
+}
+
+}  // namespace
 
 MethodReader::MethodReader() : state_(std::make_unique<State>()) {}
 MethodReader::~MethodReader() = default;
 
 std::string_view MethodReader::read(ByteView body, const MethodNaming& naming) {
-  if (naming.fields.empty() || body.size() > limits::method_body_bytes) return {};
+  if (naming.fields.empty()) return {};
   body = trimmed(body);
   if (body.empty()) return {};
-  if (body.front() != '{') {
-    // A bare word, or one in quotes.
-    if (body.size() > 2 && body.front() == '"' && body.back() == '"') body = body.subspan(1, body.size() - 2);
-    state_->text = as_text(body.first(std::min(body.size(), limits::name_bytes + 1)));
-    return is_word(state_->text) ? name_or_nothing(state_->text) : std::string_view();
+  if (body.front() == '{') return state_->in_object(as_text(body), naming);
+  // A bare word, or one in quotes.
+  if (body.size() > 2 && body.front() == '"' && body.back() == '"') body = body.subspan(1, body.size() - 2);
+  state_->text = as_text(body.first(std::min(body.size(), limits::name_bytes + 1)));
+  return is_word(state_->text) ? name_or_nothing(state_->text) : std::string_view();
+}
+
+std::string_view MethodReader::read(std::span<const Slice> frames, const MethodNaming& naming) {
+  if (frames.size() == 1) return read(frames[0].view(), naming);
+  if (naming.fields.empty()) return {};
+  bool is_ambiguous = false;
+  const Slice* object = object_among(frames, is_ambiguous);
+  if (is_ambiguous) return kUnreadableMethod;
+  return object != nullptr ? read(object->view(), naming) : std::string_view();
+}
+
+bool MethodReader::leave_out(ByteView body, std::span<const std::string_view> fields,
+                             std::vector<std::string_view>& pieces) {
+  const std::string_view text = as_text(trimmed(body));
+  if (text.empty() || text.front() != '{') return false;
+  JsonMembers members(text);
+  JsonMembers::Member member;
+  const char* from = text.data();
+  while (members.next(member)) {
+    const auto name = state_->unescape(member.name);
+    if (!name || std::find(fields.begin(), fields.end(), *name) == fields.end()) continue;
+    pieces.emplace_back(from, member.name.data());
+    from = member.value.data() + member.value.size();
   }
-  state_->begin();
-  const std::string_view name = state_->in_object(body, naming);
-  state_->end(body);
-  return name;
+  pieces.emplace_back(from, text.data() + text.size());
+  return !members.is_broken();
 }
 
 std::optional<std::string_view> MethodReader::read_key(ByteView body, std::string_view field) {
   body = trimmed(body);
   if (body.empty() || body.front() != '{') return std::nullopt;
-  if (body.size() > limits::key_body_bytes) return "";
-  state_->begin();
-  const auto key = state_->key_in_object(body, field);
-  state_->end(body);
-  return key;
+  return state_->key_in_object(as_text(body), field);
+}
+
+std::optional<std::string_view> MethodReader::read_key(std::span<const Slice> frames, std::string_view field) {
+  if (frames.size() == 1) return read_key(frames[0].view(), field);
+  bool is_ambiguous = false;
+  const Slice* object = object_among(frames, is_ambiguous);
+  if (is_ambiguous) return "";
+  return object != nullptr ? read_key(object->view(), field) : std::nullopt;
 }
 
 }  // namespace mesh::contract

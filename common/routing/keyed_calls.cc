@@ -21,11 +21,12 @@ void KeyedCalls::open(const wire::Digest& key, const wire::Digest& payload, uint
   MESH_CHECK(is_new);
 }
 
-void KeyedCalls::end(const wire::Digest& key, Code code, Kept kept, Instant now, Duration age) {
+void KeyedCalls::end(const wire::Digest& key, Code code, Kept kept, Instant now, Duration age, uint64_t disk_bytes) {
   Entry& entry = entries_.at(key);
   entry.open_call = 0;
   entry.code = code;
   entry.kept = kept;
+  entry.disk_bytes = disk_bytes;
   entry.forget_at = now + milliseconds(limits::key_window_ms) - age;
   const auto before = [](const Ended& a, const Ended& b) { return a.forget_at < b.forget_at; };
   const Ended ended{entry.forget_at, key};

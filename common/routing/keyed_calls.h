@@ -28,6 +28,7 @@ class KeyedCalls {
     Code code = Code::kOk;   // with which it ended
     Kept kept = Kept::kNowhere;
     bool is_durable = false;  // there is a record of it
+    uint64_t disk_bytes = 0;  // of that, if its result is in there
     Slice body;               // if in memory
     std::vector<uint32_t> part_sizes;
     Instant forget_at = kNever;
@@ -37,9 +38,11 @@ class KeyedCalls {
   const Entry* find(const wire::Digest& key) const;
   // A call that begins; there must be none of this key.
   void open(const wire::Digest& key, const wire::Digest& payload, uint64_t call, bool is_durable);
-  // It ended; it is remembered for limits::key_window_ms from now, less `age`. A body larger than
-  // limits::kept_result_bytes is not kept in memory, and the oldest bodies go where all are too large.
-  void end(const wire::Digest& key, Code code, Kept kept, Instant now, Duration age = Duration{0});
+  // It ended; it is remembered for limits::key_window_ms from now, less `age`: quick in the order of that time. A body
+  // larger than limits::kept_result_bytes is not kept in memory, and the oldest bodies go where all are too large. With
+  // kOnDisk: how large what is there is.
+  void end(const wire::Digest& key, Code code, Kept kept, Instant now, Duration age = Duration{0},
+           uint64_t disk_bytes = 0);
   void keep_body(const wire::Digest& key, const Slice& body, std::vector<uint32_t> part_sizes);
   // As if it had never come.
   void forget(const wire::Digest& key);
@@ -62,8 +65,7 @@ class KeyedCalls {
   void drop_body(Entry& entry);
 
   std::unordered_map<wire::Digest, Entry, Hash> entries_;
-  // In the order of their time, but for those that were found at the start; some are forgotten already.
-  std::deque<Ended> ended_;
+  std::deque<Ended> ended_;  // in the order of their time
   std::deque<wire::Digest> with_body_;
   uint64_t kept_bytes_ = 0;
 };

@@ -4,7 +4,7 @@
 
 namespace mesh::wire {
 
-Digest digest_of(std::initializer_list<std::string_view> parts) {
+Digest digest_of(std::span<const std::string_view> parts) {
   Digest digest;
   crypto_generichash_state state;
   crypto_generichash_init(&state, nullptr, 0, digest.bytes.size());

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <initializer_list>
+#include <span>
 #include <string_view>
 
 namespace mesh::wire {
@@ -23,6 +24,9 @@ struct Digest {
 };
 
 // Of all parts in their order; where one ends counts.
-Digest digest_of(std::initializer_list<std::string_view> parts);
+Digest digest_of(std::span<const std::string_view> parts);
+inline Digest digest_of(std::initializer_list<std::string_view> parts) {
+  return digest_of(std::span<const std::string_view>(parts.begin(), parts.size()));
+}
 
 }  // namespace mesh::wire

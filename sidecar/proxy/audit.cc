@@ -91,7 +91,7 @@ std::string Inbound::audit() {
     if (call.state == State::kQueued || is_intending) queued_bytes += call.bytes;
     if (call.keyed) waiters_max = std::max<uint64_t>(waiters_max, call.keyed->waiters.size());
   });
-  live += loading_.size();
+  for (const auto& [ticket, loading] : loading_) live += loading.is_wanted ? 1 : 0, queued_bytes += loading.bytes;
   std::string problem = differ("what is open", live_, live) + differ("what is queued", queued_bytes_, queued_bytes);
   for (size_t i = 0; i < sums.size(); ++i) {
     const Agent& agent = agents_[i];

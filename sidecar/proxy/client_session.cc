@@ -28,7 +28,7 @@ zmtp::Settings settings_for(const ClientPort& port) {
 }
 
 wire::CacheReport report_of(const telemetry::CacheTrace& trace) {
-  const bool is_kept = telemetry::is_hit(trace.verdict);
+  const bool is_kept = telemetry::is_hit(trace.verdict) || trace.tier != 0;
   return {.verdict = to_string(trace.verdict),
           .tier = is_kept ? to_string(static_cast<contract::Tier>(trace.tier)) : std::string_view(),
           .age_ms = trace.age_ms,
@@ -165,7 +165,8 @@ void ClientSession::receive_message(const zmtp::Message& message) {
   std::unique_ptr<Error> unreadable;
   const std::string_view header_key = path.header ? std::string_view(path.header->key) : std::string_view();
   std::shared_ptr<const CallKey> key;
-  if (!header_key.empty() || terms.idempotency_field != nullptr) key = key_of(header_key, terms, body, unreadable);
+  if (!header_key.empty() || terms.idempotency_field != nullptr)
+    key = key_of(header_key, method, terms, body, unreadable);
   Payload payload = body.empty() ? Payload() : payload_of(body);
   path.bytes = payload.body.size();
   open_bytes_ += path.bytes;
@@ -196,9 +197,19 @@ void ClientSession::receive_message(const zmtp::Message& message) {
 
 // The key that the header names, or the body where the contract says so. What ought to be a key and is none must not be
 // executed as if nobody had asked for that.
-std::shared_ptr<const CallKey> ClientSession::key_of(std::string_view in_header, const contract::Terms& terms,
-                                                     std::span<const Slice> body, std::unique_ptr<Error>& unreadable) {
+std::shared_ptr<const CallKey> ClientSession::key_of(std::string_view in_header, std::string_view method,
+                                                     const contract::Terms& terms, std::span<const Slice> body,
+                                                     std::unique_ptr<Error>& unreadable) {
   std::string_view key = in_header;
+  if (method == contract::kUnreadableMethod) {
+    unreadable = std::make_unique<Error>();
+    unreadable->code = Code::kInvalid;
+    unreadable->stage = "admission";
+    unreadable->rule = "method_unreadable";
+    unreadable->text = "which method the body asks for cannot be read, and with a key that must be known";
+    unreadable->hint = "one JSON object in one frame, or the method in the header of the mesh socket";
+    return nullptr;
+  }
   if (key.empty()) {
     const auto in_body = observer_.read_key(body, *terms.idempotency_field);
     if (!in_body) return nullptr;
@@ -210,7 +221,7 @@ std::shared_ptr<const CallKey> ClientSession::key_of(std::string_view in_header,
     unreadable->stage = "admission";
     unreadable->rule = "idempotency_key";
     unreadable->text = "the field '" + *terms.idempotency_field + "' holds no key";
-    unreadable->hint = "a text of 1 to 128 printable bytes, or a whole number, in a JSON body of at most 4 MiB";
+    unreadable->hint = "a text of 1 to 128 printable bytes, or a whole number, in a JSON object";
     return nullptr;
   }
   return std::make_shared<const CallKey>(CallKey{std::string(key), caller()});

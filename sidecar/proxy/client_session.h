@@ -72,8 +72,9 @@ class ClientSession final : public Session {
  private:
   void receive();
   void receive_message(const zmtp::Message& message);
-  std::shared_ptr<const CallKey> key_of(std::string_view in_header, const contract::Terms& terms,
-                                        std::span<const Slice> body, std::unique_ptr<Error>& unreadable);
+  std::shared_ptr<const CallKey> key_of(std::string_view in_header, std::string_view method,
+                                        const contract::Terms& terms, std::span<const Slice> body,
+                                        std::unique_ptr<Error>& unreadable);
   Keeping keeping_of(const contract::Terms& terms) const;
   std::string caller() const;
   void put_reply(const ReturnPath& path, const Outcome& outcome);

@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "common/cache/shared_layout.h"
 #include "sidecar/proxy/config_contracts.h"
 #include "sidecar/proxy/config_reader.h"
 
@@ -14,6 +15,7 @@ struct SidecarEntry {
   std::optional<Endpoint> listen;
   std::optional<Endpoint> mesh;
   std::string admin;
+  std::string category;
 };
 
 // The whole host, before it is cut down to one sidecar.
@@ -22,6 +24,7 @@ struct Host {
   bool insecure = false;
   std::string runtime_dir = "/run/mesh";
   std::string data_dir = "/var/lib/mesh";
+  std::string shared_dir;
   std::map<std::string, SidecarEntry> sidecars;
   std::vector<std::pair<std::string, AgentConfig>> agents;  // by sidecar
   std::vector<std::pair<std::string, PortConfig>> ports;
@@ -36,13 +39,14 @@ class HostReader {
 
   void read(const Json& root) {
     in_.only(root, "",
-             {"$schema", "host", "insecure", "runtime_dir", "data_dir", "sidecars", "agents", "ports", "peers",
-              "contracts", "limits"});
+             {"$schema", "host", "insecure", "runtime_dir", "data_dir", "shared_dir", "sidecars", "agents", "ports",
+              "peers", "contracts", "limits"});
     host_.name = in_.text(root, "", "host", true).value_or("");
     if (!host_.name.empty()) judge_name(host_.name, "/host");
     host_.insecure = in_.boolean(root, "", "insecure").value_or(false);
     host_.runtime_dir = in_.text(root, "", "runtime_dir", false).value_or(host_.runtime_dir);
     host_.data_dir = in_.text(root, "", "data_dir", false).value_or(host_.data_dir);
+    host_.shared_dir = in_.text(root, "", "shared_dir", false).value_or(host_.runtime_dir);
     read_sidecars(in_.object(root, "", "sidecars"));
     read_agents(in_.object(root, "", "agents"));
     read_ports(in_.object(root, "", "ports"));
@@ -59,7 +63,7 @@ class HostReader {
     for (const auto& [name, entry] : sidecars.items()) {
       const std::string path = "/sidecars/" + name;
       if (!in_.is_object(entry, path)) continue;
-      in_.only(entry, path, {"listen", "mesh", "admin"});
+      in_.only(entry, path, {"listen", "mesh", "admin", "category"});
       judge_name(name, path);
       SidecarEntry sidecar;
       sidecar.listen = in_.endpoint_at(entry, path, "listen", host_.runtime_dir, false, true);
@@ -68,6 +72,10 @@ class HostReader {
       if (sidecar.mesh) claim(*sidecar.mesh, path + "/mesh"), judge_local(*sidecar.mesh, path + "/mesh");
       sidecar.admin =
           Reader::absolute(in_.text(entry, path, "admin", false).value_or(name + ".admin"), host_.runtime_dir);
+      sidecar.category = in_.text(entry, path, "category", false).value_or("all");
+      judge_name(sidecar.category, path + "/category");
+      if (sidecar.category.find('/') != std::string::npos)
+        in_.error(path + "/category", "is to be part of a file's name", "no /");
       if (sidecar.admin.size() > kSocketPathMax)
         in_.error(path + "/admin", "is longer than 107 bytes", "choose a shorter runtime_dir");
       host_.sidecars[name] = std::move(sidecar);
@@ -182,8 +190,10 @@ class HostReader {
               in_.error(at + "/services", "holds something that is not a name", "write names in double quotes");
               continue;
             }
-            judge_name(service.get_ref<const std::string&>(), at + "/services");
-            peer.services.push_back(service.get<std::string>());
+            const auto& served = service.get_ref<const std::string&>();
+            judge_name(served, at + "/services");
+            if (std::find(peer.services.begin(), peer.services.end(), served) == peer.services.end())
+              peer.services.push_back(served);
           }
         }
         host_.peers.push_back(std::move(peer));
@@ -194,7 +204,7 @@ class HostReader {
   void read_limits(const Json& json) {
     in_.only(json, "/limits",
              {"calls_per_target_max", "queued_bytes_per_target", "process_queued_bytes", "connections_per_port_max",
-              "cache_local_bytes"});
+              "cache_local_bytes", "cache_shared_bytes", "cache_disk_bytes"});
     LimitsConfig& to = host_.limits;
     constexpr int64_t kGiB = 1LL << 30;
     if (const auto n = in_.number(json, "/limits", "calls_per_target_max", 1, 65536))
@@ -205,14 +215,28 @@ class HostReader {
       to.process_queued_bytes = static_cast<uint64_t>(*n);
     if (const auto n = in_.number(json, "/limits", "cache_local_bytes", 0, 64 * kGiB))
       to.cache_local_bytes = static_cast<uint64_t>(*n);
+    if (const auto n = in_.number(json, "/limits", "cache_shared_bytes", 0, 64 * kGiB)) {
+      to.cache_shared_bytes = static_cast<uint64_t>(*n);
+      if (*n > 0 && *n < static_cast<int64_t>(cache::kSharedRegionBytesMin))
+        in_.error("/limits/cache_shared_bytes", "is too little to share", "0, or at least 4194304");
+    }
+    if (const auto n = in_.number(json, "/limits", "cache_disk_bytes", 0, 4096 * kGiB))
+      to.cache_disk_bytes = static_cast<uint64_t>(*n);
     if (const auto n = in_.number(json, "/limits", "connections_per_port_max", 1, limits::connections_max))
       to.connections_per_port_max = static_cast<uint32_t>(*n);
   }
 
   void judge_services() {
-    std::set<std::string> served;
-    for (const auto& [sidecar, agent] : host_.agents) served.insert(agent.service);
-    for (const PeerConfig& peer : host_.peers) served.insert(peer.services.begin(), peer.services.end());
+    std::map<std::string, std::set<std::string>> served;  // by which sidecars
+    for (const auto& [sidecar, agent] : host_.agents) served[agent.service].insert(sidecar);
+    for (const PeerConfig& peer : host_.peers) {
+      for (const std::string& service : peer.services) served[service].insert(peer.host + "/" + peer.sidecar);
+    }
+    for (const auto& [service, sidecars] : served) {
+      if (sidecars.size() > limits::instances_max)
+        in_.error("/peers", "'" + service + "' is served by " + std::to_string(sidecars.size()) + " sidecars",
+                  "a service may have 32 instances; several agents of a sidecar are one");
+    }
     for (size_t i = 0; i < host_.ports.size(); ++i) {
       const std::string& service = host_.ports[i].second.service;
       if (!served.contains(service))
@@ -255,6 +279,8 @@ SidecarConfig cut(const Host& host, const std::string& name) {
                        .mesh_socket = own.mesh,
                        .admin_path = own.admin,
                        .data_path = {},
+                       .shared_path = {},
+                       .replies_path = {},
                        .ports = {},
                        .agents = {},
                        .peers = host.peers,
@@ -263,10 +289,16 @@ SidecarConfig cut(const Host& host, const std::string& name) {
   for (const auto& [sidecar, port] : host.ports) {
     if (sidecar == name) config.ports.push_back(port);
   }
+  // The version of what lies where is in the name: sidecars of two versions do not fight over one file.
+  if (host.contracts.keeps(contract::Tier::kShared) || host.contracts.keeps(contract::Tier::kHome)) {
+    config.shared_path = host.shared_dir + "/cache-" + own.category + "-" + std::to_string(cache::kSharedLayoutVersion);
+  }
   std::map<std::string, PeerConfig> siblings;
   for (const auto& [sidecar, agent] : host.agents) {
     if (sidecar == name) {
       config.agents.push_back(agent);
+      if (host.contracts.keeps(agent.service, contract::Tier::kDisk))
+        config.replies_path = host.data_dir + "/" + name + ".replies";
       if (host.contracts.is_durable(agent.service)) config.data_path = host.data_dir + "/" + name + ".calls";
     } else if (const auto& listen = host.sidecars.at(sidecar).listen) {
       PeerConfig& peer = siblings

@@ -54,6 +54,8 @@ struct LimitsConfig {
   uint64_t process_queued_bytes = limits::process_queued_bytes;
   uint32_t connections_per_port_max = limits::connections_per_port_max;
   uint64_t cache_local_bytes = limits::cache_local_bytes;
+  std::optional<uint64_t> cache_shared_bytes;  // of all sidecars of a category together; 0: they share nothing
+  uint64_t cache_disk_bytes = limits::cache_disk_bytes;
 };
 
 // Everything one mesh-sidecar process needs to run.
@@ -65,6 +67,8 @@ struct SidecarConfig {
   std::optional<Endpoint> mesh_socket;  // for calls by service name
   std::string admin_path;               // AF_UNIX
   std::string data_path;                // of results that are kept on disk; empty: none are
+  std::string shared_path;              // of memory for replies that sidecars of its category share; empty: none is
+  std::string replies_path;             // of replies that are kept on disk; empty: none are
   std::vector<PortConfig> ports;
   std::vector<AgentConfig> agents;
   std::vector<PeerConfig> peers;

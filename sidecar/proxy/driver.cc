@@ -20,7 +20,11 @@ constexpr uint32_t kAdminSocketMode = 0600;
 }  // namespace
 
 Driver::Driver(Transport& transport, const SidecarConfig& config, DriverSettings settings)
-    : transport_(transport), config_(config), settings_(std::move(settings)), engine_(config), prng_(settings_.seed) {}
+    : transport_(transport),
+      config_(config),
+      settings_(std::move(settings)),
+      engine_(config, settings_.shared),
+      prng_(settings_.seed) {}
 
 Driver::~Driver() = default;
 
@@ -69,12 +73,12 @@ void Driver::recover() {
   settings_.records->set_observer(this);
   for (const RecordStore::Found& found : settings_.records->recover(wire::kKeptHeadBytes)) {
     if (const auto head = wire::decode_kept_head(found.head.view())) {
-      engine_.inbound().remember({found.key}, *head, found.age, started_, actions_);
+      engine_.inbound().remember({found.key}, *head, found.age, found.size);
     } else {
       actions_.push_back(EraseRecord{{found.key}});
     }
   }
-  engine_.inbound().use_records();
+  engine_.inbound().use_records(started_, actions_);
   perform();
 }
 
@@ -163,12 +167,12 @@ contract::Terms Driver::terms_for(std::string_view service, std::string_view& me
   const auto index = engine_.services().find(service);
   if (!index) return config_.contracts.lookup(service, method);
   const contract::MethodNaming* naming = engine_.services()[*index].naming;
-  if (method.empty() && naming != nullptr && body.size() == 1) method = methods_.read(body[0].view(), *naming);
+  if (method.empty() && naming != nullptr) method = methods_.read(body, *naming);
   return engine_.services().terms(*index, method);
 }
 
 std::optional<std::string_view> Driver::read_key(std::span<const Slice> body, std::string_view field) {
-  return body.size() == 1 ? methods_.read_key(body[0].view(), field) : std::nullopt;
+  return methods_.read_key(body, field);
 }
 
 void Driver::on_agent_connected(AgentIndex agent) {
@@ -182,6 +186,7 @@ void Driver::on_agent_lost(AgentIndex agent, std::vector<uint64_t> not_sent, std
   if (settings_.log && engine_.inbound().view(agent).connected) {
     settings_.log("agent_lost", config_.agents[agent].name, reason);
   }
+  add_undelivered(agent, not_sent);
   tell(AgentLost{agent, std::move(not_sent)});
 }
 

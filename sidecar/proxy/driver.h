@@ -33,6 +33,7 @@ struct DriverSettings {
   std::function<void(std::string_view event, std::string_view who, std::string_view text)> log;
   size_t connections_max = limits::connections_max;  // fewer where the process may not open as many files
   std::function<void()> release_memory;  // that is free and still with the process; some time after connections ended
+  cache::SharedTier* shared = nullptr;   // of replies, with other sidecars of the host; null: none
   RecordStore* records = nullptr;        // for results that are kept on disk; null: none can be
   std::function<void()> on_drained;      // everything accepted was answered, or the time for that is up
 };
@@ -115,6 +116,7 @@ class Driver final : public SessionHost,
   void act(CancelAtPeer& action);
   void act(SendReply& action);
   void act(DeliverToAgent& action);
+  void add_undelivered(AgentIndex agent, std::vector<uint64_t>& calls) const;
   void act(ReplaceAgentConnection& action);
   void act(TellPeersDraining& action);
   void act(AskLease& action);
@@ -149,7 +151,8 @@ class Driver final : public SessionHost,
   Instant release_at_ = kNever;      // memory
   Instant stuck_until_ = kNever;     // until then a REQ socket may be one that waits for a process before
   Actions actions_;
-  Actions acting_;  // those being done; what they cause comes into the other
+  Actions acting_;    // those being done; what they cause comes into the other
+  size_t acted_ = 0;  // of these
   bool performing_ = false;
   std::vector<std::unique_ptr<ClientPort>> ports_;
   std::vector<std::unique_ptr<Door>> doors_;

@@ -11,7 +11,7 @@ void Driver::perform() {
   performing_ = true;
   while (!actions_.empty()) {
     acting_.swap(actions_);
-    for (Action& action : acting_) std::visit([this](auto& each) { act(each); }, action);
+    for (acted_ = 0; acted_ < acting_.size();) std::visit([this](auto& each) { act(each); }, acting_[acted_++]);
     acting_.clear();
   }
   performing_ = false;
@@ -66,6 +66,18 @@ void Driver::act(SendReply& action) {
 }
 
 void Driver::act(DeliverToAgent& action) { agents_[action.agent]->deliver(action); }
+
+// Calls that were to be delivered to the agent and have not been.
+void Driver::add_undelivered(AgentIndex agent, std::vector<uint64_t>& calls) const {
+  const auto add = [&](std::span<const Action> actions) {
+    for (const Action& action : actions) {
+      const auto* deliver = std::get_if<DeliverToAgent>(&action);
+      if (deliver != nullptr && deliver->agent == agent) calls.push_back(deliver->call_id);
+    }
+  };
+  if (!acting_.empty()) add(std::span(acting_).subspan(acted_));
+  add(actions_);
+}
 
 void Driver::act(ReplaceAgentConnection& action) { agents_[action.agent]->replace(); }
 

@@ -18,11 +18,13 @@ namespace mesh::proxy {
 class Engine {
  public:
   // `config` must outlive this.
-  explicit Engine(const SidecarConfig& config)
+  // Replies are kept in `shared`, too, if it is not null; it must outlive this.
+  explicit Engine(const SidecarConfig& config, cache::SharedTier* shared = nullptr)
       : rejector_(config.host + "/" + config.sidecar),
         services_(config),
-        inbound_(config, services_, purges_, counters_, rejector_),
-        outbound_(config, services_, inbound_, purges_, counters_, rejector_) {}
+        purges_(shared != nullptr ? cache::Purges(shared->purge_words()) : cache::Purges()),
+        inbound_(config, services_, purges_, shared, counters_, rejector_),
+        outbound_(config, services_, inbound_, purges_, shared, counters_, rejector_) {}
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 

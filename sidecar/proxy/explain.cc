@@ -87,7 +87,7 @@ class Explainer {
     if (trace.verdict == telemetry::CacheVerdict::kNone) return nullptr;
     Json json = {{"verdict", to_string(trace.verdict)}, {"key", wire::hexadecimal(trace.key_hash)}};
     if (trace.fetch != 0) json["fetched_by"] = own_ + "-" + std::to_string(trace.fetch);
-    if (is_hit(trace.verdict)) {
+    if (is_hit(trace.verdict) || trace.tier != 0) {  // here, or beside its agent
       json["tier"] = to_string(static_cast<contract::Tier>(trace.tier));
       json["age_ms"] = trace.age_ms;
     }

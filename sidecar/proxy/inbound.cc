@@ -5,14 +5,16 @@
 
 namespace mesh::proxy {
 
-Inbound::Inbound(const SidecarConfig& config, Services& services, cache::Purges& purges, Counters& counters,
-                 const Rejector& rejector)
+Inbound::Inbound(const SidecarConfig& config, Services& services, cache::Purges& purges, cache::SharedTier* shared,
+                 Counters& counters, const Rejector& rejector)
     : config_(config),
       services_(services),
       counters_(counters),
       rejector_(rejector),
       purges_(purges),
-      agents_(config.agents.size()) {}
+      agents_(config.agents.size()) {
+  if (shared != nullptr) self_ = shared->witness(cache::name_hash(config.host, config.sidecar));
+}
 
 void Inbound::on(PeerRequested&& event, Instant now, Actions& out) {
   counters_.add(Counter::kPeerRequests);
@@ -83,7 +85,7 @@ void Inbound::accept(InboundRequest&& request, Instant now, Actions& out) {
   const bool has_key = request.delivery != nullptr && !request.delivery->key.empty();
   Asked asked;
   if (has_key) [[unlikely]] {
-    asked = asked_of(request);
+    asked = asked_of(request, terms);
     if (answer_known(request, asked, now, out)) return;
     if (terms.durable && !has_records_) {
       return reject(Code::kStorage, "no_store", "results of this method are to be kept on disk, and there is no store",
@@ -152,6 +154,8 @@ void Inbound::deliver(uint64_t id, Call& call, Instant now, Actions& out) {
   Agent& agent = agents_[call.agent];
   call.state = State::kDelivered;
   call.delivered_at = now;
+  if (call.wrongs != nullptr && self_) [[unlikely]]
+    self_->begin_writing(call.deadline);
   ++agent.working;
   if (!config_.agents[call.agent].correlate) agent.sole = id;
   queued_bytes_ -= call.bytes;
@@ -340,10 +344,7 @@ void Inbound::on_time(Instant now, Actions& out) {
   }
   if (!rounds_.empty()) [[unlikely]]
     release_ended(now, out);
-  if (now < keyed_calls_.next_deadline()) return;
-  keyed_calls_.expire(now, forgotten_);
-  for (const wire::Digest& key : forgotten_) out.push_back(EraseRecord{key});
-  forgotten_.clear();
+  if (now >= keyed_calls_.next_deadline()) forget_old_keys(now, out);
 }
 
 }  // namespace mesh::proxy

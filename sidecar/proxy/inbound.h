@@ -15,6 +15,7 @@
 
 #include "common/cache/purges.h"
 #include "common/cache/request.h"
+#include "common/cache/shared_tier.h"
 #include "common/routing/call_table.h"
 #include "common/routing/keyed_calls.h"
 #include "common/wire/kept_record.h"
@@ -47,11 +48,12 @@ struct InboundRequest {
 class Inbound {
  public:
   // The references must outlive this.
-  Inbound(const SidecarConfig& config, Services& services, cache::Purges& purges, Counters& counters,
-          const Rejector& rejector);
+  Inbound(const SidecarConfig& config, Services& services, cache::Purges& purges, cache::SharedTier* shared,
+          Counters& counters, const Rejector& rejector);
 
   // Before anything else, where there may have been a process before; see PurgeRounds::begin().
-  void begin(uint64_t purge_position, Instant now) { rounds_.begin(purge_position, now); }
+  // What a process before had given to agents to write, and did not live to tell of, is wrong.
+  void begin(uint64_t purge_position, Instant now);
 
   void on(PeerRequested&& event, Instant now, Actions& out);
   void on(const PeerCancelled& event, Instant now, Actions& out);
@@ -69,10 +71,10 @@ class Inbound {
   void relay(const PeerPurged& event, Instant now, Actions& out);
   void on(const RecordStored& event, Instant now, Actions& out);
   void on(const RecordLoaded& event, Instant now, Actions& out);
-  // A record that was found at the start, by its head.
-  void remember(const wire::Digest& key, const wire::KeptRecord& head, Duration age, Instant now, Actions& out);
-  // There is a store: calls of durable methods are taken.
-  void use_records() { has_records_ = true; }
+  // A record of so many bytes that was found at the start, by its head.
+  void remember(const wire::Digest& key, const wire::KeptRecord& head, Duration age, uint64_t bytes);
+  // There is a store, and all that is in it has been told: calls of durable methods are taken.
+  void use_records(Instant now, Actions& out);
   // A call from this sidecar's own outbound side.
   void accept(InboundRequest&& request, Instant now, Actions& out);
   void cancel(const Origin& origin, Instant now, Actions& out);
@@ -208,11 +210,13 @@ class Inbound {
     wire::Digest key;
     wire::Digest payload;
   };
-  Asked asked_of(const InboundRequest& request) const;
+  Asked asked_of(const InboundRequest& request, const contract::Terms& terms);
+  wire::Digest payload_of_any_attempt(const InboundRequest& request);
   bool answer_known(const InboundRequest& request, const Asked& asked, Instant now, Actions& out);
   void answer_ended(const InboundRequest& request, const Asked& asked, Instant now, Actions& out);
   void join(uint64_t id, const InboundRequest& request, Instant now, Actions& out);
   void intend(uint64_t id, Instant now, Actions& out);
+  void forget_old_keys(Instant now, Actions& out);
   void end_keyed(uint64_t id, Outcome&& outcome, Instant now, Actions& out);
   void keep(uint64_t id, Outcome&& outcome, Instant now, Actions& out);
   void close_keyed(uint64_t id, Outcome&& outcome, Instant now, Actions& out);
@@ -228,7 +232,9 @@ class Inbound {
   Counters& counters_;
   const Rejector& rejector_;
   cache::Purges& purges_;
+  std::optional<cache::Witness> self_;  // in memory that outlives the process: calls that write and are under way
   cache::RequestReader request_reader_;
+  contract::MethodReader method_reader_;
   PurgeRounds rounds_;
   std::vector<Held> held_;
   std::vector<uint64_t> ended_rounds_;
@@ -237,10 +243,19 @@ class Inbound {
   std::vector<uint64_t> due_;
   std::vector<LocalOutcome> local_outcomes_;
   routing::KeyedCalls keyed_calls_;
+  struct Found {
+    wire::Digest key;
+    wire::KeptRecord head;
+    Duration age;
+    uint64_t bytes;
+  };
+  std::vector<Found> found_;  // until all that there was on disk is
   std::vector<wire::Digest> forgotten_;
   struct Loading {
     Waiter waiter;
     bool is_sensitive;
+    uint64_t bytes;  // that are going to be in memory
+    bool is_wanted = true;
   };
   std::map<uint64_t, Loading> loading_;  // results that are read from disk, by ticket
   uint64_t last_ticket_ = 0;

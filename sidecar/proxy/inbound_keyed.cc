@@ -21,20 +21,57 @@ bool is_untouched(Code code) { return code == Code::kNotSent; }
 
 }  // namespace
 
-Inbound::Asked Inbound::asked_of(const InboundRequest& request) const {
+// Two requests are the same if their bytes are. Where the body holds the key, an agent that asks again has written some
+// fields anew: then they are the same if they say the same without these.
+Inbound::Asked Inbound::asked_of(const InboundRequest& request, const contract::Terms& terms) {
   const wire::Delivery& delivery = *request.delivery;
-  return {
-      .key = wire::digest_of({delivery.caller, services_[request.service].name, delivery.key}),
-      .payload = wire::digest_of({request.method, request.payload.body.text(), bytes_of(request.payload.part_sizes)})};
+  const Payload& payload = request.payload;
+  Asked asked{.key = wire::digest_of({delivery.caller, services_[request.service].name, delivery.key}), .payload = {}};
+  const bool is_in_body = terms.idempotency_field != nullptr && payload.part_sizes.empty() &&
+                          method_reader_.read_key(payload.body.view(), *terms.idempotency_field) == delivery.key;
+  asked.payload = is_in_body ? payload_of_any_attempt(request)
+                             : wire::digest_of({request.method, payload.body.text(), bytes_of(payload.part_sizes)});
+  return asked;
 }
 
-void Inbound::remember(const wire::Digest& key, const wire::KeptRecord& head, Duration age, Instant now, Actions& out) {
+wire::Digest Inbound::payload_of_any_attempt(const InboundRequest& request) {
+  static const contract::CacheTerms without_fresh_fields;
+  const ByteView body = request.payload.body.view();
+  if (body.size() <= limits::canonical_body_bytes) {
+    const cache::Request read = request_reader_.read(
+        {.service = {}, .method = request.method, .caller = {}, .body = body, .part_sizes = {}}, without_fresh_fields);
+    if (!read.is_by_bytes) return wire::digest_of({"says", read.key.text.text()});
+  }
+  // As it is written, but for these fields.
+  std::vector<std::string_view> pieces = {"is written", request.method};
+  if (!method_reader_.leave_out(body, contract::kFreshFields, pieces)) pieces = {request.method, as_text(body)};
+  return wire::digest_of(pieces);
+}
+
+void Inbound::remember(const wire::Digest& key, const wire::KeptRecord& head, Duration age, uint64_t bytes) {
+  found_.push_back({key, head, age, bytes});
+}
+
+// The oldest first, as they ended: what is too many goes in that order.
+void Inbound::use_records(Instant now, Actions& out) {
   using Kept = routing::KeyedCalls::Kept;
-  if (age >= milliseconds(limits::key_window_ms)) return out.push_back(EraseRecord{key});
-  keyed_calls_.open(key, head.payload, 0, true);
-  // An intent without a result: it, or this sidecar, died in between.
-  const Code code = head.is_result ? head.code : Code::kOutcomeUnknown;
-  keyed_calls_.end(key, code, head.is_result && head.has_body ? Kept::kOnDisk : Kept::kNowhere, now, age);
+  has_records_ = true;
+  std::stable_sort(found_.begin(), found_.end(), [](const Found& a, const Found& b) { return a.age > b.age; });
+  for (const Found& found : std::exchange(found_, {})) {
+    const auto& [key, head, age, bytes] = found;
+    keyed_calls_.open(key, head.payload, 0, true);
+    // An intent without a result: it, or this sidecar, died in between.
+    const Code code = head.is_result ? head.code : Code::kOutcomeUnknown;
+    keyed_calls_.end(key, code, head.is_result && head.has_body ? Kept::kOnDisk : Kept::kNowhere, now, age, bytes);
+    if (keyed_calls_.size() > limits::keys_max) forget_old_keys(now, out);
+  }
+  forget_old_keys(now, out);
+}
+
+void Inbound::forget_old_keys(Instant now, Actions& out) {
+  keyed_calls_.expire(now, forgotten_);
+  for (const wire::Digest& key : forgotten_) out.push_back(EraseRecord{key});
+  forgotten_.clear();
 }
 
 // True if the request was answered, or waits for the call that has its key already.
@@ -84,8 +121,13 @@ void Inbound::answer_ended(const InboundRequest& request, const Asked& asked, In
   if (loading_.size() >= limits::calls_per_target_max) {
     return reject(Code::kOverloaded, "loading", "too many kept results are being read", "ask again after some 100 ms");
   }
+  if (queued_bytes_ + entry.disk_bytes > config_.limits.process_queued_bytes) {
+    return reject(Code::kOverloaded, "memory", "this sidecar holds as many queued bytes as it may",
+                  "ask again after some 100 ms, or raise limits.process_queued_bytes");
+  }
   const uint64_t ticket = ++last_ticket_;
-  loading_.emplace(ticket, Loading{{request.origin, now}, is_sensitive});
+  loading_.emplace(ticket, Loading{{request.origin, now}, is_sensitive, entry.disk_bytes});
+  queued_bytes_ += entry.disk_bytes;
   ++live_;
   out.push_back(LoadRecord{ticket, asked.key});
 }
@@ -95,6 +137,8 @@ void Inbound::on(const RecordLoaded& event, Instant /*now*/, Actions& out) {
   if (at == loading_.end()) return;
   const Loading loading = at->second;
   loading_.erase(at);
+  queued_bytes_ -= loading.bytes;
+  if (!loading.is_wanted) return;
   --live_;
   Outcome outcome;
   auto record = event.value ? wire::decode_kept(*event.value) : Result<wire::KeptRecord>(fail(Code::kStorage, "", ""));
@@ -127,7 +171,7 @@ void Inbound::join(uint64_t id, const InboundRequest& request, Instant now, Acti
   if (is_queued) unqueue(id, call);
   call.deadline = std::max(call.deadline, request.deadline);
   call.connect_by = std::min(call.deadline, now + milliseconds(limits::connect_wait_ms));
-  const bool waits_for_agent = call.state != State::kDelivered && !agents_[call.agent].connected;
+  const bool waits_for_agent = is_queued && !agents_[call.agent].connected;
   calls_.set_deadline(id, std::min(waits_for_agent ? call.connect_by : call.deadline, call.keyed->give_up_at));
   if (!is_queued) return;
   agents_[call.agent].queue.emplace(call.priority, call.deadline, id);
@@ -138,6 +182,7 @@ void Inbound::intend(uint64_t id, Instant now, Actions& out) {
   Call& call = *calls_.find(id);
   Keyed& keyed = *call.keyed;
   keyed_calls_.open(keyed.key, keyed.payload, id, keyed.is_durable);
+  if (keyed_calls_.size() > limits::keys_max) forget_old_keys(now, out);
   if (!keyed.is_durable) return admit(id, now, out);
   call.state = State::kIntending;
   call.payload.body = call.payload.body.compact();
@@ -152,6 +197,7 @@ void Inbound::on(const RecordStored& event, Instant now, Actions& out) {
   if (call == nullptr || !call->keyed) return;
   const std::string& service = services_[call->service].name;
   if (call->state == State::kIntending) {
+    if (event.is_stored && call->deadline <= now) return expire_keyed(event.ticket, now, out);
     --agents_[call->agent].intending;
     call->state = State::kQueued;
     if (event.is_stored) {
@@ -218,7 +264,8 @@ void Inbound::close_keyed(uint64_t id, Outcome&& outcome, Instant now, Actions& 
   Call& call = *calls_.find(id);
   if (call.state == State::kKeeping) {
     const bool is_kept = outcome.code == Code::kOk && outcome.payload.body.size() <= limits::kept_result_bytes;
-    keyed_calls_.end(call.keyed->key, outcome.code, is_kept ? Kept::kOnDisk : Kept::kNowhere, now);
+    keyed_calls_.end(call.keyed->key, outcome.code, is_kept ? Kept::kOnDisk : Kept::kNowhere, now, Duration{0},
+                     outcome.payload.body.size());
   }
   answer_waiters(call, outcome, now, out);
   calls_.close(id);
@@ -253,6 +300,10 @@ void Inbound::drop_waiters(LinkId link, std::optional<uint64_t> call_id, Instant
     --live_;
     on_nobody_waits(id, now, out);
   }
+  // What is being read comes all the same, and is in memory until then.
+  for (auto& [ticket, loading] : loading_) {
+    if (loading.is_wanted && leaves(loading.waiter.origin)) loading.is_wanted = false, --live_;
+  }
 }
 
 // What the agent does not have yet it need not get; what it has is waited for, for a while.
@@ -275,7 +326,6 @@ void Inbound::on_nobody_waits(uint64_t id, Instant now, Actions& out) {
       call.state = State::kAbandoned;
       if (call.keyed->give_up_at == kNever) call.keyed->give_up_at = now + milliseconds(limits::agent_abandon_ms);
       calls_.set_deadline(id, call.keyed->give_up_at);
-      if (!config_.agents[call.agent].correlate) replace_connection(call.agent, out);
       return;
     case State::kKeeping:
       calls_.set_deadline(id, kNever);
@@ -287,8 +337,8 @@ void Inbound::on_nobody_waits(uint64_t id, Instant now, Actions& out) {
 
 void Inbound::expire_keyed(uint64_t id, Instant now, Actions& out) {
   Call& call = *calls_.find(id);
-  if (call.state == State::kIntending && agents_[call.agent].connected && call.deadline > now)
-    return calls_.set_deadline(id, call.deadline);
+  // What is being written down is not looked at for its agent before that is done.
+  if (call.state == State::kIntending && call.deadline > now) return calls_.set_deadline(id, call.deadline);
   if (now < call.keyed->give_up_at) {
     const Outcome outcome = late_outcome(call, now);
     answer_waiters(call, outcome, now, out);

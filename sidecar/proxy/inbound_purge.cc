@@ -25,13 +25,26 @@ std::unique_ptr<std::vector<uint64_t>> Inbound::wrongs_of(const InboundRequest& 
                            .caller = {},
                            .body = request.payload.body.view(),
                            .part_sizes = request.payload.part_sizes};
-  if (!request_reader_.read_tags(asked, *terms.invalidates, *names)) *names = {cache::name_hash(service, "")};
+  const bool is_all = terms.invalidates->empty() || !request_reader_.read_tags(asked, *terms.invalidates, *names);
+  if (is_all) *names = {cache::name_hash(service, "")};
   return names;
+}
+
+void Inbound::begin(uint64_t purge_position, Instant now) {
+  rounds_.begin(purge_position, now);
+  if (!self_ || self_->writing() == 0) return;
+  for (ServiceIndex i = 0; i < services_.size(); ++i) {
+    const Service& service = services_[i];
+    if (service.has_writes && !service.agents.empty()) purges_.purge(cache::name_hash(service.name, ""));
+  }
+  for (uint64_t left = self_->writing(); left > 0; --left) self_->end_writing();
 }
 
 // The round that tells of it; 0 if there is nothing to wait for.
 uint64_t Inbound::make_wrong(const Call& call, const Outcome& outcome, Instant now, Actions& out) {
-  return is_untouched(outcome.code) ? 0 : purge(*call.wrongs, false, now, out);
+  const uint64_t round = is_untouched(outcome.code) ? 0 : purge(*call.wrongs, false, now, out);
+  if (self_ && call.delivered_at != kNever) self_->end_writing();
+  return round;
 }
 
 uint64_t Inbound::purge(std::span<const uint64_t> names, bool is_relayed, Instant now, Actions& out) {

@@ -12,6 +12,14 @@ constexpr int64_t kAskAgain_ms = 1000;
 
 }  // namespace
 
+Leases::Leases(const SidecarConfig& config, cache::Purges& purges, cache::SharedTier* shared)
+    : leases_(config.peers.size()), purges_(purges) {
+  if (shared == nullptr) return;
+  for (PeerIndex i = 0; i < leases_.size(); ++i) {
+    leases_[i].host = shared->witness(cache::name_hash(config.peers[i].host, config.peers[i].sidecar));
+  }
+}
+
 void Leases::want(PeerIndex peer, Instant now, Actions& out) {
   Lease& lease = leases_[peer];
   if (lease.is_wanted) return;
@@ -58,12 +66,20 @@ void Leases::on_lost(PeerIndex peer) {
   lease.is_asked = false;
 }
 
+// Whether this process has, or another of its host. A peer that was started anew counts from another number, far away.
+bool Leases::has_heard_of(const Lease& lease, uint64_t position) {
+  constexpr uint64_t kApartMax = 1 << 24;
+  if (!lease.host) return lease.is_known && lease.position == position;
+  const auto known = lease.host->known();
+  return known && *known - position < kApartMax;
+}
+
 std::optional<uint64_t> Leases::on_leased(const PeerLeased& event) {
   Lease& lease = leases_[event.peer];
   if (!lease.is_asked || event.token != lease.token) return std::nullopt;
   lease.is_asked = false;
   lease.until = until_if_asked_at(lease.asked_at);
-  const bool has_missed = !lease.is_known || lease.position != event.position;
+  const bool has_missed = !has_heard_of(lease, event.position);
   lease.is_known = true;
   lease.position = event.position;
   return has_missed ? std::optional(lease.mark) : std::nullopt;
@@ -71,10 +87,19 @@ std::optional<uint64_t> Leases::on_leased(const PeerLeased& event) {
 
 std::optional<uint64_t> Leases::on_purged(const PeerPurged& event) {
   Lease& lease = leases_[event.peer];
-  const bool has_missed = !lease.is_known || lease.position + 1 != event.position;
+  const bool is_next = lease.is_known && lease.position + 1 == event.position;
+  const bool has_missed = !is_next && !has_heard_of(lease, event.position - 1);
   lease.is_known = true;
   lease.position = event.position;
   return has_missed ? std::optional(purges_.mark()) : std::nullopt;
+}
+
+void Leases::settle(PeerIndex peer) {
+  Lease& lease = leases_[peer];
+  if (!lease.host) return;
+  auto known = lease.host->known();
+  while (!has_heard_of(lease, lease.position) && !lease.host->exchange_known(known, lease.position)) {
+  }
 }
 
 }  // namespace mesh::proxy

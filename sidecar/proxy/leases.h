@@ -11,6 +11,8 @@
 
 #include "common/base/limits.h"
 #include "common/cache/purges.h"
+#include "common/cache/shared_tier.h"
+#include "sidecar/proxy/config.h"
 #include "sidecar/proxy/events.h"
 
 namespace mesh::proxy {
@@ -18,8 +20,8 @@ namespace mesh::proxy {
 // Of this sidecar, from each peer.
 class Leases {
  public:
-  // `purges` must outlive this.
-  Leases(size_t peers, cache::Purges& purges) : leases_(peers), purges_(purges) {}
+  // `purges` must outlive this, and so must `shared`, which may be null: what this host's sidecars know together.
+  Leases(const SidecarConfig& config, cache::Purges& purges, cache::SharedTier* shared);
 
   // Replies of the peer's agents are being asked for: subscribes anew where that is due, before what is asked next.
   void want(PeerIndex peer, Instant now, Actions& out);
@@ -42,8 +44,10 @@ class Leases {
   // A position of purges(): of what began before it the peer's services' replies are wrong. Nothing if nothing was
   // missed, or the answer is of an earlier question.
   std::optional<uint64_t> on_leased(const PeerLeased& event);
-  // Likewise; the names in the event are the caller's affair.
+  // Likewise; the names in the event are the caller's affair, and when they are purged here, settle() is due.
   std::optional<uint64_t> on_purged(const PeerPurged& event);
+  // All that the peer told is purged here: so this host knows of it.
+  void settle(PeerIndex peer);
 
  private:
   struct Lease {
@@ -51,10 +55,11 @@ class Leases {
     bool is_offered = false;
     bool is_wanted = false;  // when it is up
     bool is_asked = false;
-    bool is_known = false;  // position
-    uint64_t token = 0;     // of the question
-    uint64_t mark = 0;      // what is fetched behind it, is fetched by one who is told
-    uint64_t position = 0;  // of the peer's purges, all of which are known here
+    bool is_known = false;               // position, by this process
+    std::optional<cache::Witness> host;  // what its host knows
+    uint64_t token = 0;                  // of the question
+    uint64_t mark = 0;                   // what is fetched behind it, is fetched by one who is told
+    uint64_t position = 0;               // of the peer's purges, all of which are known here
     Instant asked_at{};
     Instant until{};
   };
@@ -62,6 +67,7 @@ class Leases {
     return asked_at + milliseconds(limits::lease_ms - limits::lease_margin_ms);
   }
   void ask(PeerIndex peer, Instant now, Actions& out);
+  static bool has_heard_of(const Lease& lease, uint64_t position);
 
   std::vector<Lease> leases_;
   cache::Purges& purges_;

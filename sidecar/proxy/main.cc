@@ -19,6 +19,7 @@
 #include "sidecar/io/lmdb_store.h"
 #include "sidecar/io/log_file.h"
 #include "sidecar/io/loop.h"
+#include "sidecar/io/shared_region.h"
 #include "sidecar/proxy/config.h"
 #include "sidecar/proxy/driver.h"
 
@@ -124,10 +125,43 @@ std::unique_ptr<RecordStore> open_store(io::Loop& loop, const proxy::SidecarConf
   return nullptr;
 }
 
+// For replies that the sidecars of the host share, if any are kept. Without it each keeps its own.
+struct SharedMemory {
+  std::unique_ptr<io::SharedRegion> region;
+  std::optional<cache::SharedTier> tier;
+};
+
+SharedMemory open_shared_memory(const proxy::SidecarConfig& config, io::Log& log) {
+  SharedMemory memory;
+  const uint64_t sixteenth =
+      static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE)) / 16;
+  const uint64_t bytes =
+      config.limits.cache_shared_bytes.value_or(std::min<uint64_t>(limits::cache_shared_bytes, sixteenth));
+  if (config.shared_path.empty() || bytes < cache::kSharedRegionBytesMin) return memory;
+  make_directory_of(config.shared_path);
+  const auto complain = [&](const Error& error) {
+    log.write(io::LogLevel::kError, "shared_memory_unavailable", {{"text", error.text}, {"hint", error.hint}});
+  };
+  auto region = io::SharedRegion::open(config.shared_path, bytes);
+  if (!region) {
+    complain(region.error());
+    return memory;
+  }
+  auto tier = cache::SharedTier::attach((*region)->memory(), **region, random_number() | 1);
+  if (!tier) {
+    complain(tier.error());
+    return memory;
+  }
+  memory.region = std::move(*region);
+  memory.tier = std::move(*tier);
+  return memory;
+}
+
 int run(const proxy::SidecarConfig& config) {
   io::Log log(STDERR_FILENO);
   make_directory_of(config.admin_path);
 
+  SharedMemory shared = open_shared_memory(config, log);
   io::Loop loop;
   const auto store = open_store(loop, config, log);
   proxy::Driver driver(
@@ -140,6 +174,7 @@ int run(const proxy::SidecarConfig& config) {
            },
        .connections_max = raise_connections_max(),
        .release_memory = [] { malloc_trim(0); },
+       .shared = shared.tier ? &*shared.tier : nullptr,
        .records = store.get(),
        .on_drained = [&] { loop.stop(); }});
   loop.set_turn_observer(&driver);

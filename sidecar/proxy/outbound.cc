@@ -18,7 +18,7 @@ bool is_untouched(Code code) {
 }  // namespace
 
 Outbound::Outbound(const SidecarConfig& config, Services& services, Inbound& inbound, cache::Purges& purges,
-                   Counters& counters, const Rejector& rejector)
+                   cache::SharedTier* shared, Counters& counters, const Rejector& rejector)
     : config_(config),
       services_(services),
       inbound_(inbound),
@@ -26,9 +26,9 @@ Outbound::Outbound(const SidecarConfig& config, Services& services, Inbound& inb
       rejector_(rejector),
       recorder_(rejector.hop(), config.peers.size(), services.size()),
       peers_(config.peers.size()),
-      memory_(config.limits.cache_local_bytes),
+      kept_(config.limits.cache_local_bytes, shared, services, purges),
       purges_(purges),
-      leases_(config.peers.size(), purges) {}
+      leases_(config, purges, shared) {}
 
 void Outbound::on(AgentRequested&& event, Instant now, Actions& out) {
   counters_.add(Counter::kRequests);

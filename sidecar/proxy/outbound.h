@@ -23,14 +23,15 @@
 #include "sidecar/proxy/leases.h"
 #include "sidecar/proxy/recorder.h"
 #include "sidecar/proxy/services.h"
+#include "sidecar/proxy/tiered_cache.h"
 
 namespace mesh::proxy {
 
 class Outbound {
  public:
   // The references must outlive this.
-  Outbound(const SidecarConfig& config, Services& services, Inbound& inbound, cache::Purges& purges, Counters& counters,
-           const Rejector& rejector);
+  Outbound(const SidecarConfig& config, Services& services, Inbound& inbound, cache::Purges& purges,
+           cache::SharedTier* shared, Counters& counters, const Rejector& rejector);
 
   void on(AgentRequested&& event, Instant now, Actions& out);
   void on(const ClientClosed& event, Instant now, Actions& out);
@@ -198,7 +199,7 @@ class Outbound {
 
   // Replies that are kept.
   bool answer_from_cache(Call& call, const AgentRequested& event, Instant now, Actions& out);
-  void give(Call& call, const cache::Kept& kept, telemetry::CacheVerdict verdict,
+  void give(Call& call, TieredCache::Found found, telemetry::CacheVerdict verdict,
             const std::vector<std::string>& echoes, Instant now, Actions& out);
   static cache::Hash flight_of(const cache::Hash& hash, bool is_home);
   std::shared_ptr<Fetch> fetch_under_way(const cache::Key& key, bool is_home, Instant now);
@@ -231,8 +232,10 @@ class Outbound {
   void renew_leases(ServiceIndex service, Instant now, Actions& out);
   void watch_leases(const Fetch& fetch, Instant now);
   void renew_leases_of_fetches(Instant now, Actions& out);
-  const cache::Kept* find_kept(const cache::Key& key, const contract::CacheTerms& terms, ServiceIndex service,
-                               Instant now);
+  TieredCache::Found find_kept(const Fetch& fetch, Instant now);
+  static TieredCache::Role role_of(bool is_home) {
+    return is_home ? TieredCache::Role::kHome : TieredCache::Role::kCaller;
+  }
   void validate(const std::shared_ptr<Fetch>& fetch, Instant now);
   void go_on_validating(Instant now, Actions& out);
   bool may_keep(const Fetch& fetch) const;
@@ -257,7 +260,7 @@ class Outbound {
   bool draining_ = false;
   cache::RequestReader request_reader_;
   cache::ReplyReader reply_reader_;
-  cache::MemoryTier memory_;
+  TieredCache kept_;
   cache::Purges& purges_;
   Leases leases_;
   std::unordered_map<cache::Hash, std::shared_ptr<Fetch>, cache::HashOfHash> fetches_;

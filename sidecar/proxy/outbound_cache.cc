@@ -48,14 +48,16 @@ bool Outbound::answer_from_cache(Call& call, const AgentRequested& event, Instan
     trace.verdict = CacheVerdict::kUntagged;
     return false;
   }
-  const cache::Kept* kept = find_kept(request.key, terms, call.service, now);
+  const bool is_home = call.path.link != 0;
+  const TieredCache::Found found = kept_.find(request.key, terms, call.service, role_of(is_home), now);
+  const cache::Kept* kept = found.kept;
   renew_leases(call.service, now, out);
-  std::shared_ptr<Fetch> under_way = fetch_under_way(request.key, call.path.link != 0, now);
+  std::shared_ptr<Fetch> under_way = fetch_under_way(request.key, is_home, now);
   const bool is_fresh = kept != nullptr && now < kept->fresh_until;
   const bool is_worth_giving = is_fresh || (kept != nullptr && now < kept->revalidate_until);
   if (is_worth_giving && is_leased(call.service, kept->origin, now)) {
     const bool is_to_renew = !is_fresh || is_early(*kept, Prng(call.trace.number ^ trace.key_hash).next(), now);
-    give(call, *kept, is_fresh ? CacheVerdict::kHit : CacheVerdict::kStale, request.echoes, now, out);
+    give(call, found, is_fresh ? CacheVerdict::kHit : CacheVerdict::kStale, request.echoes, now, out);
     if (is_to_renew && under_way == nullptr) fetch(fetch_for(call, event, request), now, out);
     return true;
   }
@@ -73,12 +75,13 @@ bool Outbound::answer_from_cache(Call& call, const AgentRequested& event, Instan
   return true;
 }
 
-void Outbound::give(Call& call, const cache::Kept& kept, CacheVerdict verdict, const std::vector<std::string>& echoes,
+void Outbound::give(Call& call, TieredCache::Found found, CacheVerdict verdict, const std::vector<std::string>& echoes,
                     Instant now, Actions& out) {
+  const cache::Kept& kept = *found.kept;
   counters_.add(Counter::kCacheHits);
   if (verdict != CacheVerdict::kHit) counters_.add(Counter::kCacheStale);
   call.trace.cache.verdict = verdict;
-  call.trace.cache.tier = static_cast<uint8_t>(Tier::kLocal);
+  call.trace.cache.tier = static_cast<uint8_t>(found.tier);
   call.trace.cache.age_ms = static_cast<uint32_t>(to_us(now - kept.stored_at) / 1000);
   finish(call, {.payload = {cache::with_echoes(kept.body, kept.echoes, echoes), kept.part_sizes}}, {}, now, out);
 }
@@ -167,14 +170,19 @@ void Outbound::land(const std::shared_ptr<Fetch>& landed, Outcome&& outcome, con
                     Instant now, Actions& out) {
   const auto found = fetches_.find(flight_of(landed->key.hash, landed->is_home));
   if (found != fetches_.end() && found->second == landed) fetches_.erase(found);
-  const cache::Kept* old = nullptr;
+  std::optional<cache::Kept> old;  // giving it may bring others, for whom it has to go
+  Tier old_tier = Tier::kLocal;
   cache::Reply reply;
   if (outcome.code == Code::kOk) {
     reply = reply_reader_.read(outcome.payload.body.view(), *landed->terms, landed->echoes);
     keep(*landed, outcome, reply, now);
   } else {
-    old = find_kept(landed->key, *landed->terms, landed->service, now);
-    if (old != nullptr && (old->error_until <= now || !is_leased(landed->service, old->origin, now))) old = nullptr;
+    const TieredCache::Found found_old = find_kept(*landed, now);
+    const cache::Kept* kept = found_old.kept;
+    if (kept != nullptr && now < kept->error_until && is_leased(landed->service, kept->origin, now)) {
+      old = *kept;
+      old_tier = found_old.tier;
+    }
   }
   std::shared_ptr<Fetch> again;
   bool is_under_way = false;
@@ -182,8 +190,8 @@ void Outbound::land(const std::shared_ptr<Fetch>& landed, Outcome&& outcome, con
     Waiting waiter = waiting_.close(id);
     waiter.call.trace.cache.fetch = landed->number;
     const Duration left = waiter.call.deadline - now;
-    if (old != nullptr) {
-      give(waiter.call, *old, CacheVerdict::kStaleError, waiter.echoes, now, out);
+    if (old) {
+      give(waiter.call, {&*old, old_tier}, CacheVerdict::kStaleError, waiter.echoes, now, out);
     } else if (outcome.code == Code::kDeadline && left > milliseconds(limits::hop_margin_ms)) {
       if (again == nullptr) {
         again = fetch_under_way(landed->key, landed->is_home, now);  // somebody may have come since
@@ -209,8 +217,7 @@ void Outbound::land(const std::shared_ptr<Fetch>& landed, Outcome&& outcome, con
 void Outbound::keep(const Fetch& fetch, const Outcome& outcome, const cache::Reply& reply, Instant now) {
   const contract::CacheTerms& terms = *fetch.terms;
   const int64_t ttl_ms = reply.is_success ? terms.ttl_ms : terms.negative_ttl_ms;
-  const bool is_kept = ttl_ms > 0 && terms.uses(Tier::kLocal) &&
-                       outcome.payload.body.size() <= limits::cached_reply_bytes && may_keep(fetch) &&
+  const bool is_kept = ttl_ms > 0 && outcome.payload.body.size() <= limits::cached_reply_bytes && may_keep(fetch) &&
                        purges_.holds(fetch.since, fetch.names());
   if (!is_kept) return;
   const Duration age = milliseconds(outcome.cache != nullptr ? outcome.cache->age_ms : 0);
@@ -234,20 +241,18 @@ void Outbound::keep(const Fetch& fetch, const Outcome& outcome, const cache::Rep
     kept.revalidate_until += milliseconds(terms.stale_while_revalidate_ms);
     kept.error_until += milliseconds(terms.stale_if_error_ms);
   }
-  const uint64_t evicted_before = memory_.evicted();
-  memory_.put(std::move(kept), now);
-  counters_.add(Counter::kCacheEvicted, memory_.evicted() - evicted_before);
+  const uint64_t evicted_before = kept_.local().evicted();
+  kept_.put(std::move(kept), terms, fetch.service, role_of(fetch.is_home), now);
+  counters_.add(Counter::kCacheEvicted, kept_.local().evicted() - evicted_before);
 }
 
 void Outbound::expire_waiting(uint64_t id, Instant now, Actions& out) {
   Waiting waiter = waiting_.close(id);
   std::erase(waiter.fetch->waiters, id);
   waiter.call.trace.cache.fetch = waiter.fetch->number;
-  const contract::CacheTerms& terms = *waiter.fetch->terms;
-  const ServiceIndex service = waiter.fetch->service;
-  const cache::Kept* old = find_kept(waiter.fetch->key, terms, service, now);
-  if (old != nullptr && old->error_until > now && is_leased(service, old->origin, now)) {
-    return give(waiter.call, *old, CacheVerdict::kStaleError, waiter.echoes, now, out);
+  const TieredCache::Found old = find_kept(*waiter.fetch, now);
+  if (old.kept != nullptr && now < old.kept->error_until && is_leased(waiter.fetch->service, old.kept->origin, now)) {
+    return give(waiter.call, old, CacheVerdict::kStaleError, waiter.echoes, now, out);
   }
   finish(waiter.call,
          rejector_.reject(Code::kDeadline, services_[waiter.call.service].name, "cache", "deadline_passed",
@@ -263,8 +268,9 @@ std::unique_ptr<std::vector<uint64_t>> Outbound::wrongs_of(const AgentRequested&
                            .caller = {},
                            .body = event.payload.body.view(),
                            .part_sizes = event.payload.part_sizes};
-  if (!request_reader_.read_tags(asked, *event.keeping->invalidates, *names))
-    *names = {cache::name_hash(event.service, "")};
+  const bool is_all =
+      event.keeping->invalidates->empty() || !request_reader_.read_tags(asked, *event.keeping->invalidates, *names);
+  if (is_all) *names = {cache::name_hash(event.service, "")};
   return names;
 }
 

@@ -10,8 +10,6 @@
 namespace mesh::proxy {
 namespace {
 
-constexpr size_t kInstancesMax = 32;  // the bits of Call::tried
-
 telemetry::Choice choice_of(uint32_t index, const Instance& instance, telemetry::Choice::State state) {
   return {.instance = static_cast<uint8_t>(index),
           .state = state,
@@ -40,7 +38,7 @@ std::optional<uint32_t> Outbound::choose(const Call& call, telemetry::Choices& c
     return home_of_key(call, choices);
   if (call.fetch != nullptr && call.fetch->is_home) [[unlikely]]
     return call.tried == 0 ? std::optional<uint32_t>(0) : std::nullopt;  // this sidecar's own agents
-  const size_t count = std::min(service.instances.size(), kInstancesMax);
+  const size_t count = std::min(service.instances.size(), limits::instances_max);
   choices.count = static_cast<uint8_t>(std::min(count, telemetry::Choices::kMax));
   choices.why = Why::kNobody;
   if (count == 1) {

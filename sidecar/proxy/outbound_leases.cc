@@ -58,11 +58,8 @@ void Outbound::renew_leases_of_fetches(Instant now, Actions& out) {
   }
 }
 
-const cache::Kept* Outbound::find_kept(const cache::Key& key, const contract::CacheTerms& terms, ServiceIndex service,
-                                       Instant now) {
-  if (!terms.uses(contract::Tier::kLocal)) return nullptr;
-  const cache::Kept* kept = memory_.find(key, purges_, now);
-  return kept != nullptr && kept->origin < services_[service].instances.size() ? kept : nullptr;
+TieredCache::Found Outbound::find_kept(const Fetch& fetch, Instant now) {
+  return kept_.find(fetch.key, *fetch.terms, fetch.service, role_of(fetch.is_home), now);
 }
 
 // Whoever could make it wrong knew before it was executed whom to tell: either the leases were there, or the only one
@@ -99,7 +96,8 @@ void Outbound::validate(const std::shared_ptr<Fetch>& fetch, Instant now) {
 
 void Outbound::go_on_validating(Instant now, Actions& out) {
   for (const std::shared_ptr<Fetch>& fetch : std::exchange(validating_, {})) {
-    const cache::Kept* kept = find_kept(fetch->key, *fetch->terms, fetch->service, now);
+    const TieredCache::Found found = find_kept(*fetch, now);
+    const cache::Kept* kept = found.kept;
     if (kept != nullptr && kept->revalidate_until <= now) kept = nullptr;
     const bool has_time = now < fetch->began + milliseconds(limits::lease_wait_ms);
     if (has_time && waits_for_leases(fetch->service, kept, now)) {
@@ -114,13 +112,13 @@ void Outbound::go_on_validating(Instant now, Actions& out) {
     const cache::Kept given = *kept;  // giving it may bring others, for whom it has to go
     for (const uint64_t id : std::exchange(fetch->waiters, {})) {
       Waiting waiter = waiting_.close(id);
-      give(waiter.call, given, verdict, waiter.echoes, now, out);
+      give(waiter.call, {&given, found.tier}, verdict, waiter.echoes, now, out);
     }
     if (now >= given.fresh_until) {
       this->fetch(fetch, now, out);
     } else {
-      const auto found = fetches_.find(flight_of(fetch->key.hash, fetch->is_home));
-      if (found != fetches_.end() && found->second == fetch) fetches_.erase(found);
+      const auto flight = fetches_.find(flight_of(fetch->key.hash, fetch->is_home));
+      if (flight != fetches_.end() && flight->second == fetch) fetches_.erase(flight);
     }
   }
 }
@@ -141,6 +139,7 @@ void Outbound::void_services_of(PeerIndex peer, uint64_t mark) {
 
 void Outbound::on(const PeerLeased& event, Instant now, Actions& out) {
   if (const auto mark = leases_.on_leased(event)) void_services_of(event.peer, *mark);
+  leases_.settle(event.peer);
   go_on_validating(now, out);
 }
 
@@ -148,6 +147,7 @@ void Outbound::on(const PeerPurged& event, Instant now, Actions& out) {
   counters_.add(Counter::kCachePurges, event.names.size());
   if (const auto mark = leases_.on_purged(event)) void_services_of(event.peer, *mark);
   for (const uint64_t name : event.names) purges_.purge(name);
+  leases_.settle(event.peer);
   if (!event.is_relayed && shares_service_with(event.peer)) {
     inbound_.relay(event, now, out);
   } else {

@@ -1,11 +1,12 @@
 // What a hit costs inside the sidecar: the key of a JSON body of so many bytes, and the look into memory. And what room
-// costs where there is none.
+// costs where there is none, and what it costs to know how much room would be good.
 #include <benchmark/benchmark.h>
 
 #include <string>
 
 #include "common/base/prng.h"
 #include "common/cache/memory_tier.h"
+#include "common/cache/miss_ratio_curve.h"
 #include "common/cache/request.h"
 
 namespace {
@@ -62,6 +63,18 @@ void put_in_full_memory(benchmark::State& state) {
   state.counters["held_MB"] = static_cast<double>(tier.held_bytes()) / 1e6;
 }
 BENCHMARK(put_in_full_memory);
+
+// So many keys are asked for, all alike: of 1000 all are looked at, of ten million few.
+void curve_access(benchmark::State& state) {
+  MissRatioCurve curve(uint64_t{1} << 40);
+  Prng prng(1);
+  const auto keys = static_cast<uint64_t>(state.range(0));
+  const auto access = [&] { curve.on_access(prng.below(keys) * 0xD6E8FEB86659FD93, 1000); };
+  for (uint64_t i = 0; i < 3 * keys; ++i) access();
+  for (auto _ : state) access();
+  state.counters["sampled"] = curve.sampling_rate();
+}
+BENCHMARK(curve_access)->Arg(1000)->Arg(100'000)->Arg(10'000'000);
 
 }  // namespace
 

@@ -11,8 +11,9 @@ import zmq
 CONTRACTS = {
     "shop": {"methods": {"pay": {"durable": True, "idempotency_field": "order"},
                          "note": {"idempotency_field": "order"}}},
-    "look": {"idempotent": True},
+    "look": {"idempotent": True, "methods": {"write": {"idempotent": False}}},
 }
+LARGE = "x" * 300_000
 
 
 def body(action: str, **fields) -> bytes:
@@ -66,6 +67,39 @@ class Keys(unittest.TestCase):
         self.assertEqual(mesh.code_of(self.ask(body("pay", order=7, amount=6))), "INVALID")
         self.assertEqual(mesh.code_of(self.ask(body("pay", order="", amount=6))), "INVALID")
         self.assertEqual(len(self.agents["shop"].executed), 1)
+
+    def test_an_agent_that_asks_again_and_writes_its_usual_fields_anew_is_told_the_same(self):
+        for action, data in (("pay", ""), ("note", LARGE)):
+            attempts = [body(action, order="R" + action, data=data, request_id=str(n), timestamp=n + 0.5, source_agent="a")
+                        for n in range(3)]
+            self.assertEqual(len({self.ask(attempt) for attempt in attempts}), 1)
+            self.assertEqual([r for r in self.agents["shop"].executed if r in attempts], attempts[:1])
+        self.assertEqual(mesh.code_of(self.ask(body("pay", order="Rpay", data="other"))), "INVALID")
+
+    def test_a_large_body_is_executed_once_wherever_in_it_its_method_and_key_stand(self):
+        for number, request in enumerate((body("pay", order="L", data=LARGE),
+                                          json.dumps({"data": LARGE, "order": "M", "action": "note"}).encode())):
+            first = self.ask(request)
+            self.assertIn(b"ok", first)
+            self.assertEqual(first, self.ask(request))
+            self.assertEqual(self.agents["shop"].executed.count(request), 1, number)
+
+    def test_of_several_frames_the_one_that_is_JSON_is_read_and_of_two_such_none_is_executed(self):
+        client = self.mesh.client("shop")
+        replies = []
+        for _ in range(2):
+            client.send_multipart([b"\x01", body("pay", order="F")])
+            replies.append(client.recv_multipart())
+        self.assertEqual(replies[0], replies[1])
+        self.assertEqual(self.agents["shop"].executed, [body("pay", order="F")])
+        client.send_multipart([body("pay", order="F"), body("pay", order="G")])
+        refused = json.loads(client.recv())
+        self.assertEqual((refused["code"], refused["mesh"]["rule"]), ("INVALID", "method_unreadable"))
+        self.assertEqual(len(self.agents["shop"].executed), 1)
+        client = self.mesh.mesh_client()
+        client.send_multipart([json.dumps({"service": "look", "idempotency_key": "K"}).encode(), b'{"action":'])
+        self.assertEqual(json.loads(client.recv_multipart()[0])["code"], "INVALID")
+        self.assertEqual(self.agents["look"].executed, [])
 
     def test_a_durable_result_outlives_kill_9_of_both_sidecars(self):
         request = body("pay", order="B", amount=5)
@@ -142,6 +176,19 @@ class Keys(unittest.TestCase):
         self.mesh.start("b")
         self.mesh.wait_for_agents()
         self.assertEqual(len(self.agents["shop"].executed), 1)
+
+    def test_a_large_body_of_a_method_that_is_not_idempotent_is_not_sent_again_because_its_service_is(self):
+        request = body("write", data=LARGE)
+        self.serve["look"].gate.clear()
+        client = self.mesh.client("look")
+        client.send(request)
+        mesh.wait_for(lambda: self.agents["look"].executed, "the agent to have it")
+        self.mesh.kill("b")
+        self.mesh.start("b")
+        self.serve["look"].gate.set()
+        self.assertEqual(mesh.code_of(client.recv()), "OUTCOME_UNKNOWN")
+        self.mesh.wait_for_agents()
+        self.assertEqual(self.agents["look"].executed, [request])
 
 
 class Hedged(unittest.TestCase):

@@ -150,13 +150,28 @@ class ToolsRun(unittest.TestCase):
         self.assertEqual(code, 0, output)
         result = json.loads(file.read_text())
         self.assert_is_a_good_result(result)
-        for one in result["services"] + result["habit_services"]:
+        kept = {"memory", "translation", "speech", "vision"}
+        for one in [one for one in result["services"] if one["service"] not in kept] + result["habit_services"]:
             self.assertGreaterEqual(one["p50_ms"], 0.6, "there and back takes twice 0.3 ms")
         # A new connection is three round trips before the request leaves.
         p50 = {path: {one["service"]: one["p50_ms"] for one in result[key]}
                for path, key in (("mesh", "services"), ("habit", "habit_services"))}
         self.assertLess(p50["mesh"]["memory"], p50["habit"]["memory"])
         self.assert_nothing_is_left()
+
+    def test_duplicates_do_not_reach_the_agents_unless_told_so(self) -> None:
+        file, trace = self.folder / "result.json", self.folder / "trace"
+        code, output = self.run_to_end("--loopback", "--seconds", "4", "--json", str(file))
+        self.assertEqual(code, 0, output)
+        mesh = json.loads(file.read_text())["duplicates"]["mesh"]
+        self.assertGreater(mesh["share"], 0.3)
+        self.assertLess(mesh["reached"], mesh["requests"])
+        self.assertGreater(mesh["saved_of_optimum"], 0.9)
+        code, output = self.run_to_end("--loopback", "--seconds", "4", "--no-cache", "--json", str(file), "--trace", str(trace))
+        self.assertEqual(code, 0, output)
+        mesh = json.loads(file.read_text())["duplicates"]["mesh"]
+        self.assertEqual(mesh["reached"], mesh["requests"])
+        self.assertEqual(len(trace.read_text().splitlines()), mesh["requests"])
 
     def test_a_mesh_that_crosses_replies_is_found_out(self) -> None:
         file = self.folder / "result.json"

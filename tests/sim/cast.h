@@ -11,6 +11,7 @@
 #include "common/zmtp/connection.h"
 #include "sidecar/proxy/driver.h"
 #include "tests/sim/virtual_disk.h"
+#include "tests/sim/virtual_memory.h"
 #include "tests/sim/virtual_network.h"
 
 namespace mesh::sim {
@@ -166,8 +167,9 @@ class ScriptedAgent final : public StreamObserver, public AcceptObserver {
 // A sidecar process: its disk outlives it.
 class Sidecar {
  public:
-  Sidecar(VirtualNetwork& network, proxy::SidecarConfig config, int site)
-      : network_(network), config_(std::move(config)), site_(site) {
+  // `memory` is what the sidecars of its host share, if they do; it must outlive this.
+  Sidecar(VirtualNetwork& network, proxy::SidecarConfig config, int site, VirtualMemory* memory = nullptr)
+      : network_(network), config_(std::move(config)), site_(site), memory_(memory) {
     start();
   }
   void start() {
@@ -178,6 +180,8 @@ class Sidecar {
     settings.on_drained = [this] { drained = true; };
     store_ = std::make_unique<VirtualStore>(network_, *host_, disk);
     settings.records = store_.get();
+    if (memory_ != nullptr) shared_ = memory_->attach(network_.prng().next());
+    settings.shared = shared_.get();
     driver_ = std::make_unique<proxy::Driver>(*host_, config_, std::move(settings));
     host_->set_turn_observer(driver_.get());
     if (watcher_) host_->watch_turns(watcher_);
@@ -186,6 +190,7 @@ class Sidecar {
   // As kill -9: nothing is said to anybody.
   void kill() {
     driver_.reset();
+    shared_.reset();
     if (drained) store_->close();
     store_.reset();
     host_.reset();
@@ -213,6 +218,8 @@ class Sidecar {
   proxy::SidecarConfig config_;
   int site_;
   std::function<void()> watcher_;
+  VirtualMemory* memory_;
+  std::unique_ptr<cache::SharedTier> shared_;
   std::unique_ptr<VirtualHost> host_;
   std::unique_ptr<VirtualStore> store_;
   std::unique_ptr<proxy::Driver> driver_;

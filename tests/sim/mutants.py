@@ -52,8 +52,8 @@ MUTANTS = [
     Mutant("intent written after delivery", PROXY + "inbound_keyed.cc", "if (!keyed.is_durable) return admit(id, now, out);",
            "if (keyed.is_durable) {\n    wire::KeptRecord late;\n    late.payload = keyed.payload;\n"
            "    out.push_back(PutRecord{0, keyed.key, wire::encode_kept(late)});\n  }\n  return admit(id, now, out);"),
-    Mutant("what was written down is not read", PROXY + "inbound_keyed.cc", "  keyed_calls_.open(key, head.payload, 0, true);\n",
-           "  if (out.empty()) return;\n  keyed_calls_.open(key, head.payload, 0, true);\n"),
+    Mutant("what was written down is not read", PROXY + "inbound_keyed.cc", "  found_.push_back({key, head, age, bytes});\n",
+           "  if (!has_records_) return;\n  found_.push_back({key, head, age, bytes});\n"),
     Mutant("earlier attempt forgotten", PROXY + "outbound.cc", "if (call.may_be_executed) [[unlikely]]", "if (call.bytes > (1U << 30))"),
     Mutant("way back lost between two that were asked", PROXY + "outbound_hedge.cc", "      take_purpose(call, other);\n", ""),
     Mutant("queue bound off", PROXY + "outbound.cc", "if (held_bytes_ + bytes > config_.limits.process_queued_bytes) {", "if (false) {"),

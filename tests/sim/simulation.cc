@@ -60,7 +60,7 @@ Simulation::Simulation(uint64_t seed, std::vector<Fault> faults, bool keeps_line
     process.name = config.host + "/" + config.sidecar;
     process.site = site;
     for (const auto& agent : config.agents) process.services.push_back(agent.service);
-    process.sidecar = std::make_unique<Sidecar>(network_, std::move(config), site);
+    process.sidecar = std::make_unique<Sidecar>(network_, std::move(config), site, &memory_[site - kHomeSite]);
     process.up_since = network_.now();
     const size_t index = processes_.size() - 1;
     process.sidecar->watch_turns([this, index] { look_behind_turn(index); });
@@ -98,6 +98,8 @@ uint64_t Simulation::give_up(uint64_t ask) {
 Simulation::Process& Simulation::home_of(size_t caller) { return processes_[callers_[caller]->home()]; }
 
 uint64_t Simulation::life_of_home(size_t caller) { return home_of(caller).life; }
+
+VirtualMemory& Simulation::memory_of(const Process& process) { return memory_[process.site - kHomeSite]; }
 
 void Simulation::violate(const std::string& what) {
   note("VIOLATION", what);

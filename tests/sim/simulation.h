@@ -16,6 +16,7 @@
 
 #include "tests/sim/facts.h"
 #include "tests/sim/plan.h"
+#include "tests/sim/virtual_memory.h"
 #include "tests/sim/virtual_network.h"
 
 namespace mesh::sim {
@@ -110,6 +111,7 @@ class Simulation {
   void pause(Process& process, Duration span);
   void change_a_fact();
   Process& home_of(size_t caller);
+  VirtualMemory& memory_of(const Process& process);
   Process& one_of(bool is_sidecar, uint64_t which);
   bool has(Fault::Kind kind) const;
   bool is_reachable(std::string_view service);
@@ -140,6 +142,7 @@ class Simulation {
   VirtualNetwork network_;
   Prng prng_;
   std::vector<Fault> faults_;
+  VirtualMemory memory_[2];  // of each host's sidecars
   std::vector<Process> processes_;
   std::vector<std::unique_ptr<SimCaller>> callers_;
   Facts facts_;

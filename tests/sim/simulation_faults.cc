@@ -125,6 +125,7 @@ void Simulation::begin_fault(size_t index) {
       for (size_t i = 0; i < processes_.size(); ++i) {
         if (processes_[i].site == kAgentSite) take_down(i, false);
       }
+      memory_[kAgentSite - kHomeSite].forget();
       break;
     case Fault::Kind::kPauseSidecar:
       pause(one_of(true, fault.which), fault.lasts);
@@ -158,6 +159,7 @@ void Simulation::begin_fault(size_t index) {
       break;
     case Fault::Kind::kDiskFull:
       one_of(true, fault.which).sidecar->disk.is_full = true;
+      memory_of(one_of(true, fault.which)).is_full = true;
       break;
     case Fault::Kind::kWallClock:
       network_.set_wall_clock(fault.which % 2 == 0 ? kHomeSite : kAgentSite, milliseconds(fault.amount));
@@ -215,6 +217,7 @@ void Simulation::end_fault(size_t index) {
       break;
     case Fault::Kind::kDiskFull:
       one_of(true, fault.which).sidecar->disk.is_full = false;
+      memory_of(one_of(true, fault.which)).is_full = false;
       break;
     case Fault::Kind::kNarrow:
       network_.window_bytes = 256 * limits::KiB;

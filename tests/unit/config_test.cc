@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <string>
 
+#include "common/base/limits.h"
+
 namespace mesh::proxy {
 namespace {
 
@@ -76,6 +78,19 @@ TEST_CASE("every kind of mistake is told with its path") {
   for (const auto& [text, path] : mistakes) {
     const auto result = parse_config(file(text), "", false);
     CHECK_MESSAGE(complains(result, path), text);
+  }
+}
+
+TEST_CASE("a service has as many instances as a call can tell apart, and not one more") {
+  for (const size_t count : {limits::instances_max, limits::instances_max + 1}) {
+    std::string sidecars;
+    for (size_t i = 0; i < count; ++i) {
+      sidecars += (i > 0 ? ",\"s" : "\"s") + std::to_string(i) +
+                  R"(":{"endpoint":"tcp://127.0.0.1:7701","services":["x","x"]})";
+    }
+    const auto result = parse_config(file(R"("peers":{"b":{"sidecars":{)" + sidecars + "}}}"), "", false);
+    CHECK(complains(result, "/peers") == (count > limits::instances_max));
+    if (result.errors.empty()) CHECK(result.config.peers[0].services.size() == 1);
   }
 }
 

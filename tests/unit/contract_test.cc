@@ -114,14 +114,11 @@ TEST_CASE("of several fields the first of the list counts, wherever it stands, a
 TEST_CASE("what names no method gives none") {
   const std::string long_name(limits::name_bytes + 1, 'x');
   const std::string deep = "{\"x\":" + std::string(100'000, '[') + std::string(100'000, ']') + "}";
-  const std::string large = R"({"action":"a","data":")" + std::string(limits::method_body_bytes, 'x') + "\"}";
   const std::string bodies[] = {"",
                                 " ",
                                 "{}",
                                 "[]",
                                 "[1,2]",
-                                "{\"action\":",
-                                "{\"action\":\"a",
                                 "\xFF\xFE",
                                 "\"",
                                 "\"\"",
@@ -131,15 +128,96 @@ TEST_CASE("what names no method gives none") {
                                 "{\"action\":\"a\\n\"}",
                                 "{\"action\":\"\"}",
                                 deep,
-                                large,
-                                std::string("{\"action\"\0", 10),
                                 "{\"other\":\"a\"}"};
   for (const std::string& body : bodies) CHECK_MESSAGE(method_in(body).empty(), body.substr(0, 60));
 }
 
+TEST_CASE("a method is found in a body of any size, behind whatever stands before it") {
+  const std::string text(5 * limits::MiB, 'x');
+  CHECK(method_in(R"({"data":")" + text + R"(","action":"a"})") == "a");
+  CHECK(method_in(R"({"action":"a","data":")" + text + "\"}") == "a");
+  for (const char* before : {R"("}{\\\"]\\")", R"([{"action":"no"},["]"],{"x":"\"}"}])", R"({"action":{"type":"no"}})",
+                             "-1.5e7", "null", "NaN"}) {
+    CHECK_MESSAGE(method_in(std::string("{ \"x\" : ") + before + ",\t\"comm\\u0061nd\" : \"b\" }") == "b", before);
+  }
+}
+
+TEST_CASE("a body that says which method, but not so that it can be read, is told from one that says none") {
+  const std::string bodies[] = {"{",
+                                "{\"action\":",
+                                "{\"action\":\"a",
+                                "{\"action\":\"a\"} {}",
+                                "{\"x\":1,}",
+                                "{\"x\" 1}",
+                                "{\"x\":}",
+                                "{\"x\":[}",
+                                "{\"x\":\"}",
+                                "{'action':'a'}",
+                                "{\"action\":\"\\q\"}",
+                                std::string("{\"action\"\0}", 11)};
+  for (const std::string& body : bodies) CHECK_MESSAGE(method_in(body) == kUnreadableMethod, body);
+}
+
+TEST_CASE("of several frames that one is read which is a JSON object, and of two objects none") {
+  MethodReader reader;
+  const Slice object = Slice::copy_of(std::string_view(R"({"action":"a","order":"k"})"));
+  const Slice other = Slice::copy_of(std::string_view("\x01{}"));
+  CHECK(reader.read(std::vector<Slice>{other, object, other}, {}) == "a");
+  CHECK(reader.read_key(std::vector<Slice>{other, object}, "order") == "k");
+  CHECK(reader.read(std::vector<Slice>{object, object}, {}) == kUnreadableMethod);
+  CHECK(reader.read_key(std::vector<Slice>{object, object}, "order") == "");
+  CHECK(reader.read(std::vector<Slice>{other, other}, {}).empty());
+  CHECK(reader.read_key(std::vector<Slice>{other, other}, "order") == std::nullopt);
+}
+
+TEST_CASE("what is left of a body without some fields is what is written before, between and behind them") {
+  MethodReader reader;
+  const auto left = [&](std::string_view body) {
+    std::vector<std::string_view> pieces;
+    std::string text;
+    if (!reader.leave_out(as_bytes(body), kFreshFields, pieces)) return std::string("unreadable");
+    for (const std::string_view piece : pieces) text += std::string(piece) + "|";
+    return text;
+  };
+  CHECK(left(R"({"request_id":"a","x":{"timestamp":1},"timest\u0061mp":2.5} )") == R"({"|,"x":{"timestamp":1},"|}|)");
+  CHECK(left(R"({"x":1})") == R"({"x":1}|)");
+  CHECK(left(R"({"request_id":"a")") == "unreadable");
+  CHECK(left("[]") == "unreadable");
+}
+
+TEST_CASE("a call that may be of any method has the strictest terms of all") {
+  Table table;
+  Declaration service;
+  service.idempotent = true;
+  service.hedge_ms = 20;
+  service.cache.emplace().ttl_ms = 1000;
+  table.declare_service("shop", service);
+  table.declare_method("shop", "look", {});
+  CHECK(table.lookup("shop", kUnreadableMethod).idempotent);
+  CHECK(table.lookup("shop", kUnreadableMethod).cache == nullptr);
+  CHECK(table.lookup("shop", kUnreadableMethod).hedge_ms == 0);
+  CHECK(table.lookup("shop", kUnreadableMethod).invalidates == nullptr);
+  Declaration pay;
+  pay.idempotent = false;
+  pay.durable = true;
+  pay.sensitive = true;
+  pay.idempotency_field = "order";
+  TagPattern::parse("user:{user}", pay.invalidates.emplace().emplace_back());
+  table.declare_method("shop", "pay", pay);
+  const Terms strict = table.lookup("shop", kUnreadableMethod);
+  CHECK(!strict.idempotent);
+  CHECK(strict.durable);
+  CHECK(strict.sensitive);
+  REQUIRE(strict.idempotency_field != nullptr);
+  REQUIRE(strict.invalidates != nullptr);
+  CHECK(strict.invalidates->empty());
+  CHECK(table.lookup("shop", "").idempotent);
+  CHECK(table.lookup("shop", "").cache != nullptr);
+}
+
 TEST_CASE("a broken body leaves the reader fit for the next") {
   MethodReader reader;
-  CHECK(reader.read(as_bytes(std::string_view(R"({"action":"a", "x": tru)")), {}).empty());
+  CHECK(reader.read(as_bytes(std::string_view(R"({"action":"a", "x": tru)")), {}) == kUnreadableMethod);
   CHECK(reader.read(as_bytes(std::string_view(R"({"action":"b"})")), {}) == "b");
 }
 

@@ -1,84 +1,7 @@
-#include <doctest/doctest.h>
-
-#include <map>
-
-#include "common/base/prng.h"
-#include "tests/unit/engine_bench.h"
+#include "tests/unit/engine_keys.h"
 
 namespace mesh::proxy {
 namespace {
-
-using Record = std::map<wire::Digest, std::string>;
-
-// Callers with keys beside the agent "tts"; "pay" is durable. What is to be written down is, when the test says so.
-struct Keys : Bench {
-  Record disk;
-  bool is_slow = false;  // the disk does not answer by itself
-  bool is_full = false;
-
-  Keys() {
-    config.agents.push_back({.name = "pay", .service = "pay", .endpoint = {}});
-    config.contracts.declare_service("pay", {.durable = true});
-    restart();
-  }
-  // kill -9 of the sidecar: what is on disk is there again.
-  void restart() {
-    actions.clear();
-    engine.emplace(config);
-    for (const auto& [name, value] : disk) {
-      const auto head = wire::decode_kept_head(as_bytes(value));
-      REQUIRE(head);
-      engine->inbound().remember(name, *head, milliseconds(0), now, actions);
-    }
-    engine->inbound().use_records();
-    tell(AgentConnected{0});
-    tell(AgentConnected{1});
-  }
-  ClientId ask(std::string_view service, std::string_view body, std::string name, std::string caller = "a/main/p",
-               int64_t budget_ms = 1000) {
-    key = std::make_shared<const CallKey>(CallKey{std::move(name), std::move(caller)});
-    const ClientId client = request(service, body, budget_ms);
-    write_down();
-    return client;
-  }
-  void answer(AgentIndex agent, uint64_t id, std::string_view body) {
-    tell(AgentReplied{.agent = agent, .call_id = id, .payload = {Slice::copy_of(body), {}}});
-    write_down();
-  }
-  void write_down() {
-    if (is_slow) return;
-    for (bool is_more = true; is_more;) {
-      is_more = false;
-      for (const EraseRecord& erased : take<EraseRecord>()) disk.erase(erased.key);
-      for (const LoadRecord& load : take<LoadRecord>()) {
-        is_more = true;
-        tell(RecordLoaded{load.ticket, Slice::copy_of(disk.at(load.key))});
-      }
-      for (PutRecord& put : take<PutRecord>()) {
-        is_more = true;
-        std::string value;
-        for (const Slice& slice : put.value) value += slice.text();
-        if (!is_full) disk[put.key] = value;
-        tell(RecordStored{put.ticket, !is_full});
-      }
-    }
-    CHECK(engine->audit() == "");
-  }
-  std::vector<std::string> replies() {
-    std::vector<std::string> texts;
-    for (const ReplyToAgent& reply : take<ReplyToAgent>()) {
-      const bool is_ok = reply.outcome.code == Code::kOk;
-      texts.emplace_back(is_ok ? reply.outcome.payload.body.text() : to_string(reply.outcome.code));
-    }
-    return texts;
-  }
-  uint64_t delivered() {
-    const auto all = take<DeliverToAgent>();
-    REQUIRE(all.size() == 1);
-    return all[0].call_id;
-  }
-};
-using Texts = std::vector<std::string>;
 
 TEST_CASE("the same request with the same key is executed once, and both are told the same") {
   for (const char* service : {"tts", "pay"}) {
@@ -154,6 +77,48 @@ TEST_CASE("after a restart a durable result is told again, and of what was under
   CHECK(keys.take<DeliverToAgent>().empty());
 }
 
+TEST_CASE("a call whose time is up when it is written down does not reach its agent, and leaves no trace") {
+  Keys keys;
+  keys.is_slow = true;
+  keys.ask("pay", "x", "k", "a/main/p", 100);
+  keys.now += milliseconds(100);
+  keys.is_slow = false;
+  keys.write_down();
+  CHECK(keys.take<DeliverToAgent>().empty());
+  CHECK(keys.replies() == Texts{"DEADLINE"});
+  CHECK(keys.disk.empty());
+}
+
+TEST_CASE("an agent that went away ends nobody's wait for a result that is being written down") {
+  Keys keys;
+  keys.ask("pay", "x", "k");
+  const uint64_t id = keys.delivered();
+  keys.is_slow = true;
+  keys.answer(1, id, "done");
+  keys.tell(AgentLost{1, {}});
+  keys.ask("pay", "x", "k", "a/main/p", 5000);
+  keys.advance(limits::connect_wait_ms + 100);
+  CHECK(keys.replies().empty());
+  keys.is_slow = false;
+  keys.write_down();
+  CHECK(keys.replies() == Texts{"done", "done"});
+}
+
+TEST_CASE("a call that is being written down while its agent is away is told of the agent, once it is written") {
+  Keys keys;
+  keys.tell(AgentLost{1, {}});
+  keys.is_slow = true;
+  keys.ask("pay", "x", "k", "a/main/p", 5000);
+  keys.advance(limits::connect_wait_ms + 100);
+  CHECK(keys.replies().empty());
+  keys.is_slow = false;
+  keys.write_down();
+  keys.advance(1);
+  keys.write_down();
+  CHECK(keys.replies() == Texts{"NOT_SENT"});
+  CHECK(keys.disk.empty());
+}
+
 TEST_CASE("a call that the agent certainly has nothing of waits for it, and if that was in vain leaves no trace") {
   Keys keys;
   keys.ask("pay", "x", "k");
@@ -198,6 +163,23 @@ TEST_CASE("a result that comes after its caller's deadline is kept for who asks 
   CHECK(keys.replies() == Texts{"late"});
 }
 
+TEST_CASE("a result of an agent without ids is waited for after its caller's deadline, too") {
+  Keys keys;
+  keys.config.agents[0].correlate = false;
+  keys.restart();
+  keys.ask("tts", "x", "k", "a/main/p", 100);
+  keys.delivered();
+  keys.advance(200);
+  CHECK(keys.replies() == Texts{"DEADLINE"});
+  CHECK(keys.take<ReplaceAgentConnection>().empty());
+  keys.ask("tts", "y", "other", "a/main/p", 10'000);
+  CHECK(keys.take<DeliverToAgent>().empty());
+  keys.answer(0, 0, "late");
+  keys.delivered();
+  keys.ask("tts", "x", "k");
+  CHECK(keys.replies() == Texts{"late"});
+}
+
 TEST_CASE("an agent that never answers is given up, however often it is asked for the same again") {
   Keys keys;
   keys.ask("pay", "x", "k", "a/main/p", 100);
@@ -213,59 +195,6 @@ TEST_CASE("an agent that never answers is given up, however often it is asked fo
   keys.tell(AgentLost{1, {}});
   for (const std::string& reply : keys.replies()) CHECK(reply == "OUTCOME_UNKNOWN");
   CHECK(keys.engine->idle());
-}
-
-TEST_CASE("a disk that takes nothing is told as STORAGE, before the agent is asked or instead of its result") {
-  Keys keys;
-  keys.is_full = true;
-  keys.ask("pay", "x", "k");
-  CHECK(keys.replies() == Texts{"STORAGE"});
-  CHECK(keys.take<DeliverToAgent>().empty());
-  keys.is_full = false;
-  keys.ask("pay", "x", "k");
-  const uint64_t id = keys.delivered();
-  keys.is_full = true;
-  keys.answer(1, id, "done");
-  CHECK(keys.replies() == Texts{"STORAGE"});
-  keys.ask("pay", "x", "k");
-  CHECK(keys.replies() == Texts{"STORAGE"});
-  CHECK(keys.take<DeliverToAgent>().empty());
-}
-
-TEST_CASE("keys are forgotten after their window, on disk too, and then the call is a new one") {
-  Keys keys;
-  keys.ask("pay", "x", "k");
-  keys.answer(1, keys.delivered(), "first");
-  keys.replies();
-  keys.advance(limits::key_window_ms - 10);
-  keys.write_down();
-  CHECK(keys.disk.size() == 1);
-  keys.advance(20);
-  keys.write_down();
-  CHECK(keys.disk.empty());
-  keys.ask("pay", "x", "k");
-  keys.answer(1, keys.delivered(), "second");
-  CHECK(keys.replies() == Texts{"second"});
-}
-
-TEST_CASE("results that are too large or too many for memory are not kept, and nothing is executed twice for it") {
-  Keys keys;
-  keys.ask("tts", "x", "large");
-  keys.answer(0, keys.delivered(), std::string(limits::kept_result_bytes + 1, 'x'));
-  keys.replies();
-  keys.ask("tts", "x", "large");
-  CHECK(keys.replies() == Texts{"STORAGE"});
-  const size_t count = limits::kept_results_bytes / limits::kept_result_bytes + 1;
-  for (size_t i = 0; i < count; ++i) {
-    keys.ask("tts", "x", "k" + std::to_string(i));
-    keys.answer(0, keys.delivered(), std::string(limits::kept_result_bytes, 'x'));
-    keys.replies();
-  }
-  keys.ask("tts", "x", "k0");
-  CHECK(keys.replies() == Texts{"STORAGE"});
-  keys.ask("tts", "x", "k" + std::to_string(count - 1));
-  CHECK(keys.replies().at(0).size() == limits::kept_result_bytes);
-  CHECK(keys.take<DeliverToAgent>().empty());
 }
 
 TEST_CASE("a call whose caller is gone is executed no more if it still waits, and remembered if not") {

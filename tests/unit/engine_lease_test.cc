@@ -223,75 +223,13 @@ TEST_CASE("a lease that is wanted while there is no connection is asked for befo
   CHECK(bench.take<AskLease>().size() == 1);  // it leaves before the call, which waits for the end of the turn
 }
 
-// The other end: a sidecar whose agent "db" is written to and read from by peers, with the links 1, 2 and 3.
-struct Origin : Bench {
-  uint64_t last_call = 0;
-  Origin() {
-    config.agents[0] = {.name = "db", .service = "db", .endpoint = {}};
-    std::vector<contract::TagPattern> patterns(1);
-    REQUIRE(contract::TagPattern::parse("user:{user}", patterns[0]));
-    config.contracts.declare_method("db", "write", {.invalidates = patterns});
-    engine.emplace(config);
-    tell(AgentConnected{0});
-  }
-  void lease(LinkId link) { tell(LeaseAsked{link, 9}); }
-  // Asked over link 1, and executed.
-  void write(int64_t budget_ms = 5000) {
-    ask(budget_ms);
-    reply();
-  }
-  void ask(int64_t budget_ms = 5000) {
-    tell(PeerRequested{.link = 1,
-                       .call_id = ++last_call,
-                       .service = "db",
-                       .method = "write",
-                       .budget = milliseconds(budget_ms),
-                       .priority = Priority::kNormal,
-                       .payload = {Slice::copy_of(R"({"user":"ann","value":2})"), {}}});
-  }
-  void reply() {
-    const auto delivered = take<DeliverToAgent>();
-    REQUIRE(delivered.size() == 1);
-    tell(AgentReplied{.agent = 0, .call_id = delivered[0].call_id, .payload = {Slice::copy_of("done"), {}}});
-  }
-  size_t replies() { return take<SendReply>().size(); }
-  void hear(const TellPurge& told) { tell(PurgeHeard{told.link, told.token}); }
-};
-
-TEST_CASE("who has written is answered at once if nobody keeps anything") {
-  Origin bench;
-  bench.write();
-  CHECK(bench.replies() == 1);
-}
-
-TEST_CASE("who has written is answered when all who may keep something have heard of it") {
-  Origin bench;
-  bench.lease(2);
-  bench.lease(3);
-  bench.take<GrantLease>();
-  bench.write();
-  const auto told = bench.take<TellPurge>();
-  REQUIRE(told.size() == 2);
-  CHECK(*told[0].names == std::vector<uint64_t>{cache::name_hash("db", "user:ann")});
-  bench.hear(told[0]);
-  bench.hear(told[0]);  // twice is once
-  CHECK(bench.replies() == 0);
-  CHECK_FALSE(bench.engine->idle());
-  bench.hear(told[1]);
-  CHECK(bench.replies() == 1);
-  CHECK(bench.engine->idle());
-}
-
-TEST_CASE("who does not answer is waited for until his lease has run out, connected or not") {
-  Origin bench;
-  bench.lease(2);
-  bench.advance(500);
-  bench.tell(LinkClosed{2});
-  bench.write();
-  bench.advance(limits::lease_ms - 501);
-  CHECK(bench.replies() == 0);
-  bench.advance(1);
-  CHECK(bench.replies() == 1);
+TEST_CASE("who drains gives back all leases") {
+  Keeper keeper;
+  keeper.warm();
+  keeper.tell(DrainRequested{});
+  const auto given = keeper.take<AskLease>();
+  REQUIRE(given.size() == 2);
+  CHECK(given[0].token == 0);
 }
 
 TEST_CASE(
@@ -311,116 +249,6 @@ TEST_CASE(
   bench.grant(70, 81);
   CHECK(bench.bodies().empty());
   CHECK(bench.take<SendToPeer>().size() == 1);
-}
-
-TEST_CASE("who gives his lease back is not waited for, and who drains gives back all") {
-  Origin bench;
-  bench.lease(2);
-  bench.write();
-  CHECK(bench.replies() == 0);
-  bench.tell(LeaseAsked{2, 0});
-  CHECK(bench.replies() == 1);
-  bench.take<TellPurge>();
-  bench.write();
-  CHECK(bench.replies() == 1);
-  Keeper keeper;
-  keeper.warm();
-  keeper.tell(DrainRequested{});
-  const auto given = keeper.take<AskLease>();
-  REQUIRE(given.size() == 2);
-  CHECK(given[0].token == 0);
-}
-
-TEST_CASE("leases that a process before gave are waited for") {
-  Origin bench;
-  bench.engine->inbound().begin(1234, bench.now);
-  bench.advance(100);
-  bench.write();
-  bench.advance(limits::lease_ms - 101);
-  CHECK(bench.replies() == 0);
-  bench.advance(1);
-  CHECK(bench.replies() == 1);
-  bench.write();
-  CHECK(bench.replies() == 1);
-}
-
-TEST_CASE("what the agent certainly did not execute makes nothing wrong") {
-  Origin bench;
-  bench.lease(2);
-  bench.ask();
-  const auto delivered = bench.take<DeliverToAgent>();
-  REQUIRE(delivered.size() == 1);
-  bench.tell(AgentLost{0, {delivered[0].call_id}});
-  CHECK(bench.take<TellPurge>().empty());
-  CHECK(bench.replies() == 1);
-}
-
-TEST_CASE("what the agent executes when nobody waits any more makes wrong when it is known to be executed") {
-  Origin bench;
-  bench.lease(2);
-  bench.ask(200);
-  const auto delivered = bench.take<DeliverToAgent>();
-  bench.advance(200);
-  CHECK(bench.replies() == 1);  // DEADLINE
-  bench.take<TellPurge>();
-  bench.tell(AgentReplied{.agent = 0, .call_id = delivered.at(0).call_id, .payload = {Slice::copy_of("done"), {}}});
-  CHECK(bench.take<TellPurge>().size() == 1);
-}
-
-TEST_CASE("an agent that works on many at once makes wrong also what it executes too late") {
-  Origin bench;
-  bench.config.agents[0].socket = AgentSocket::kRouter;
-  bench.engine.emplace(bench.config);
-  bench.tell(AgentConnected{0});
-  bench.lease(2);
-  bench.ask(200);
-  const auto delivered = bench.take<DeliverToAgent>();
-  bench.advance(200);
-  CHECK(bench.replies() == 1);  // DEADLINE
-  bench.tell(AgentReplied{.agent = 0, .call_id = delivered.at(0).call_id, .payload = {Slice::copy_of("done"), {}}});
-  CHECK(bench.take<TellPurge>().size() == 1);
-}
-
-TEST_CASE("each purge has a position of its own, and a lease is given with the last") {
-  Origin bench;
-  bench.lease(2);
-  const uint64_t before = bench.take<GrantLease>().at(0).position;
-  bench.write();
-  CHECK(bench.take<TellPurge>().at(0).position == before + 1);
-  bench.lease(3);
-  CHECK(bench.take<GrantLease>().at(0).position == before + 1);
-}
-
-TEST_CASE("a peer that asks for a purge is told when nobody gives any more what it named") {
-  Origin bench;
-  bench.lease(2);
-  const std::array<uint64_t, 1> names = {cache::name_hash("db", "")};
-  bench.tell(PurgeAsked{1, 77, names});
-  const auto told = bench.take<TellPurge>();
-  REQUIRE(told.size() == 1);
-  CHECK(bench.take<ConfirmPurge>().empty());
-  bench.hear(told[0]);
-  CHECK(bench.take<ConfirmPurge>().at(0).token == 77);
-}
-
-TEST_CASE("a write with an idempotency key is answered when all have heard of it, too") {
-  Origin bench;
-  bench.lease(2);
-  const wire::Delivery delivery{.key = "k", .caller = "a/main/p"};
-  bench.tell(PeerRequested{.link = 1,
-                           .call_id = 5,
-                           .service = "db",
-                           .method = "write",
-                           .budget = milliseconds(5000),
-                           .priority = Priority::kNormal,
-                           .payload = {Slice::copy_of(R"({"user":"ann"})"), {}},
-                           .delivery = &delivery});
-  bench.reply();
-  const auto told = bench.take<TellPurge>();
-  REQUIRE(told.size() == 1);
-  CHECK(bench.replies() == 0);
-  bench.hear(told[0]);
-  CHECK(bench.replies() == 1);
 }
 
 }  // namespace

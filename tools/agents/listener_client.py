@@ -40,4 +40,4 @@ def requests() -> req_client.Requests:
 
 
 if __name__ == "__main__":
-    req_client.main(__doc__, "speech", requests(), default_per_second=4)
+    req_client.main(__doc__, "speech", req_client.with_repeats(requests()), default_per_second=4)

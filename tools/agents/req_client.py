@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import hashlib
 import json
 import os
+import random
 import sys
 import time
 import uuid
@@ -21,6 +23,8 @@ import zmq
 
 RECEIVE_TIMEOUT_MS = 5000
 TEXT_FOLDER = Path(__file__).parent / "text"
+# Of what is read: so much is asked for a second time or oftener, as by agents that do not know of one another.
+DUPLICATE_SHARE = 0.6
 
 # Says what is wrong with a reply, or nothing if it is the one that this request must get.
 Check = Callable[[dict[str, Any]], str | None]
@@ -60,7 +64,9 @@ class ReqClient:
         outcome, code, detail = judge(reply, request_id, check)
         self.counts[outcome] += 1
         if self.records:
-            record = {"service": self.service, "action": payload.get("action"), "outcome": outcome,
+            # The key is what tells one request from another, without what is written anew into each attempt.
+            key = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:16]
+            record = {"service": self.service, "action": payload.get("action"), "key": key, "at": started, "outcome": outcome,
                       "ms": round(took_ms, 3), "request_bytes": len(body), "reply_bytes": len(reply or b"")}
             if outcome != "right":
                 record |= {"request_id": request_id, "code": code, "detail": detail}
@@ -89,6 +95,21 @@ def judge(reply: bytes | None, request_id: str, check: Check) -> tuple[str, str,
 
 def paragraphs(name: str) -> list[str]:
     return (TEXT_FOLDER / name).read_text(encoding="utf-8").strip().split("\n\n")
+
+
+def with_repeats(fresh: Requests) -> Requests:
+    """Among the fresh requests some that were made before; the same ones each time, for runs that are compared."""
+    draw = random.Random(1)
+    asked: list[tuple[dict[str, Any], Check]] = []
+    pending = next(fresh)
+    while True:
+        if asked and draw.random() < DUPLICATE_SHARE:
+            yield draw.choice(asked)
+            continue
+        outcome = yield pending
+        if outcome == "right":
+            asked.append(pending)
+        pending = fresh.send(outcome)
 
 
 def work(client: ReqClient, requests: Requests, seconds: float, per_second: float, pending: list) -> None:

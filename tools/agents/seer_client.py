@@ -32,4 +32,4 @@ def requests() -> req_client.Requests:
 
 
 if __name__ == "__main__":
-    req_client.main(__doc__, "vision", requests(), default_per_second=1)
+    req_client.main(__doc__, "vision", req_client.with_repeats(requests()), default_per_second=1)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Translator: asks the translation agent for one sentence after the other.
+"""Translator: asks the translation agent for one sentence after the other, then for two at a time.
 
   translator_client.py --host 10.77.0.2 --port 5802      straight to the agent on the other computer
   translator_client.py --port 6712                       by the mesh: a drop-in port on this computer
@@ -35,10 +35,11 @@ def is_translation_of(sentence: str, known: dict[str, str]) -> req_client.Check:
 
 def requests() -> req_client.Requests:
     known: dict[str, str] = {}
-    for sentence in itertools.cycle(dict.fromkeys(s.strip() for s in sentences())):
+    single = list(dict.fromkeys(sentence.strip() for sentence in sentences()))
+    for sentence in itertools.cycle(single + [f"{one} {other}" for one in single for other in single]):
         yield ({"action": "translate", "text": sentence, "source_lang": "en", "target_lang": "es"},
                is_translation_of(sentence, known))
 
 
 if __name__ == "__main__":
-    req_client.main(__doc__, "translation", requests(), default_per_second=20)
+    req_client.main(__doc__, "translation", req_client.with_repeats(requests()), default_per_second=20)

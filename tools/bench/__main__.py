@@ -4,13 +4,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import sys
 import time
 from pathlib import Path
 
 from bench import measure, plot, report
+from bench.habits import list_of, machine, progress
 from bench.measure import MODES, Case
 from bench.paths import PATHS, BenchError, Tools
 
@@ -43,16 +43,6 @@ examples:
   tools/bench/run --sizes 1024 --modes 64 --paths zmq_proxy_pair,mesh_pair   one question
   tools/bench/run --sizes 1024 --modes 1 --reps 1 --syscalls    what the sidecars ask of the kernel per request
 """
-
-
-def list_of(allowed: list[str]):
-    def parse(text: str) -> list[str]:
-        names = text.split(",")
-        for name in names:
-            if name not in allowed:
-                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(allowed)}")
-        return names
-    return parse
 
 
 def sizes(text: str) -> list[int]:
@@ -107,13 +97,6 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def machine() -> dict:
-    cpu_info = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.partition(":")[2].strip() for line in cpu_info if line.startswith("model name")), platform.machine())
-    return {"cpu": model, "cpus": len(os.sched_getaffinity(0)), "kernel": platform.release(),
-            "memory_kb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024, "load_before": os.getloadavg()[0]}
-
-
 def run_all(arguments: argparse.Namespace, tools: Tools, cases: list[Case], results: dict[Case, report.Repetitions]) -> None:
     """Fills results. A repetition that is cut short leaves no trace in it, so that every ratio stays a paired one."""
     for number in range(arguments.reps):
@@ -131,11 +114,6 @@ def run_all(arguments: argparse.Namespace, tools: Tools, cases: list[Case], resu
             for path in arguments.paths:
                 progress(f"system calls: {report.size_text(case.size)}, {report.mode_text(case.mode)}, {path}")
                 repetitions[0][path].syscalls_per_request = measure.count_syscalls(path, case, tools, arguments.bare)
-
-
-def progress(text: str) -> None:
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def main() -> int:

@@ -1,13 +1,8 @@
 // mesh-bench-client: runs one load and prints its latencies as one line of JSON.
 //
-// It tells its starter what it is about to do, so that the cost of the processes in the middle can be read off exactly
-// around the timed part: it prints "start" after the warm-up and "end" after the last reply, each time waiting for a
-// line on stdin.
+// It prints "start" after the warm-up and "end" after the last reply, each time waiting for a line on stdin.
 #include <getopt.h>
 
-#include <algorithm>
-#include <cmath>
-#include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <iostream>
@@ -15,6 +10,7 @@
 #include <string>
 #include <string_view>
 
+#include "tools/bench/latencies.h"
 #include "tools/bench/load.h"
 
 namespace mesh::bench {
@@ -22,9 +18,11 @@ namespace {
 
 constexpr const char* kUsage =
     "usage: mesh-bench-client --endpoint ENDPOINT [--socket req|dealer|bare] [--sockets N] [--outstanding N]\n"
-    "                         [--size BYTES] [--warmup SECONDS] [--seconds SECONDS] [--requests N]\n"
+    "                         [--size BYTES] [--keys N] [--warmup SECONDS] [--seconds SECONDS] [--requests N]\n"
     "Sends requests and checks replies until SECONDS have passed or N were sent. Prints start, end and a JSON line;\n"
-    "after start and end it waits for a line on stdin.\n";
+    "after start and end it waits for a line on stdin. With --keys the bodies are JSON and ask for N different things "
+    "in\n"
+    "turn, with a request_id of its own each.\n";
 
 struct Arguments {
   LoadOptions load;
@@ -42,15 +40,11 @@ ClientSocket parse_socket(std::string_view name) {
 
 Arguments parse_arguments(int argc, char** argv) {
   static const option options[] = {
-      {"endpoint", required_argument, nullptr, 'e'},
-      {"socket", required_argument, nullptr, 's'},
-      {"sockets", required_argument, nullptr, 'c'},
-      {"outstanding", required_argument, nullptr, 'o'},
-      {"size", required_argument, nullptr, 'b'},
-      {"warmup", required_argument, nullptr, 'w'},
-      {"seconds", required_argument, nullptr, 't'},
-      {"requests", required_argument, nullptr, 'n'},
-      {nullptr, 0, nullptr, 0},
+      {"endpoint", required_argument, nullptr, 'e'}, {"socket", required_argument, nullptr, 's'},
+      {"sockets", required_argument, nullptr, 'c'},  {"outstanding", required_argument, nullptr, 'o'},
+      {"size", required_argument, nullptr, 'b'},     {"keys", required_argument, nullptr, 'k'},
+      {"warmup", required_argument, nullptr, 'w'},   {"seconds", required_argument, nullptr, 't'},
+      {"requests", required_argument, nullptr, 'n'}, {nullptr, 0, nullptr, 0},
   };
   Arguments arguments;
   for (int key = 0; (key = getopt_long(argc, argv, "", options, nullptr)) != -1;) {
@@ -71,6 +65,9 @@ Arguments parse_arguments(int argc, char** argv) {
       case 'b':
         arguments.load.body_bytes = std::stoul(value);
         break;
+      case 'k':
+        arguments.load.keys = std::stoull(value);
+        break;
       case 'w':
         arguments.warmup_s = std::stod(value);
         break;
@@ -85,48 +82,20 @@ Arguments parse_arguments(int argc, char** argv) {
     }
   }
   if (arguments.load.endpoint.empty()) throw std::invalid_argument("--endpoint is missing");
-  if (arguments.load.body_bytes < 2 * sizeof(Stamp)) throw std::invalid_argument("--size must be at least 32");
+  const size_t bytes_min = arguments.load.keys > 0 ? kJsonBytesMin : 2 * sizeof(Stamp);
+  if (arguments.load.body_bytes < bytes_min) {
+    throw std::invalid_argument("--size must be at least " + std::to_string(bytes_min));
+  }
   if (arguments.load.socket == ClientSocket::kReq && arguments.load.outstanding != 1) {
     throw std::invalid_argument("a REQ socket has one request outstanding");
   }
   return arguments;
 }
 
-void announce(const char* what) {
-  std::cout << what << std::endl;
-  std::string line;
-  if (!std::getline(std::cin, line)) throw std::runtime_error("the starter is gone");
-}
-
-double percentile_us(const std::vector<uint32_t>& sorted_ns, double fraction) {
-  const auto rank = static_cast<size_t>(std::ceil(fraction * static_cast<double>(sorted_ns.size())));
-  return sorted_ns[std::clamp<size_t>(rank, 1, sorted_ns.size()) - 1] / 1e3;
-}
-
-// The distribution on the axis of HDR plots: each step halves what is left above, in quarters of a halving, as far as
-// there are samples.
-void print_distribution(const std::vector<uint32_t>& sorted_ns) {
-  const char* separator = "";
-  for (int step = 0; step < 100; ++step) {
-    const double above = std::exp2(-step / 4.0);
-    if (above * static_cast<double>(sorted_ns.size()) < 1) break;
-    std::printf("%s[%.7g,%.3f]", separator, 1 - above, percentile_us(sorted_ns, 1 - above));
-    separator = ",";
-  }
-}
-
-void print_result(LoadResult result) {
-  auto& sorted_ns = result.latencies_ns;
-  std::sort(sorted_ns.begin(), sorted_ns.end());
+std::string libzmq_version() {
   int major = 0, minor = 0, patch = 0;
   zmq_version(&major, &minor, &patch);
-  std::printf(
-      "{\"requests\":%zu,\"seconds\":%.6f,\"p50_us\":%.3f,\"p99_us\":%.3f,\"p999_us\":%.3f,\"libzmq\":\"%d.%d.%d\",",
-      sorted_ns.size(), result.seconds, percentile_us(sorted_ns, 0.5), percentile_us(sorted_ns, 0.99),
-      percentile_us(sorted_ns, 0.999), major, minor, patch);
-  std::printf("\"distribution\":[");
-  print_distribution(sorted_ns);
-  std::printf("]}\n");
+  return std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string(patch);
 }
 
 void run(const Arguments& arguments) {
@@ -134,11 +103,15 @@ void run(const Arguments& arguments) {
   const auto seconds = [](double s) {
     return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(s));
   };
-  load.run(seconds(arguments.warmup_s), UINT64_MAX);
+  if (arguments.warmup_s > 0) {
+    // Everything once, so that whoever keeps replies has them.
+    if (arguments.load.keys > 0) load.run(std::chrono::hours(1), arguments.load.keys);
+    load.run(seconds(arguments.warmup_s), UINT64_MAX);
+  }
   announce("start");
   LoadResult result = load.run(seconds(arguments.seconds), arguments.requests_max);
   announce("end");
-  print_result(std::move(result));
+  print_latencies(std::move(result.latencies_ns), result.seconds, libzmq_version());
 }
 
 }  // namespace

@@ -6,9 +6,11 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <limits>
 #include <stdexcept>
+#include <string_view>
 #include <system_error>
 
 namespace mesh::bench {
@@ -20,6 +22,26 @@ constexpr size_t kExcerptBytes = 300;  // of a wrong reply: enough for the mesh'
 void write_stamp(std::vector<char>& body, const Stamp& stamp) {
   std::memcpy(body.data(), &stamp, sizeof stamp);
   std::memcpy(body.data() + body.size() - sizeof stamp, &stamp, sizeof stamp);
+}
+
+constexpr std::string_view kJsonStart =
+    R"({"action": "get", "key": "0000000000000000", "request_id": "00000000000000000000", "text": ")";
+constexpr size_t kKeyAt = kJsonStart.find("0000");
+constexpr size_t kSequenceAt = kJsonStart.find("0000", kKeyAt + 16);
+constexpr size_t kSlotAt = kSequenceAt + 16;
+static_assert(kJsonStart.size() + 3 < kJsonBytesMin);
+
+void write_digits(char* to, size_t count, uint64_t number) {
+  for (size_t i = count; i-- > 0; number /= 10) to[i] = static_cast<char>('0' + number % 10);
+}
+
+std::vector<char> json_body(size_t bytes, uint32_t slot) {
+  std::vector<char> body(kJsonStart.begin(), kJsonStart.end());
+  body.resize(bytes, 'x');
+  body[bytes - 2] = '"';
+  body[bytes - 1] = '}';
+  write_digits(&body[kSlotAt], 4, slot);
+  return body;
 }
 
 std::runtime_error no_reply() { return std::runtime_error("no reply for five seconds"); }
@@ -60,7 +82,8 @@ Load::Load(const LoadOptions& options) : options_(options), epoll_(epoll_create1
       slot.socket = s;
       slot.stamp.slot = static_cast<uint32_t>(slots_.size());
       slot.stamp.body_bytes = static_cast<uint32_t>(options.body_bytes);
-      slot.body.assign(options.body_bytes, 'x');
+      slot.body = options.keys > 0 ? json_body(options.body_bytes, slot.stamp.slot)
+                                   : std::vector<char>(options.body_bytes, 'x');
       slots_.push_back(std::move(slot));
     }
   }
@@ -101,7 +124,12 @@ LoadResult Load::run(Clock::duration duration, uint64_t requests_max) {
 
 void Load::send(Slot& slot) {
   slot.stamp.sequence = next_sequence_++;
-  write_stamp(slot.body, slot.stamp);
+  if (options_.keys > 0) {
+    write_digits(&slot.body[kKeyAt], 16, slot.stamp.sequence % options_.keys);
+    write_digits(&slot.body[kSequenceAt], 16, slot.stamp.sequence);
+  } else {
+    write_stamp(slot.body, slot.stamp);
+  }
   slot.sent_at = Clock::now();
   zmq::socket_t& socket = sockets_[slot.socket];
   if (options_.socket == ClientSocket::kDealer) socket.send(zmq::message_t(), zmq::send_flags::sndmore);
@@ -146,6 +174,7 @@ Load::Slot& Load::receive(zmq::socket_t& socket) {
 
 Load::Slot& Load::checked_slot(const zmq::message_t& reply) {
   if (reply.size() != options_.body_bytes) throw wrong_reply("another length than the request", reply);
+  if (options_.keys > 0) return checked_json_slot(reply);
   Stamp front, back;
   std::memcpy(&front, reply.data(), sizeof front);
   std::memcpy(&back, static_cast<const char*>(reply.data()) + reply.size() - sizeof back, sizeof back);
@@ -153,6 +182,16 @@ Load::Slot& Load::checked_slot(const zmq::message_t& reply) {
     throw wrong_reply("not the body of a request in flight", reply);
   }
   return slots_[front.slot];
+}
+
+Load::Slot& Load::checked_json_slot(const zmq::message_t& reply) {
+  const char* body = static_cast<const char*>(reply.data());
+  size_t slot = 0;
+  std::from_chars(body + kSlotAt, body + kSlotAt + 4, slot);
+  if (slot >= slots_.size() || std::memcmp(body, slots_[slot].body.data(), reply.size()) != 0) {
+    throw wrong_reply("not the body of a request in flight", reply);
+  }
+  return slots_[slot];
 }
 
 }  // namespace mesh::bench

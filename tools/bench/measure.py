@@ -52,17 +52,18 @@ class SidecarMemory:
     idle_wakeups_per_s: float  # both sidecars
 
 
+def load_command(tools: Tools, endpoint: str, case: Case, seconds: float, requests: int | None = None, bare: bool = False) -> list[str]:
+    kind, sockets, outstanding = MODES[case.mode]
+    command = [str(tools.bench / "mesh-bench-client"), "--endpoint", endpoint, "--size", str(case.size), "--sockets", str(sockets),
+               "--socket", "bare" if bare and kind == "dealer" else kind, "--outstanding", str(outstanding),
+               "--seconds", str(seconds), "--warmup", str(max(0.05, seconds * WARMUP_SHARE))]
+    return command if requests is None else [*command, "--requests", str(requests)]
+
+
 class Client:
-    """mesh-bench-client, which stops before and after its timed part until it is told to go on."""
+    """mesh-bench-client or one like it, which stops before and after its timed part until it is told to go on."""
 
-    def __init__(self, tools: Tools, endpoint: str, case: Case, seconds: float, requests: int | None, bare: bool) -> None:
-        kind, sockets, outstanding = MODES[case.mode]
-        command = [str(tools.bench / "mesh-bench-client"), "--endpoint", endpoint, "--size", str(case.size), "--sockets", str(sockets),
-                   "--socket", "bare" if bare and kind == "dealer" else kind, "--outstanding", str(outstanding),
-                   "--seconds", str(seconds), "--warmup", str(max(0.05, seconds * WARMUP_SHARE))]
-        if requests is not None:
-            command += ["--requests", str(requests)]
-
+    def __init__(self, tools: Tools, command: list[str]) -> None:
         def prepare() -> None:
             if tools.ends_cpus:
                 os.sched_setaffinity(0, tools.ends_cpus)
@@ -95,7 +96,7 @@ def usage_of(pids: list[int]) -> usage.Usage:
 
 
 def measure(path: str, case: Case, tools: Tools, seconds: float, bare: bool = False) -> Measurement:
-    with paths.running(path, tools) as running, Client(tools, running.endpoint, case, seconds, None, bare) as client:
+    with paths.running(path, tools) as running, Client(tools, load_command(tools, running.endpoint, case, seconds, None, bare)) as client:
         client.wait_for("start")
         before = usage_of(running.middle)
         client.go_on()
@@ -116,7 +117,7 @@ def count_syscalls(path: str, case: Case, tools: Tools, bare: bool = False) -> d
     with paths.running(path, tools) as running, ExitStack() as stack:
         if not running.middle:
             return {}
-        client = stack.enter_context(Client(tools, running.endpoint, case, 60, STRACE_REQUESTS, bare))
+        client = stack.enter_context(Client(tools, load_command(tools, running.endpoint, case, 60, STRACE_REQUESTS, bare)))
         client.wait_for("start")
         traces = [Strace(pid) for pid in running.middle]
         client.go_on()
@@ -161,7 +162,7 @@ def measure_memory(tools: Tools, load_seconds: float, idle_seconds: float = 2) -
         before = usage_of(running.middle)
         time.sleep(idle_seconds)
         wakeups = (usage_of(running.middle) - before).switches
-        with Client(tools, running.endpoint, Case(65536, "64"), load_seconds, None, False) as client:
+        with Client(tools, load_command(tools, running.endpoint, Case(65536, "64"), load_seconds)) as client:
             for word in ("start", "end"):
                 client.wait_for(word)
                 client.go_on()

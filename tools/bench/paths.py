@@ -68,7 +68,7 @@ class Started:
                 popen = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=sink,
                                          preexec_fn=prepare)
             except OSError as error:
-                raise BenchError(f"{command[0]} does not start: {error.strerror}. tools/bench/run builds it, unless told --no-build or --build.")
+                raise BenchError(f"{command[0]} does not start: {error.strerror}. tools/bench/run and tools/bench/cache build it, unless told --no-build or --build.")
         self.all.append((popen, log))
         return self.all[-1]
 
@@ -124,10 +124,10 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def mesh_configs(port: int, link: int, agent: str) -> tuple[dict, dict]:
+def mesh_configs(port: int, link: int, agent: str, contract: dict | None = None, in_flight: int = 256) -> tuple[dict, dict]:
     """Host a with the client's drop-in port, host b with the agent."""
     link_endpoint = f"tcp://127.0.0.1:{link}"
-    contracts = {"echo": {"max_bytes": 4 << 20}}
+    contracts = {"echo": {"max_bytes": 4 << 20, **(contract or {})}}
     host_a = {
         "host": "a",
         "sidecars": {"main": {}},
@@ -138,7 +138,7 @@ def mesh_configs(port: int, link: int, agent: str) -> tuple[dict, dict]:
     host_b = {
         "host": "b",
         "sidecars": {"main": {"listen": link_endpoint}},
-        "agents": {"echo": {"endpoint": agent, "socket": "router", "in_flight": 256}},
+        "agents": {"echo": {"endpoint": agent, "socket": "router", "in_flight": in_flight}},
         "peers": {"a": {"compression": "never"}},
         "contracts": contracts,
     }

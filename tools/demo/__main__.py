@@ -8,10 +8,11 @@ import sys
 import tempfile
 import time
 from argparse import Namespace
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from demo import cast, keep, options, report, scale
+from demo import cast, duplicates, keep, options, report, scale
 from demo.hosts import Hosts, HostsError
 from demo.live import LiveTable
 from demo.processes import Process, Processes, RunError, wait_for_answers, wait_for_log
@@ -36,6 +37,9 @@ def stop(signal_number: int, _frame: object) -> None:
 
 def demo(chosen: Namespace, folder: Path, paint: report.Paint) -> int:
     configs = [cast.load_config(DEPLOY_FOLDER / name) for name in ("mainpc.json", "pc2.json")]
+    kept = duplicates.kept_methods(configs)
+    if chosen.no_cache:
+        configs = [duplicates.without_cache(config) for config in configs]
     hosts = cast.open_hosts(configs, chosen.lan, chosen.loopback)
     processes = Processes(hosts, folder)
     try:
@@ -55,7 +59,14 @@ def demo(chosen: Namespace, folder: Path, paint: report.Paint) -> int:
             link_now = hosts.count()
             if link_now.connections is not None:
                 traffic.costs[MESH].add_link(link_now.connections - link_before.connections, 0)
-            code = play(chosen, calls, traffic, roles, paint)
+
+            def count_duplicates() -> dict[str, duplicates.Duplicates]:
+                answered = duplicates.answered_without_agent(folder, configs)
+                return {path: duplicates.of_path(traffic, path, kept, answered if path == MESH else 0) for path in (MESH, HABIT)}
+
+            code = play(chosen, calls, traffic, roles, count_duplicates, paint)
+            if chosen.trace:
+                duplicates.write_trace(traffic, MESH, kept, chosen.trace)
         if chosen.keep:
             keep.explain(calls, hosts, folder, paint)
             while True:
@@ -89,14 +100,16 @@ def start_everything(chosen: Namespace, configs: list[cast.Config], files: dict[
 
 
 def play(chosen: Namespace, calls: list[cast.Call], traffic: Traffic, roles: dict[str, list[Process]],
-         paint: report.Paint) -> int:
+         count_duplicates: Callable[[], dict[str, duplicates.Duplicates]], paint: report.Paint) -> int:
     table = LiveTable(calls, traffic, chosen.seconds, paint)
     try:
         traffic.run(chosen.seconds, roles, table.show)
     finally:
         table.clear()
-    result = report.summary(calls, traffic)
-    lines = ["", *report.service_lines(calls, traffic, paint), "", *report.cost_lines(traffic, paint), "",
+    counted = count_duplicates()
+    result = report.summary(calls, traffic, counted)
+    lines = ["", *report.service_lines(calls, traffic, paint), "", *report.cost_lines(traffic, paint),
+             *report.duplicate_lines(counted[MESH], counted[HABIT], paint), "",
              *report.complaint_lines(traffic, paint)]
     lines += [paint.bad(f"not one right answer: {silent}") for silent in report.unanswered(calls, traffic)]
     verdict = (f"{result['requests']} requests: {result['lost']} lost, {result['wrong']} wrong, "

@@ -12,7 +12,8 @@ Shows the mesh at work: two hosts on this one computer, unmodified pyzmq agents 
 translation and a slow one), a sidecar on each host, and traffic both ways from deploy/mainpc.json and deploy/pc2.json.
 The same clients also do their requests the old way, a new connection straight to the other host's agent each time; the
 two ways take turns every 1.5 s, and the report sets them side by side: latency, connections, bytes on the wire, CPU,
-context switches.
+context switches. Some is asked for again and again; the contracts say which replies are kept, and the report tells how
+many duplicates the agents were still asked for, beside what the optimum would have asked them.
 
 As root the hosts are two network namespaces joined by a veth pair, otherwise two loopback addresses. Nothing stays
 behind."""
@@ -51,6 +52,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--keep", action="store_true", help="stay up afterwards, until Ctrl-C")
     parser.add_argument("--lan", action="store_true", help="0.3 ms from host to host, each way")
     parser.add_argument("--scale", type=int, metavar="N", help="N trivial agents (77: 54 + 23) instead of the demo's")
+    parser.add_argument("--no-cache", action="store_true", help="no replies are kept, whatever the contracts say")
+    parser.add_argument("--trace", type=Path, metavar="FILE",
+                        help="write what was asked by the mesh and may be kept, a line each: KEY BYTES MICROSECONDS")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers")
     parser.add_argument("--loopback", action="store_true", help="two loopback addresses, although root")
     parser.add_argument("--keep-logs", action="store_true",
@@ -70,8 +74,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     chosen.sidecar = (chosen.sidecar or REPOSITORY / ".build/sidecar/proxy/mesh-sidecar").resolve()
     if not os.access(chosen.sidecar, os.X_OK):
         parser.error(f"there is no program {chosen.sidecar}; without --sidecar, tools/run builds one")
-    if chosen.json and not chosen.json.resolve().parent.is_dir():
-        parser.error(f"--json: there is no folder {chosen.json.resolve().parent}")
+    for name, file in (("--json", chosen.json), ("--trace", chosen.trace)):
+        if file and not file.resolve().parent.is_dir():
+            parser.error(f"{name}: there is no folder {file.resolve().parent}")
     return chosen
 
 

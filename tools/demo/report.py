@@ -3,9 +3,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
+from agents.req_client import DUPLICATE_SHARE
 from demo.cast import Call
+from demo.duplicates import Duplicates
 from demo.traffic import HABIT, MESH, Cost, Series, Traffic
 from demo.usage import Usage
 
@@ -92,6 +95,23 @@ def cost_lines(traffic: Traffic, paint: Paint) -> list[str]:
     return lines
 
 
+def duplicate_lines(mesh: Duplicates, habit: Duplicates, paint: Paint) -> list[str]:
+    """What was asked for before, and what of it the agents were asked for."""
+    def row(title: str, value: Callable[[Duplicates], float | None], digits: int = 0) -> str:
+        return f"{title:<34}{number(value(mesh), digits):>12}{number(value(habit), digits):>12}"
+
+    def percent(share: float | None) -> float | None:
+        return None if share is None else 100 * share
+
+    return [paint.dim(f"replies that the contracts keep (declared: {100 * DUPLICATE_SHARE:.0f} % of what is read was read before)"),
+            row("  requests", lambda one: one.requests),
+            row("  % duplicates", lambda one: percent(one.share), 1),
+            row("  asked of agents by the optimum", lambda one: one.distinct),
+            row("  asked of agents", lambda one: one.reached),
+            row("  duplicates asked of agents", lambda one: one.reached_again),
+            row("  % saved of what the optimum saves", lambda one: percent(one.saved_of_optimum), 1)]
+
+
 def complaint_lines(traffic: Traffic, paint: Paint, most: int = 10) -> list[str]:
     # The first of each client before the second of any: one service's flood must not hide the others.
     lines = [f"{client.call.service} by {client.path}: {complaint}"
@@ -108,7 +128,7 @@ def unanswered(calls: list[Call], traffic: Traffic) -> list[str]:
             if traffic.series(path, call.service).right == 0]
 
 
-def summary(calls: list[Call], traffic: Traffic) -> dict[str, Any]:
+def summary(calls: list[Call], traffic: Traffic, duplicates: dict[str, Duplicates]) -> dict[str, Any]:
     """The content of --json. Counts are of both paths together; `services` is the mesh's side."""
     paths = {path: traffic.series(path) for path in (MESH, HABIT)}
     wrong = sum(series.wrong for series in paths.values())
@@ -121,6 +141,7 @@ def summary(calls: list[Call], traffic: Traffic) -> dict[str, Any]:
         "errors": sum(series.errors for series in paths.values()),
         "hosts": traffic.hosts.description,
         **{path: path_summary(series, traffic.costs[path]) for path, series in paths.items()},
+        "duplicates": {"declared_share": DUPLICATE_SHARE, **{path: one.as_json() for path, one in duplicates.items()}},
         "services": [service_summary(call, traffic.series(MESH, call.service)) for call in calls],
         "habit_services": [service_summary(call, traffic.series(HABIT, call.service)) for call in calls],
     }

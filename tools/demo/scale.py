@@ -2,14 +2,13 @@
 from __future__ import annotations
 
 import json
-import socket
 import sys
 import time
 from argparse import Namespace
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from demo import cast, scale_plan
+from demo import cast, duplicates, scale_plan
 from demo.hosts import Hosts
 from demo.processes import Process, Processes, RunError, wait_for_answers, wait_for_log
 from demo.report import Paint, number
@@ -98,7 +97,7 @@ def measure(chosen: Namespace, layout: str, folder: Path, paint: Paint) -> Layou
         busy_link, busy = hosts.count(), usage_in_all(sidecars)
         series = traffic(configs, hosts, processes, folder, chosen.seconds / 3)
         busy_link_after, busy = hosts.count(), usage_in_all(sidecars) - busy
-        batches = batch_counts(folder, configs)
+        batches = duplicates.counted(folder, configs, ["batches_sent", "envelopes_sent"])
         memory = memory_of([sidecar.pid for sidecar in sidecars])
 
         print(paint.dim(f"  {series.requests} requests; {chosen.seconds / 2:.0f} s of silence …"), flush=True)
@@ -155,24 +154,6 @@ def traffic(configs: list[cast.Config], hosts: Hosts, processes: Processes, fold
 
 def usage_in_all(sidecars: list[Process]) -> Usage:
     return sum(usage_of_sessions({sidecar.pid for sidecar in sidecars}).values(), Usage())
-
-
-def batch_counts(folder: Path, configs: list[cast.Config]) -> dict[str, int]:
-    """Sums of what the sidecars' admin sockets tell."""
-    sums = {"batches_sent": 0, "envelopes_sent": 0}
-    for config in configs:
-        for name in config["sidecars"]:
-            with socket.socket(socket.AF_UNIX) as admin:
-                admin.settimeout(5)
-                admin.connect(str(folder / config["host"] / f"{name}.admin"))
-                admin.sendall(b"counters json\n")
-                answer = b""
-                while part := admin.recv(65536):
-                    answer += part
-            counters = json.loads(answer)
-            for counter in sums:
-                sums[counter] += counters[counter]
-    return sums
 
 
 def difference(after: int | None, before: int | None) -> int | None:

@@ -20,6 +20,17 @@ SLICE_SECONDS = 1.5
 GRACE_SECONDS = 15
 
 
+@dataclass(frozen=True)
+class Asked:
+    """One request and what came of it; `at` is on the clock of the client's process, the same for all."""
+    service: str
+    action: str
+    key: str
+    at: float
+    ms: float
+    reply_bytes: int
+
+
 @dataclass
 class Series:
     """What became of the requests of one service by one path."""
@@ -29,6 +40,7 @@ class Series:
     wrong: int = 0
     lost: int = 0
     complaints: list[str] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)
 
     @property
     def requests(self) -> int:
@@ -36,6 +48,7 @@ class Series:
 
     def add(self, record: dict) -> None:
         outcome = record["outcome"]
+        self.asked.append(Asked(*(record[name] for name in ("service", "action", "key", "at", "ms", "reply_bytes"))))
         if outcome == "right":
             self.right += 1
             self.latencies_ms.append(record["ms"])
@@ -178,6 +191,9 @@ class Traffic:
         found = usage_of_sessions(leaders)
         return {role: sum((found[process.pid] for process in processes), Usage())
                 for role, processes in watched.items()}
+
+    def asked(self, path: str) -> list[Asked]:
+        return [one for client in self.clients if client.path == path for one in client.series.asked]
 
     def series(self, path: str, service: str | None = None) -> Series:
         """Everything of a path, or of one service by it."""
