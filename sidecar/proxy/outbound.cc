@@ -105,8 +105,7 @@ void Outbound::admit(Call&& call, Payload&& payload, Instant now, Actions& out) 
   if (!chosen) return finish(call, no_instance(call), {}, now, out);
   call.instance = *chosen;
   const Instance& instance = instance_of(call);
-  if (!instance.local && (instance.in_flight >= config_.limits.calls_per_target_max ||
-                          instance.bytes_in_flight + bytes > config_.limits.queued_bytes_per_target)) {
+  if (is_full(instance, bytes)) {
     return reject(Code::kOverloaded, "target_full", "too many calls of this sidecar to the service are unanswered",
                   "ask again after some 100 ms, or raise limits.calls_per_target_max");
   }
@@ -178,6 +177,11 @@ void Outbound::send(uint64_t id, Payload&& payload, Instant now, Actions& out) {
                            .instances = instances_to_tell(call),
                            .key = call.key,
                            .payload = std::move(payload)});
+}
+
+bool Outbound::is_full(const Instance& instance, uint64_t bytes) const {
+  return !instance.local && (instance.in_flight >= config_.limits.calls_per_target_max ||
+                             instance.bytes_in_flight + bytes > config_.limits.queued_bytes_per_target);
 }
 
 void Outbound::leave_instance(const Call& call) {

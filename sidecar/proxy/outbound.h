@@ -192,6 +192,8 @@ class Outbound {
   void admit(Call&& call, Payload&& payload, Instant now, Actions& out);
   void send(uint64_t id, Payload&& payload, Instant now, Actions& out);
   void leave_instance(const Call& call);
+  // It takes no more of so many bytes. What stays in this sidecar is bounded where it goes to.
+  bool is_full(const Instance& instance, uint64_t bytes) const;
   // The peer keeps nothing of a service of which it does not know all that write.
   uint32_t instances_to_tell(const Call& call) const {
     const Service& service = services_[call.service];

@@ -121,7 +121,7 @@ bool Outbound::try_again(uint64_t id, Code code, Instant now, Actions& out) {
   telemetry::Choices choices;
   auto next = choose(call, choices);
   if (!next) next = choose_same(call, code, now, choices);
-  if (!next) return false;
+  if (!next || is_full(services_[call.service].instances[*next], call.bytes)) return false;
   // What never left this process loads nobody.
   const bool has_left = instance_of(call).local || call.trace.left_at != kNever;
   if (has_left && !services_[call.service].retries.take(now)) {

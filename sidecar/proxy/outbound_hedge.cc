@@ -33,9 +33,7 @@ void Outbound::hedge(uint64_t id, Instant now, Actions& out) {
   if (state != telemetry::Choice::State::kAvailable) return;
   // What nobody needs must not push out what somebody asks for.
   const Instance& instance = services_[call.service].instances[*next];
-  const bool is_full = instance.in_flight >= config_.limits.calls_per_target_max ||
-                       instance.bytes_in_flight + call.bytes > config_.limits.queued_bytes_per_target;
-  if (is_full || held_bytes_ + call.bytes > config_.limits.process_queued_bytes) return;
+  if (is_full(instance, call.bytes) || held_bytes_ + call.bytes > config_.limits.process_queued_bytes) return;
   if (!services_[call.service].retries.take(now)) return counters_.add(Counter::kRetriesDenied);
   counters_.add(Counter::kHedges);
   choices.why = telemetry::Why::kHedge;

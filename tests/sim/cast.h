@@ -187,6 +187,7 @@ class Sidecar {
     settings.shared = shared_.get();
     driver_ = std::make_unique<proxy::Driver>(*host_, config_, std::move(settings));
     host_->set_turn_observer(driver_.get());
+    if (watcher_) host_->watch_turns(watcher_);
     host_->turn([this] { MESH_CHECK(driver_->start().has_value()); });
   }
   // As kill -9: nothing is said to anybody.
@@ -203,6 +204,11 @@ class Sidecar {
   }
   // One turn of its loop in which `what` happens.
   void turn(const std::function<void()>& what) { host_->turn(what); }
+  // Called behind each turn of this process and of those after it.
+  void watch_turns(std::function<void()> watcher) {
+    watcher_ = std::move(watcher);
+    host_->watch_turns(watcher_);
+  }
   bool lives() const { return driver_ != nullptr; }
   VirtualHost* host() { return host_.get(); }
   proxy::Driver& driver() { return *driver_; }
@@ -216,6 +222,7 @@ class Sidecar {
   VirtualNetwork& network_;
   proxy::SidecarConfig config_;
   int site_;
+  std::function<void()> watcher_;
   VirtualMemory* memory_;
   std::unique_ptr<cache::SharedTier> shared_;
   std::unique_ptr<VirtualHost> host_;

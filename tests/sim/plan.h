@@ -15,6 +15,7 @@ struct Fault {
     kDelay,         // amount_ms on the way, with jitter
     kReset,         // of one link, at any byte
     kAgentReset,    // of one connection to an agent, at any byte
+    kCallerReset,   // of one connection of a caller, at any byte
     kPartition,     // both ways
     kOneWay,        // only from the callers' host
     kOneWayBack,    // only to it

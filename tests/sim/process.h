@@ -21,6 +21,7 @@ struct Simulation::Process {
   int down = 0;  // by so many faults at once
   uint64_t life = 0;
   Instant up_since{};
+  Instant went_on_at{};               // when it was stopped last: when that is over
   std::vector<std::string> services;  // of a sidecar
   std::unique_ptr<Sidecar> sidecar;
   std::unique_ptr<SimAgent> agent;
@@ -29,5 +30,8 @@ struct Simulation::Process {
   bool is_sidecar() const { return sidecar != nullptr; }
   VirtualHost* host() { return sidecar ? sidecar->host() : agent ? &agent->host() : nullptr; }
 };
+
+// How long what it did may be felt when it is over.
+Duration aftermath_of(const Fault& fault);
 
 }  // namespace mesh::sim

@@ -23,6 +23,12 @@ void declare(contract::Table& contracts) {
   contracts.declare_method("fact", "set", set);
 }
 
+void limit(proxy::SidecarConfig& config) {
+  config.limits.process_queued_bytes = kQueuedBytesMax;
+  config.limits.calls_per_target_max = kCallsPerTargetMax;
+  config.limits.queued_bytes_per_target = kBytesPerTargetMax;
+}
+
 }  // namespace
 
 proxy::SidecarConfig home_config() {
@@ -31,7 +37,7 @@ proxy::SidecarConfig home_config() {
   config.sidecar = "main";
   config.admin_path = "a.admin";
   config.mesh_socket = endpoint("a.mesh");
-  config.limits.process_queued_bytes = kQueuedBytesMax;
+  limit(config);
   // It cannot tell which request it answers.
   config.agents.push_back({.name = "own", .service = "own", .endpoint = endpoint("a.own"), .correlate = false});
   declare(config.contracts);
@@ -45,10 +51,11 @@ proxy::SidecarConfig home_config() {
   port("own", 1000);
   port("look", 2500);
   port("fact", 1500);
+  port("line", 3000);
   config.peers.push_back({.host = "b",
                           .sidecar = "main",
                           .endpoint = endpoint("b.link"),
-                          .services = {"echo", "wide", "pay", "look", "fact"}});
+                          .services = {"echo", "wide", "pay", "look", "fact", "line"}});
   config.peers.push_back(
       {.host = "b", .sidecar = "second", .endpoint = endpoint("b2.link"), .services = {"echo", "pay", "look", "fact"}});
   return config;
@@ -59,7 +66,7 @@ proxy::SidecarConfig readers_config() {
   config.host = "a";
   config.sidecar = "readers";
   config.admin_path = "r.admin";
-  config.limits.process_queued_bytes = kQueuedBytesMax;
+  limit(config);
   declare(config.contracts);
   config.ports.push_back({.name = "fact", .listen = endpoint("r.fact.port"), .service = "fact", .terms = {}});
   config.ports.back().terms.budget_ms = 1500;
@@ -77,7 +84,7 @@ proxy::SidecarConfig agents_config(bool is_second) {
   config.replies_path = own + ".replies";
   config.limits.disk_ttl_ms_min = 1;
   config.listen = endpoint(own + ".link");
-  config.limits.process_queued_bytes = kQueuedBytesMax;
+  limit(config);
   declare(config.contracts);
   config.agents.push_back({.name = "echo", .service = "echo", .endpoint = endpoint(own + ".echo")});
   config.agents.push_back({.name = "pay", .service = "pay", .endpoint = endpoint(own + ".pay")});
@@ -89,6 +96,11 @@ proxy::SidecarConfig agents_config(bool is_second) {
                              .endpoint = endpoint("b.wide"),
                              .socket = proxy::AgentSocket::kRouter,
                              .in_flight = 8});
+    config.agents.push_back({.name = "line",
+                             .service = "line",
+                             .endpoint = endpoint("b.line"),
+                             .socket = proxy::AgentSocket::kRouter,
+                             .in_flight = 64});
   }
   // They write the same facts, and keep what they gave.
   config.peers.push_back({.host = "b",
@@ -123,6 +135,13 @@ std::vector<Habit> habits() {
   payer.has_keys = true;
   Habit keyed = payer;
   keyed.service = "echo";
+  // Several at once, to an agent that takes all at once: they come to it in the order in which they were asked.
+  Habit line{.port = "a.line.port",
+             .service = "line",
+             .is_req = false,
+             .outstanding_max = 8,
+             .budget = milliseconds(3000),
+             .body_bytes_max = 3000};
   Habit fact{.port = "a.fact.port", .service = "fact", .budget = milliseconds(1500), .asks_facts = true};
   Habit facts = fact;
   facts.is_req = false;
@@ -133,8 +152,8 @@ std::vector<Habit> habits() {
   Habit readers = reader;
   readers.is_req = false;
   readers.outstanding_max = 4;
-  return {patient, patient, patient, fresh, fresh, impatient, impatient, dealer, dealer, wide,   own,
-          mesh,    look,    look,    payer, payer, keyed,     fact,      facts,  facts,  reader, readers};
+  return {patient, patient, patient, fresh, fresh, impatient, impatient, dealer, dealer, wide,   own,    mesh,
+          look,    look,    payer,   payer, keyed, line,      fact,      facts,  facts,  reader, readers};
 }
 
 }  // namespace mesh::sim

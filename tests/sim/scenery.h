@@ -8,7 +8,10 @@
 
 namespace mesh::sim {
 
-inline constexpr uint64_t kQueuedBytesMax = 1'500'000;
+inline constexpr uint64_t kQueuedBytesMax = 450'000;
+// Of one instance or one agent.
+inline constexpr uint32_t kCallsPerTargetMax = 24;
+inline constexpr uint64_t kBytesPerTargetMax = 420'000;
 // Of the sidecars, in the order in which they are started.
 inline constexpr size_t kHome = 0;
 inline constexpr size_t kReaders = 3;

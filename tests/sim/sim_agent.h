@@ -63,6 +63,7 @@ class SimAgent final : public StreamObserver, public AcceptObserver {
       if (alive.expired() || life != life_) return;
       if (host_.is_paused()) return finish_at(simulation_.network().now() + milliseconds(20), life, frames);
       host_.turn([&] {
+        simulation_.on_answered(frames.back().text());
         connection_->send(frames);
         stream_->flush();
         working_ = false;

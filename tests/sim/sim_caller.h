@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/zmtp/connection.h"
@@ -41,6 +42,9 @@ class SimCaller final : public StreamObserver {
   }
   ~SimCaller() override { *alive_ = false; }
 
+  // How long the agent behind a lost socket waits for it.
+  static constexpr Duration kLostPatience = milliseconds(5000);
+
   void set_reading(bool reads) {
     is_deaf_ = !reads;
     if (reads) deaf_until_ = host_.now();
@@ -48,17 +52,30 @@ class SimCaller final : public StreamObserver {
   }
   bool was_deaf_since(Instant since) const { return is_deaf_ || deaf_until_ >= since; }
   const std::string& name() const { return host_.name(); }
+  const std::string& service() const { return habit_.service; }
+  bool is_req() const { return habit_.is_req; }
+  bool has_keys() const { return habit_.has_keys; }
+  // A REQ socket whose connection ended while its sidecar lived on: nobody owes it an answer any more.
+  bool is_lost() const { return is_lost_; }
   size_t home() const { return habit_.home; }
   // Asks without a result, oldest first.
   const std::vector<uint64_t>& outstanding() const { return outstanding_; }
 
-  void on_connected() override { stream_->flush_later(); }
+  void on_connected() override {
+    const uint64_t life = simulation_.life_of_home(index_);
+    if (std::exchange(life_, life) != life) is_lost_ = false;
+    stream_->flush_later();
+  }
   std::span<uint8_t> read_target() override { return connection_->read_target(); }
   void on_target_filled(size_t count) override { connection_->commit(count, host_.now()), receive(); }
   void on_bytes(Slice bytes) override { connection_->feed(std::move(bytes), host_.now()), receive(); }
   // As libzmq: another connection for the same socket; nothing is sent again.
-  void on_closed(std::string_view) override {
-    if (connection_ && connection_->ready()) simulation_.on_hung_up(index_);
+  void on_closed(std::string_view reason) override {
+    if (connection_ && connection_->ready()) {
+      simulation_.on_hung_up(index_, reason);
+      is_lost_ = habit_.is_req && !outstanding_.empty() && life_ == simulation_.life_of_home(index_);
+      lost_at_ = host_.now();
+    }
     for (const uint64_t ask : outstanding_) {
       const uint64_t subject = simulation_.give_up(ask);
       if (habit_.has_keys) unknown_.push_back(subject);
@@ -90,17 +107,30 @@ class SimCaller final : public StreamObserver {
   void throw_away() {
     for (const uint64_t ask : outstanding_) simulation_.give_up(ask);
     outstanding_.clear();
+    is_lost_ = false;
     stream_.reset();
     dial();
   }
+  bool is_out_of_patience() {
+    if (outstanding_.empty()) return false;
+    return host_.now() - asked_ > habit_.patience || (is_lost_ && host_.now() - lost_at_ > kLostPatience);
+  }
   void tick() {
-    later(milliseconds(static_cast<int64_t>(1 + prng_.below(60))), [this] { tick(); });
-    const bool is_out_of_patience = !outstanding_.empty() && host_.now() - asked_ > habit_.patience;
+    later(milliseconds(static_cast<int64_t>(1 + prng_.below(75))), [this] { tick(); });
     host_.turn([&] {
-      if (is_out_of_patience) throw_away();
+      if (is_out_of_patience()) throw_away();
       if (!connection_ || !connection_->ready() || !simulation_.may_ask()) return;
       while (outstanding_.size() < habit_.outstanding_max && prng_.below(3) > 0) ask();
     });
+  }
+  // What it asks again: first what it does not know, and now and then what it was told long ago.
+  uint64_t draw_again() {
+    if (!unknown_.empty()) {
+      const uint64_t subject = unknown_.front();
+      unknown_.erase(unknown_.begin());
+      return subject;
+    }
+    return known_.empty() || prng_.below(4) > 0 ? 0 : known_[prng_.below(known_.size())];
   }
   void ask() {
     const bool is_large = prng_.below(12) == 0;
@@ -108,8 +138,7 @@ class SimCaller final : public StreamObserver {
         24 + prng_.below(is_large ? habit_.body_bytes_max : std::min<size_t>(habit_.body_bytes_max, 300));
     Duration budget = habit_.budget;
     if (habit_.at_mesh_socket) budget = milliseconds(static_cast<int64_t>(30 + prng_.below(5000)));
-    const uint64_t again = habit_.has_keys && !unknown_.empty() ? unknown_.front() : 0;
-    if (again != 0) unknown_.erase(unknown_.begin());
+    const uint64_t again = habit_.has_keys ? draw_again() : 0;
     Ask& made = simulation_.begin_ask(index_, habit_.service, budget, bytes, again);
     if (habit_.asks_facts) made.fact = Facts::draw_body(prng_);
     asked_ = host_.now();
@@ -137,8 +166,10 @@ class SimCaller final : public StreamObserver {
       if (habit_.is_req && outstanding_.empty()) continue;
       const uint64_t ask = habit_.is_req ? outstanding_.front() : std::stoull(std::string(frames[0].text()));
       std::erase(outstanding_, ask);
+      is_lost_ = false;
       const Ask& done = simulation_.on_result(index_, ask, frames.back().text());
       if (habit_.has_keys && done.code != "OK" && done.repeats < kRepeatsMax) unknown_.push_back(done.subject);
+      if (habit_.has_keys && done.code == "OK" && done.subject == done.id) known_.push_back(done.subject);
       if (!habit_.is_fresh) continue;
       stream_.reset();
       dial();
@@ -157,6 +188,10 @@ class SimCaller final : public StreamObserver {
   static constexpr int kRepeatsMax = 6;
   std::vector<uint64_t> outstanding_;
   std::vector<uint64_t> unknown_;  // what it asks again, with its key
+  std::vector<uint64_t> known_;    // what it was told, and may ask again all the same
+  uint64_t life_ = 0;              // of the sidecar that it was connected to last
+  bool is_lost_ = false;
+  Instant lost_at_{};
   Instant asked_{};
   bool is_deaf_ = false;
   Instant deaf_until_{};

@@ -7,9 +7,11 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/sim/facts.h"
@@ -29,7 +31,7 @@ struct Ask {
   uint64_t subject = 0;  // the ask that it repeats, with the same key; or itself
   int repeats = 0;       // of that subject until now
   int executions_max = 1;
-  uint64_t agents_life = 0;  // when it was asked first
+  bool has_key = false;
   bool is_durable = false;
   size_t caller = 0;
   size_t body_bytes = 0;
@@ -41,7 +43,13 @@ struct Ask {
   Duration excused{0};        // its sidecar was stopped meanwhile
   int results = 0;
   int executions = 0;
-  bool is_given_up = false;  // by its caller, or its connection is gone: no result is owed
+  size_t executor = 0;          // the sidecar whose agent executed it, of those in `processes_`
+  uint64_t lives[3] = {};       // of those, when it was asked
+  bool is_given_up = false;     // by its caller, or its connection is gone: no result is owed
+  bool is_result_safe = false;  // when it was asked, its subject's result had been written down
+  uint64_t told_life = 0;       // of the executor, when a caller was told OK
+  Instant told_at = kNever;
+  uint64_t answered_as = 0;  // of all answers of agents, the first is 1
   // A sidecar that serves it had been up for so long that it was certainly connected.
   bool is_reachable = true;
   std::string code{};
@@ -71,19 +79,28 @@ class Simulation {
   uint64_t give_up(uint64_t ask);
   // Gives the answer.
   std::string on_executed(std::string_view agent, std::string_view body);
+  // An agent sends its answer.
+  void on_answered(std::string_view body);
   // A caller's connection was closed from the other side.
-  void on_hung_up(size_t caller);
+  void on_hung_up(size_t caller, std::string_view reason);
   bool may_ask() const { return asking_; }
+  // Another number for each process of a caller's sidecar.
+  uint64_t life_of_home(size_t caller);
 
  private:
   struct Process;
   void note(std::string_view who, std::string_view what, uint64_t number = 0) {
     network_.trace().add(network_.now(), who, what, number);
   }
+  Ask* find(uint64_t id) { return id > 0 && id <= asks_.size() ? &asks_[id - 1] : nullptr; }
+  Ask& ask_of(uint64_t id) { return asks_[id - 1]; }
+  const Ask& ask_of(uint64_t id) const { return asks_[id - 1]; }
   // Some are much larger than what was asked.
   std::string answer_to(std::string_view body) const;
-  void judge_reply(const Ask& ask, std::string_view reply);
-  void claim(bool holds, const std::string& otherwise);
+  void violate(const std::string& what);
+  void claim(bool holds, const std::string& otherwise) {
+    if (!holds) violate(otherwise);
+  }
   void begin_fault(size_t index);
   void end_fault(size_t index);
   void take_down(size_t process, bool is_drain);
@@ -91,19 +108,36 @@ class Simulation {
   void start_when_gone(size_t process);
   void crash_unseen(Duration period, Instant end);
   void await_drained(size_t process, uint64_t life);
-  void watch();
+  void pause(Process& process, Duration span);
   void change_a_fact();
-  void check_owed();
-  void check_served(Instant since);
-  bool is_peaceful() const;  // nothing happens but that processes are told to go
-  void check_drains();
-  void check_quiet();
   Process& home_of(size_t caller);
   VirtualMemory& memory_of(const Process& process);
   Process& one_of(bool is_sidecar, uint64_t which);
+  bool has(Fault::Kind kind) const;
   bool is_reachable(std::string_view service);
-  uint64_t agents_life() const;
-  void judge_execution(const Ask& subject);
+  bool is_result_safe(const Ask& subject) const;
+  bool is_peaceful() const;  // nothing happens but that processes are told to go
+
+  // What must hold; see simulation_oracles.cc.
+  void judge_result(const Ask& ask, std::string_view reply);
+  void judge_code(const Ask& ask, std::string_view reply);
+  void judge_reply(const Ask& ask, std::string_view reply);
+  void judge_known(const Ask& ask, std::string_view reply);
+  void judge_order_of_answers(const Ask& ask);
+  void judge_execution(Ask& subject, std::string_view agent);
+  void judge_order(const Ask& ask);
+  void look_behind_turn(size_t process);
+  void watch();
+  void run_watched(Duration span);
+  void check_owed();
+  void check_freed();
+  void check_untouched();
+  bool was_alone(size_t fault) const;
+  void expect_resumed(size_t fault);
+  void check_resumed(size_t fault, Instant since);
+  void check_served(Instant since);
+  void check_drains();
+  void check_quiet();
 
   VirtualNetwork network_;
   Prng prng_;
@@ -112,13 +146,18 @@ class Simulation {
   std::vector<Process> processes_;
   std::vector<std::unique_ptr<SimCaller>> callers_;
   Facts facts_;
-  std::map<uint64_t, Ask> asks_;
+  std::deque<Ask> asks_;  // by their ids, from 1
   std::map<std::string, uint64_t> results_;
   std::vector<std::string> violations_;
-  uint64_t last_ask_ = 0;
   bool asking_ = true;
   bool is_crumbly_ = false;  // bytes come one by one
   bool is_uneven_ = false;   // and each after another while
+  // Of the service whose calls come to their agent, and back, in the order in which they were asked.
+  uint64_t last_in_line_ = 0;                                    // that was executed
+  uint64_t answered_in_line_ = 0;                                // Ask::answered_as of the last that came back
+  Instant line_waited_at_{};                                     // when some waited in front of the agent
+  uint64_t answers_ = 0;                                         // of all agents
+  std::map<std::pair<size_t, std::string>, Instant> served_at_;  // the last OK, by sidecar of the caller and service
 };
 
 }  // namespace mesh::sim

@@ -11,6 +11,7 @@ namespace mesh::sim {
 void Simulation::take_down(size_t index, bool is_drain) {
   Process& process = processes_[index];
   if (process.down++ > 0) return;
+  check_owed();
   ++process.life;
   note(process.name, is_drain ? "drains" : "is killed");
   if (is_drain && process.is_sidecar()) {
@@ -31,6 +32,7 @@ void Simulation::await_drained(size_t index, uint64_t life) {
     if (process.life != life || !process.sidecar->lives()) return;
     if (!process.sidecar->drained) return await_drained(index, life);
     note(process.name, "has drained");
+    check_owed();
     ++process.life;
     process.sidecar->kill();
   });
@@ -59,6 +61,16 @@ void Simulation::start_when_gone(size_t index) {
   }
 }
 
+void Simulation::pause(Process& process, Duration span) {
+  if (process.host() == nullptr || process.host()->is_paused()) return;
+  process.host()->pause_until(network_.now() + span);
+  process.went_on_at = network_.now() + span;
+  for (const auto& caller : callers_) {
+    if (&process != &processes_[caller->home()]) continue;
+    for (const uint64_t id : caller->outstanding()) ask_of(id).excused += process.host()->pause_left();
+  }
+}
+
 // The callers' sidecar, again and again. Its old connections stay open at the other end, beside those of the next
 // process.
 void Simulation::crash_unseen(Duration period, Instant end) {
@@ -76,13 +88,6 @@ void Simulation::begin_fault(size_t index) {
   const Fault& fault = faults_[index];
   note("fault", to_string(fault), index + 1);
   const auto index_of = [this](const Process& process) { return static_cast<size_t>(&process - processes_.data()); };
-  const auto pause = [&](Process& process) {
-    if (process.host() == nullptr || process.host()->is_paused()) return;
-    process.host()->pause_until(network_.now() + fault.lasts);
-    for (auto& [id, ask] : asks_) {
-      if (ask.results == 0 && &process == &home_of(ask.caller)) ask.excused += process.host()->pause_left();
-    }
-  };
   switch (fault.kind) {
     case Fault::Kind::kDelay:
       network_.delay = milliseconds(fault.amount);
@@ -94,6 +99,10 @@ void Simulation::begin_fault(size_t index) {
       break;
     case Fault::Kind::kAgentReset:
       network_.reset_one([](const VirtualHost& from, const VirtualHost&) { return from.name().starts_with("agent"); },
+                         fault.which);
+      break;
+    case Fault::Kind::kCallerReset:
+      network_.reset_one([](const VirtualHost& from, const VirtualHost&) { return from.name().starts_with("caller"); },
                          fault.which);
       break;
     case Fault::Kind::kPartition:
@@ -119,10 +128,10 @@ void Simulation::begin_fault(size_t index) {
       memory_[kAgentSite - kHomeSite].forget();
       break;
     case Fault::Kind::kPauseSidecar:
-      pause(one_of(true, fault.which));
+      pause(one_of(true, fault.which), fault.lasts);
       break;
     case Fault::Kind::kPauseAgent:
-      pause(one_of(false, fault.which));
+      pause(one_of(false, fault.which), fault.lasts);
       break;
     case Fault::Kind::kStuckAgent:
       if (auto& agent = one_of(false, fault.which).agent) agent->is_stuck = true;
@@ -163,6 +172,7 @@ void Simulation::begin_fault(size_t index) {
 void Simulation::end_fault(size_t index) {
   const Fault& fault = faults_[index];
   note("fault over", to_string(fault.kind), index + 1);
+  expect_resumed(index);
   const auto index_of = [this](const Process& process) { return static_cast<size_t>(&process - processes_.data()); };
   switch (fault.kind) {
     case Fault::Kind::kDelay:

@@ -5,11 +5,13 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "common/base/record_store.h"
+#include "common/wire/kept_record.h"
 #include "tests/sim/virtual_network.h"
 
 namespace mesh::sim {
@@ -21,6 +23,7 @@ struct VirtualDisk {
     Instant written{};  // by the network's time
   };
   std::map<RecordKey, Record> records;
+  std::set<std::string, std::less<>> results;  // the bodies of all results that were ever written
   bool is_full = false;
 };
 
@@ -113,12 +116,18 @@ class VirtualStore final : public RecordStore {
     if (asked.kind == Kind::kErase && at != disk_.records.end()) disk_.records.erase(at);
     if (asked.kind == Kind::kPut) {
       asked.is_done = !disk_.is_full;
-      if (asked.is_done) disk_.records[asked.key] = {asked.value, network_.now()};
+      if (asked.is_done) write(asked);
     }
     if (asked.kind == Kind::kLoad) {
       asked.is_done = at != disk_.records.end();
       if (asked.is_done) asked.value = at->second.value;
     }
+  }
+
+  void write(const Asked& asked) {
+    disk_.records[asked.key] = {asked.value, network_.now()};
+    const auto record = wire::decode_kept(Slice::copy_of(asked.value));
+    if (record && record->is_result) disk_.results.emplace(record->body.text());
   }
 
   VirtualNetwork& network_;

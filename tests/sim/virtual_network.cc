@@ -13,7 +13,8 @@ void VirtualNetwork::at(Instant when, std::function<void()> what) {
 
 void VirtualNetwork::run_until(Instant until) {
   while (!happenings_.empty() && happenings_.top().at <= until) {
-    Happening next = happenings_.top();
+    // The queue is told at once that it is gone: a copy would copy all that it holds.
+    Happening next = std::move(const_cast<Happening&>(happenings_.top()));
     happenings_.pop();
     now_ = next.at;
     next.what();
@@ -97,6 +98,7 @@ void VirtualHost::turn(const std::function<void()>& what) {
     }
     to_flush_.clear();
     in_turn_ = false;
+    if (watcher_) watcher_();
   }
 }
 
@@ -322,6 +324,7 @@ void VirtualStream::deliver(VirtualNetwork& network, const std::shared_ptr<Pipe>
       if (first.empty()) pipe->bytes.pop_front();
       pipe->unread -= take;
       taken += take;
+      network.trace_.add_bytes(piece.view());
       if (target.empty()) {
         reader->observer_->on_bytes(piece);
       } else {

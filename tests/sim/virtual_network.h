@@ -40,6 +40,8 @@ class VirtualNetwork {
 
   // From now on the clock of a site runs faster than time itself by so many parts in a million, or slower.
   void set_drift(int site, int64_t ppm);
+  // What the clock of a site shows now: no two computers began to count at the same time.
+  void set_clock(int site, Instant shows) { clocks_[site] = {.since = now_, .showed = shows, .ppm = 0}; }
   Instant local_now(int site) const;
   // What people take for the time there; somebody may set it.
   void set_wall_clock(int site, Duration by) { wall_offsets_[site] += by; }
@@ -129,6 +131,8 @@ class VirtualHost final : public Transport {
   ~VirtualHost() override { *alive_ = false; }
 
   void set_turn_observer(TurnObserver* observer) { observer_ = observer; }
+  // Called behind each turn, when all is done that belongs to it.
+  void watch_turns(std::function<void()> watcher) { watcher_ = std::move(watcher); }
   // One turn of the loop in which `what` happens.
   void turn(const std::function<void()>& what);
 
@@ -156,6 +160,7 @@ class VirtualHost final : public Transport {
   std::string name_;
   Instant paused_until_{};
   TurnObserver* observer_ = nullptr;
+  std::function<void()> watcher_;
   Instant armed_ = kNever;
   bool in_turn_ = false;
   std::vector<VirtualStream*> to_flush_;

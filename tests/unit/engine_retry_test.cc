@@ -95,6 +95,25 @@ TEST_CASE("a call that never left this process is rerouted without a token") {
   CHECK(bench.engine->counters()[Counter::kRetriesDenied] == 0);
 }
 
+TEST_CASE("what one instance lost is not sent to another that has as much as it may have") {
+  TwoPeers bench;
+  bench.config.limits.calls_per_target_max = 1;
+  bench.request("ocr", "one");
+  const SendToPeer first = bench.sent();
+  bench.request("ocr", "two");
+  const SendToPeer second = bench.sent();
+  REQUIRE(second.peer != first.peer);
+  bench.tell(PeerReplied{first.peer, first.call_id, gave(bench, Code::kNotSent)});
+  CHECK(bench.take<SendToPeer>().empty());
+  CHECK(bench.only_code() == Code::kNotSent);
+  bench.request("ocr", "three");
+  const SendToPeer third = bench.sent();
+  bench.tell(PeerReplied{second.peer, second.call_id, {}});
+  CHECK(bench.only_code() == Code::kOk);
+  bench.tell(PeerReplied{third.peer, third.call_id, gave(bench, Code::kNotSent)});
+  CHECK(bench.sent().peer == second.peer);
+}
+
 struct Hedged : TwoPeers {
   Hedged() {
     idempotent = true;

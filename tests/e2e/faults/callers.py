@@ -2,8 +2,11 @@
 
 PLAN is JSON: host, run (makes ids unique), seed, ports (service → endpoint), budget_s, seconds_max, results (a file),
 and how many callers of each kind there are for each service. A line on stdin, or seconds_max, ends the asking; what is
-open is waited for. One line a call in the results: id, host, kind, service, sent, ended, result, and a second one where
-a call was answered again.
+open is waited for. One line a call in the results: id, host, kind, service, sent, ended, result, rule, and a second one
+where a call was answered again.
+
+An order of the service pay is asked for again, with the same key and as "ID#2", until it is known what became of it, and
+now and then when it is known.
 """
 from __future__ import annotations
 
@@ -24,6 +27,10 @@ DEALER_WINDOW = 4
 DEALER_WINDOW_SECONDS = 1.5
 LONG_WORK_MS = 300
 NOTHING, GARBLED = "NOTHING", "GARBLED"
+KEYED = "pay"
+ATTEMPTS_MAX = 20
+KNOWN_AGAIN = 0.2  # how often an order that is known is asked for again, of all
+DIED_IN_BETWEEN = "died_in_between"  # nobody will ever know
 
 
 class Book:
@@ -35,6 +42,32 @@ class Book:
         self.file = open(plan["results"], "a", buffering=1, encoding="utf-8")
         self.asked = 0
         self.is_asking = True
+        self.unknown: list[dict] = []  # orders to ask for again
+        self.known: list[dict] = []
+        self.attempts: dict[str, int] = {}
+
+    def ask(self, service: str) -> tuple[str, dict]:
+        """The name of the next call, and what it asks for."""
+        order = self.order_again() if service == KEYED else None
+        request = order or self.request(service)
+        name = request["id"]
+        if service == KEYED:
+            attempt = self.attempts[name] = self.attempts.get(name, 0) + 1
+            name += f"#{attempt}" if attempt > 1 else ""
+        return name, request
+
+    def order_again(self) -> dict | None:
+        if self.unknown:
+            return self.unknown.pop(0)
+        return self.random.choice(self.known) if self.known and self.random.random() < KNOWN_AGAIN else None
+
+    def take_notice(self, order: dict, result: str, rule: str) -> None:
+        attempts = self.attempts[order["id"]]
+        if result == "OK":
+            if attempts == 1:
+                self.known.append(order)
+        elif rule != DIED_IN_BETWEEN and attempts < ATTEMPTS_MAX:
+            self.unknown.append(order)
 
     def request(self, service: str) -> dict:
         """Mostly small; what is large takes its time on a narrow wire, also compressed."""
@@ -45,20 +78,21 @@ class Book:
         return {"id": f"{self.plan['run']}/{self.plan['host']}/{self.asked}", "pad": self.random.randbytes(size // 2).hex(),
                 "work_ms": LONG_WORK_MS if long_one else self.random.choice((0, 0, 1, 3))}
 
-    def write(self, call: dict, result: str) -> None:
+    def write(self, call: dict, result: str, rule: str = "") -> None:
         ended = None if result == NOTHING else time.monotonic()
-        self.file.write(json.dumps({**call, "host": self.plan["host"], "ended": ended, "result": result}) + "\n")
+        line = {**call, "host": self.plan["host"], "ended": ended, "result": result, "rule": rule}
+        self.file.write(json.dumps(line) + "\n")
 
 
-def result_of(reply: bytes, call: dict) -> str:
-    """OK, the code of an error, or GARBLED for what answers no request of ours."""
+def result_of(reply: bytes, call: dict) -> tuple[str, str]:
+    """OK, the code of an error, or GARBLED for what answers no request of ours; and by which rule."""
     try:
         said = json.loads(reply)
         if "code" in said:
-            return str(said["code"])
-        return "OK" if said["id"] == call["id"] else GARBLED
+            return str(said["code"]), str(said["mesh"]["rule"])
+        return ("OK" if said["id"] == call["id"].partition("#")[0] else GARBLED), ""
     except (ValueError, KeyError, TypeError):
-        return GARBLED
+        return GARBLED, ""
 
 
 class Caller:
@@ -68,6 +102,7 @@ class Caller:
         self.book, self.service = book, service
         self.endpoint = book.plan["ports"][service]
         self.open: dict[str, dict] = {}
+        self.orders: dict[str, dict] = {}  # of open calls with a key
         self.next_at = time.monotonic() + book.random.uniform(0, THINK_SECONDS[1])
 
     def connect(self, kind: int) -> None:
@@ -76,11 +111,18 @@ class Caller:
         self.socket.connect(self.endpoint)
 
     def begin(self, now: float) -> tuple[dict, bytes]:
-        request = self.book.request(self.service)
-        call = {"id": request["id"], "kind": self.kind, "service": self.service, "sent": now}
-        self.open[call["id"]] = call
+        name, request = self.book.ask(self.service)
+        call = {"id": name, "kind": self.kind, "service": self.service, "sent": now}
+        self.open[name] = call
+        if self.service == KEYED:
+            self.orders[name] = request
         self.think(now)
         return call, json.dumps(request).encode()
+
+    def end(self, call: dict, result: str, rule: str = "") -> None:
+        self.book.write(call, result, rule)
+        if order := self.orders.pop(call["id"], None):
+            self.book.take_notice(order, result, rule)
 
     def think(self, now: float) -> None:
         self.next_at = now + self.book.random.uniform(*THINK_SECONDS)
@@ -97,7 +139,7 @@ class Caller:
     def give_up(self, now: float) -> None:
         for call in [one for one in self.open.values() if self.is_hopeless(one, now)]:
             del self.open[call["id"]]
-            self.book.write(call, NOTHING)
+            self.end(call, NOTHING)
             self.after_nothing()
 
     def after_nothing(self) -> None:
@@ -124,7 +166,7 @@ class Faithful(Caller):
     def hear(self, now: float) -> None:
         reply = self.socket.recv()
         _, call = self.open.popitem()
-        self.book.write(call, result_of(reply, call))
+        self.end(call, *result_of(reply, call))
         self.think(now)
 
     def after_nothing(self) -> None:
@@ -169,7 +211,7 @@ class Dealer(Caller):
         if call is None:  # a second answer, or one to a question never asked
             call = self.ended.get(name, {"id": name, "kind": self.kind, "service": self.service, "sent": now})
         self.ended[name] = call
-        self.book.write(call, result_of(frames[-1], call))
+        self.end(call, *result_of(frames[-1], call))
 
     def after_nothing(self) -> None:
         pass

@@ -12,13 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hosts import AGENT_PORTS, DROP_IN_PORTS, HERE, Hosts, TwoHostMesh, end, wait_for
+from hosts import AGENT_PORTS, AGENT_SOCKETS, DROP_IN_PORTS, HERE, Hosts, TwoHostMesh, end, wait_for
 from verdict import MACHINE_S, RESUME_S, Call, Fault, Verdict, judge
 
 # How many callers of each kind ask for each service.
-CALLERS = {"a": {"rep": {"faithful": 3, "fresh": 2, "dealer": 1}, "router": {"faithful": 3, "fresh": 2, "dealer": 1}},
-           "b": {"rep": {"faithful": 1, "dealer": 1}, "router": {"fresh": 1, "dealer": 1}}}
-PROCESS_KINDS = ("agent-rep", "agent-router", "sidecar-a", "sidecar-b")
+CALLERS = {"a": {"rep": {"faithful": 3, "fresh": 2, "dealer": 1}, "router": {"faithful": 3, "fresh": 2, "dealer": 1},
+                 "pay": {"faithful": 1, "dealer": 1}, "look": {"fresh": 1, "dealer": 1}},
+           "b": {"rep": {"faithful": 1, "dealer": 1}, "router": {"fresh": 1, "dealer": 1},
+                 "pay": {"fresh": 1}, "look": {"faithful": 1}}}
+PROCESS_KINDS = ("agent-rep", "agent-router", "agent-pay", "sidecar-a", "sidecar-b")
 WARM_UP_SECONDS = 0.5
 SETTLE_SECONDS = 0.4
 TRAFFIC_SECONDS_MAX = 600
@@ -91,7 +93,7 @@ class Experiment:
         self.mesh.wait_for_agents()
 
     def start_agent(self, service: str) -> None:
-        command = [sys.executable, str(HERE / "ledger_agent.py"), service,
+        command = [sys.executable, str(HERE / "ledger_agent.py"), AGENT_SOCKETS[service],
                    f"tcp://127.0.0.1:{AGENT_PORTS[service]}", str(self.folder / "ledger")]
         self.agents[service] = self.hosts.start("b", command, stdout=subprocess.PIPE)
         if not self.agents[service].stdout.readline():

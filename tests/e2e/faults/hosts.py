@@ -18,8 +18,11 @@ from mesh import SIDECAR, Mesh, wait_for
 ADDRESSES = {"a": "10.78.0.1", "b": "10.78.0.2"}
 NETWORK = "10.78.0.0/24"
 LINK_PORT = 7700
-AGENT_PORTS = {"rep": 5701, "router": 5702}
-DROP_IN_PORTS = {"rep": 5801, "router": 5802}
+AGENT_PORTS = {"rep": 5701, "router": 5702, "pay": 5703, "look": 5704}
+DROP_IN_PORTS = {"rep": 5801, "router": 5802, "pay": 5803, "look": 5804}
+AGENT_SOCKETS = {"rep": "rep", "router": "router", "pay": "rep", "look": "rep"}
+# What it costs to execute a call twice: an order is executed once for its key, to look does no harm.
+TERMS = {"pay": {"durable": True, "idempotency_field": "id"}, "look": {"idempotent": True}}
 DEVICE = "wire0"
 
 
@@ -109,14 +112,15 @@ class TwoHostMesh(Mesh):
         self.directory = tempfile.TemporaryDirectory(prefix="mesh-")
         self.via, self.clients, self.processes = None, [], {}
         root = Path(self.directory.name)
-        shared = {"insecure": True, "contracts": {name: {"budget_ms": budget_ms} for name in AGENT_PORTS},
+        contracts = {name: {"budget_ms": budget_ms, **TERMS.get(name, {})} for name in AGENT_PORTS}
+        shared = {"insecure": True, "data_dir": str(root / "data"), "contracts": contracts,
                   "ports": {name: {"listen": f"tcp://127.0.0.1:{port}"} for name, port in DROP_IN_PORTS.items()}}
         link = f"tcp://{ADDRESSES['b']}:{LINK_PORT}"
         self.configs = {
             "a": {"host": "a", "runtime_dir": str(root / "a"), "sidecars": {"main": {}}, **shared,
                   "peers": {"b": {"sidecars": {"main": {"endpoint": link, "services": list(AGENT_PORTS)}}}}},
             "b": {"host": "b", "runtime_dir": str(root / "b"), "sidecars": {"main": {"listen": link}}, **shared,
-                  "agents": {name: {"endpoint": f"tcp://127.0.0.1:{port}", "socket": name}
+                  "agents": {name: {"endpoint": f"tcp://127.0.0.1:{port}", "socket": AGENT_SOCKETS[name]}
                              for name, port in AGENT_PORTS.items()}},
         }
 

@@ -1,11 +1,12 @@
-"""What the experiments gave: a table, and the same as JSON."""
+"""What the experiments gave: a table, and the same as JSON. Times are worst and, where there were some, nearly all's."""
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from verdict import Verdict
+from verdict import FREED, LATE, RESUMED, TOLD, Verdict
 
+TIMES = {"late": LATE, "told_far": TOLD[False], "told_near": TOLD[True], "resumed": RESUMED, "freed": FREED}
 COLUMNS = ("scenario", "calls", "OK", "errors", "exempt", "twice", "lost", "late ms", "told far", "told near",
            "resumed ms", "freed ms", "findings")
 
@@ -18,17 +19,20 @@ def line_of(scenario: str, verdict: Verdict) -> dict:
     """`late_ms` is the worst answer against its deadline, so below 0 where all came before; None: there was nothing."""
     return {"scenario": scenario, "calls": verdict.calls, "ok": verdict.ok, "errors": dict(verdict.errors),
             "exempt": verdict.exempt, "executed_twice": verdict.executed_twice, "lost": verdict.lost,
-            "late_ms": in_ms(verdict.worst_late_s), "told_far_ms": in_ms(verdict.worst_told_s.get(False)),
-            "told_near_ms": in_ms(verdict.worst_told_s.get(True)), "resumed_ms": in_ms(verdict.worst_resumed_s),
-            "freed_ms": in_ms(verdict.worst_freed_s),
+            **{f"{key}_ms": in_ms(verdict.worst_s(name)) for key, name in TIMES.items()},
+            **{f"{key}_nearly_all_ms": in_ms(verdict.nearly_all_s(name)) for key, name in TIMES.items()},
             "findings": verdict.findings}
+
+
+def time_cell(line: dict, key: str) -> str | None:
+    worst, nearly_all = line[f"{key}_ms"], line[f"{key}_nearly_all_ms"]
+    return None if worst is None else f"{worst:.0f}" if nearly_all is None else f"{worst:.0f} ({nearly_all:.0f})"
 
 
 def cells(line: dict) -> list[str]:
     errors = " ".join(f"{code}:{count}" for code, count in sorted(line["errors"].items())) or "-"
     values = [line["scenario"], line["calls"], line["ok"], errors, line["exempt"], line["executed_twice"], line["lost"],
-              line["late_ms"], line["told_far_ms"], line["told_near_ms"], line["resumed_ms"], line["freed_ms"],
-              len(line["findings"])]
+              *(time_cell(line, key) for key in TIMES), len(line["findings"])]
     return ["-" if value is None else str(value) for value in values]
 
 
@@ -41,5 +45,8 @@ def table(lines: list[dict]) -> str:
                      for row in rows)
 
 
-def write_json(lines: list[dict], path: Path) -> None:
-    path.write_text(json.dumps(lines, indent=1) + "\n")
+def write(lines: list[dict], path: Path) -> None:
+    """The table, with everything that was found below it, and the same as JSON beside it."""
+    found = [f"{line['scenario']}: {finding}" for line in lines for finding in line["findings"]]
+    path.write_text("\n".join([table(lines), *found]) + "\n")
+    path.with_suffix(".json").write_text(json.dumps(lines, indent=1) + "\n")

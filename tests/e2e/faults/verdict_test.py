@@ -4,7 +4,7 @@ from __future__ import annotations
 import unittest
 from dataclasses import replace
 
-from verdict import Call, Fault, judge
+from verdict import DIED_IN_BETWEEN, FREED, LATE, RESUMED, TOLD, Call, Fault, judge
 
 BUDGET_S = 2.0
 CUT = Fault("wire", "cut", "a", began=10, ended=14)
@@ -92,14 +92,62 @@ class TheVerdict(unittest.TestCase):
         self.assert_finds("after its deadline", call(sent=10.0, ended=13.2, result="DEADLINE"), faults=[CUT])
         self.assert_finds("after its deadline", call(sent=10.0, ended=13.2), executed="one", faults=[CUT])
         verdict = self.assert_clean(call(sent=10.0, ended=12.03, result="DEADLINE"), faults=[CUT])
-        self.assertAlmostEqual(verdict.worst_late_s, 0.03)
+        self.assertAlmostEqual(verdict.worst_s(LATE), 0.03)
 
     def test_a_stopped_sidecar_owes_its_answers_from_when_it_goes_on(self) -> None:
         for sent, owed in ((9.5, 15.0), (10.5, 17.0)):  # what it was asked meanwhile it accepts when it goes on
             verdict = self.assert_clean(call(sent=sent, ended=owed + 0.2, result="DEADLINE"), faults=[CALLER_STOP])
-            self.assertAlmostEqual(verdict.worst_late_s, 0.2)
+            self.assertAlmostEqual(verdict.worst_s(LATE), 0.2)
             late = call(sent=sent, ended=owed + 1.2, result="DEADLINE")
             self.assert_finds("after its deadline", late, faults=[CALLER_STOP])
+
+    def test_a_little_late_is_found_where_most_are(self) -> None:
+        def late(count: int, seconds: float) -> list[Call]:
+            return [call(f"c{at}", 10.0, 12.0 + seconds, "DEADLINE") for at in range(count)]
+        for count in (5, 30):
+            self.assert_finds("late: nearly all took up to 300 ms", *late(count, 0.3), faults=[CUT])
+            self.assert_clean(*late(count, 0.1), faults=[CUT])
+        few = [replace(one, id=f"few {one.id}") for one in late(2, 0.3)]
+        self.assert_clean(*late(40, 0.02), *few, faults=[CUT])
+        self.assertAlmostEqual(self.assert_clean(*late(40, 0.02), *few, faults=[CUT]).nearly_all_s(LATE), 0.02)
+
+    def test_most_of_what_comes_back_comes_in_time(self) -> None:
+        held = [call(f"held{at}", 9.5, 14.5, "OUTCOME_UNKNOWN") for at in range(5)]
+        self.assert_finds("freed: nearly all took up to 3500 ms", *held, faults=[CALLER_KILL])
+        self.assert_clean(*[replace(one, ended=14.05) for one in held], faults=[CALLER_KILL])
+
+    def test_an_order_is_executed_once_however_often_it_is_asked_for(self) -> None:
+        first = call("pay", 10.5, 11.0, "OUTCOME_UNKNOWN", service="pay")
+        again = replace(first, id="pay#2", sent=12.0, ended=12.1, result="OK")
+        well = call("well", 14.2, 14.3, service="pay")
+        self.assert_clean(first, again, well, executed="pay well", faults=[CUT])
+        self.assert_clean(replace(first, result="NOT_SENT"), again, well, executed="pay well", faults=[CUT])
+        self.assert_finds("executed 2 times", first, again, well, executed="pay pay well", faults=[CUT])
+        self.assert_finds("not executed", first, again, well, executed="well", faults=[CUT])
+
+    def test_what_was_answered_is_never_unknown_later(self) -> None:
+        known = call("pay", 10.5, 11.0, service="pay")
+        unknown = replace(known, id="pay#2", sent=12.0, ended=12.1, result="OUTCOME_UNKNOWN", rule=DIED_IN_BETWEEN)
+        well = call("well", 14.2, 14.3, service="pay")
+        self.assert_finds("had been answered", known, unknown, well, executed="pay well", faults=[CUT])
+        self.assert_clean(known, replace(unknown, rule="link_lost"), well, executed="pay well", faults=[CUT])
+        self.assert_clean(replace(known, result="OUTCOME_UNKNOWN"), unknown, well, executed="pay well", faults=[CUT])
+
+    def test_that_nobody_knows_has_the_reason_of_the_first_attempt(self) -> None:
+        first = call("pay", 10.5, 11.0, "OUTCOME_UNKNOWN", service="pay")
+        again = replace(first, id="pay#2", sent=30.0, ended=30.1, rule=DIED_IN_BETWEEN)
+        well = call("well", 14.2, 14.3, service="pay")
+        self.assert_clean(first, again, well, executed="pay well", faults=[CUT])
+        self.assert_finds("nothing on its way was broken", first, replace(again, rule="link_lost"), well,
+                          executed="pay well", faults=[CUT])
+        self.assert_finds("nothing on its way was broken", replace(first, sent=3.0, ended=3.5), again, well,
+                          executed="pay well", faults=[CUT])
+
+    def test_to_look_more_than_once_does_no_harm_and_yet_has_an_end(self) -> None:
+        looked = call("look", 10.5, 11.0, service="look")
+        well = call("well", 14.2, 14.3, service="look")
+        self.assert_clean(looked, well, executed="look look look look well", faults=[CUT])
+        self.assert_finds("executed 5 times", looked, well, executed="look look look look look well", faults=[CUT])
 
     def test_an_error_while_nothing_is_broken_is_found(self) -> None:
         self.assert_finds("nothing on its way was broken", call(result="DEADLINE"))
@@ -126,7 +174,7 @@ class TheVerdict(unittest.TestCase):
         well = call("well", 12.5, 12.6, host="b")
         told = self.assert_clean(replace(held, ended=10.8), replace(near, id="two", ended=10.3), well, executed="two well",
                                  faults=[AGENT_KILL])
-        self.assertEqual({key: round(value, 6) for key, value in told.worst_told_s.items()}, {False: 0.8, True: 0.3})
+        self.assertEqual([round(told.worst_s(TOLD[is_near]), 6) for is_near in (False, True)], [0.8, 0.3])
 
     def test_a_call_that_its_own_sidecar_lost_is_nobody_elses_to_tell(self) -> None:
         held = call(sent=9.5, ended=13.9, result="OUTCOME_UNKNOWN")
@@ -138,7 +186,7 @@ class TheVerdict(unittest.TestCase):
         self.assert_finds("waited for good", replace(held, ended=None, result="NOTHING"), faults=[CALLER_KILL])
         self.assert_finds("waited for good", replace(held, sent=9.999, ended=None, result="NOTHING"), faults=[CALLER_KILL])
         verdict = self.assert_clean(replace(held, ended=13.2), faults=[CALLER_KILL])
-        self.assertAlmostEqual(verdict.worst_freed_s, 2.2)
+        self.assertAlmostEqual(verdict.worst_s(FREED), 2.2)
 
     def test_a_second_death_gives_the_freeing_of_a_req_socket_another_chance_and_the_last_none(self) -> None:
         again = replace(CALLER_KILL, began=13, ended=14)
@@ -154,7 +202,7 @@ class TheVerdict(unittest.TestCase):
         for calls in ([], late):
             findings = judge([BEFORE, *calls], ["before", "late"] if calls else ["before"], [CUT], BUDGET_S).findings
             self.assertTrue(any("a was served by rep only" in one for one in findings), findings)
-        self.assertAlmostEqual(self.assert_clean(faults=[CUT]).worst_resumed_s, 0.6)
+        self.assertAlmostEqual(self.assert_clean(faults=[CUT]).worst_s(RESUMED), 0.6)
 
     def test_a_fault_elsewhere_excuses_no_slow_return(self) -> None:
         other = replace(AGENT_KILL, who="agent-router", began=14.5, ended=14.9)
