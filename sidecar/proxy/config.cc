@@ -6,6 +6,7 @@
 
 #include "sidecar/proxy/config_contracts.h"
 #include "sidecar/proxy/config_reader.h"
+#include "sidecar/proxy/services.h"
 
 namespace mesh::proxy {
 namespace {
@@ -215,7 +216,7 @@ class HostReader {
     for (const PeerConfig& peer : host_.peers) served.insert(peer.services.begin(), peer.services.end());
     for (size_t i = 0; i < host_.ports.size(); ++i) {
       const std::string& service = host_.ports[i].second.service;
-      if (!served.contains(service))
+      if (!served.contains(service) && service != kCacheService)
         in_.error(port_paths_[i], "nobody serves '" + service + "'",
                   "add it to agents, or to the services of a peer's sidecar");
     }

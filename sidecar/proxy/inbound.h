@@ -67,6 +67,10 @@ class Inbound {
   // Another instance of a service here says what became wrong: whoever keeps replies of this one's hears of it before
   // the other does that they have.
   void relay(const PeerPurged& event, Instant now, Actions& out);
+  // A purge that was ordered at this sidecar; once nobody gives it any more it is one of ended_orders(), to be
+  // collected after each event.
+  void purge_for(uint64_t order, std::span<const uint64_t> names, Instant now, Actions& out);
+  std::vector<uint64_t>& ended_orders() { return ended_orders_; }
   void on(const RecordStored& event, Instant now, Actions& out);
   void on(const RecordLoaded& event, Instant now, Actions& out);
   // A record that was found at the start, by its head.
@@ -190,6 +194,7 @@ class Inbound {
     Origin origin;  // of call 0: who asked for the purge, or if that is no link, the peer that told of it
     PeerIndex peer = 0;
     uint64_t token = 0;
+    uint64_t order = 0;  // if not 0, it alone counts
     Outcome outcome;
     wire::CalleeSpans spans;
     bool is_sensitive = false;
@@ -232,6 +237,7 @@ class Inbound {
   PurgeRounds rounds_;
   std::vector<Held> held_;
   std::vector<uint64_t> ended_rounds_;
+  std::vector<uint64_t> ended_orders_;
   std::vector<Agent> agents_;
   routing::CallTable<Call> calls_;
   std::vector<uint64_t> due_;

@@ -1,6 +1,7 @@
 // Calls of the agents beside this sidecar: from the request at a local socket to exactly one outcome there.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "common/cache/memory_tier.h"
+#include "common/cache/miss_ratio_curve.h"
 #include "common/cache/purges.h"
 #include "common/cache/reply.h"
 #include "common/cache/request.h"
@@ -21,6 +23,7 @@
 #include "sidecar/proxy/events.h"
 #include "sidecar/proxy/inbound.h"
 #include "sidecar/proxy/leases.h"
+#include "sidecar/proxy/purge_orders.h"
 #include "sidecar/proxy/recorder.h"
 #include "sidecar/proxy/services.h"
 
@@ -49,6 +52,11 @@ class Outbound {
   // that were given here, too.
   bool shares_service_with(PeerIndex peer) const;
   void on(const PeerLacksKeys& event, Instant now, Actions& out);
+  // An order ends with PurgeDone, or with the answer to the call that gave it.
+  void on(const PurgeWanted& event, Instant now, Actions& out);
+  void on(const PurgeConfirmed& event, Instant now, Actions& out);
+  // What was ordered is purged wherever replies of this sidecar's own agents are kept.
+  void on_own_purged(uint64_t order, Instant now, Actions& out);
   // For the record: asks for nothing.
   void note(const CallsLeft& left_calls, Instant now);
   // How a call ended that this sidecar's own agents served.
@@ -62,11 +70,12 @@ class Outbound {
     leases_.give_back(out);
   }
   const Recorder& recorder() const { return recorder_; }
-  size_t open_calls() const { return calls_.size() + waiting_.size(); }
+  size_t open_calls() const { return calls_.size() + waiting_.size() + orders_.size(); }
   uint64_t held_bytes() const { return held_bytes_; }
 
   Instant next_deadline() const {
-    const Instant calls = std::min({calls_.next_deadline(), waiting_.next_deadline(), renew_leases_at_});
+    const Instant calls =
+        std::min({calls_.next_deadline(), waiting_.next_deadline(), renew_leases_at_, orders_.next_deadline()});
     return validating_.empty() ? calls
                                : std::min(calls, validating_.front()->began + milliseconds(limits::lease_wait_ms));
   }
@@ -90,6 +99,23 @@ class Outbound {
     uint32_t in_flight;
   };
   PeerView view(PeerIndex peer) const;
+
+  // Of each tier that is in use, in the order in which they are looked into.
+  struct TierView {
+    contract::Tier tier;
+    uint64_t entries;
+    uint64_t bytes;
+    uint64_t budget_bytes;
+    uint64_t hits;    // look-ups for which it had something to give
+    uint64_t misses;  // and for which it had not
+    uint64_t evicted;
+  };
+  std::vector<TierView> tiers() const;
+  const cache::MemoryTier& memory() const { return memory_; }
+  const cache::Purges& purges() const { return purges_; }
+  // Of memory of another size, up to kCurveReach times that of now; null before the first look-up.
+  static constexpr uint64_t kCurveReach = 4;
+  const cache::MissRatioCurve* curve() const { return curve_ ? &*curve_ : nullptr; }
 
  private:
   static constexpr uint32_t kNobody = UINT32_MAX;  // no instance
@@ -133,8 +159,9 @@ class Outbound {
     bool was_leased = false;          // when it was asked for
     uint32_t origin = 0;              // the instance that was asked last
     bool is_sent = false;
-    bool is_home = false;  // on behalf of peers, by this sidecar's own agents
-    uint64_t number = 0;   // of the call
+    bool is_compulsory = false;  // what was kept of it had run out, or become wrong
+    bool is_home = false;        // on behalf of peers, by this sidecar's own agents
+    uint64_t number = 0;         // of the call
     Instant began{};
     Duration budget{0};
     Duration hedge_after{0};
@@ -206,7 +233,7 @@ class Outbound {
   void land(const std::shared_ptr<Fetch>& fetch, Outcome&& outcome, const wire::CalleeSpans* spans, Instant now,
             Actions& out);
   void reply_to_peer(Call& call, Outcome&& outcome, const wire::CalleeSpans* spans, Instant now, Actions& out);
-  void keep(const Fetch& fetch, const Outcome& outcome, const cache::Reply& reply, Instant now);
+  telemetry::CacheKeeping keep(const Fetch& fetch, const Outcome& outcome, const cache::Reply& reply, Instant now);
   void expire_waiting(uint64_t id, Instant now, Actions& out);
   // Of those whose way back matches.
   template <class Matches>
@@ -220,6 +247,28 @@ class Outbound {
       std::erase(waiting_.close(id).fetch->waiters, id);
     }
   }
+
+  // For whoever wants to know.
+  struct TierTally {
+    uint64_t hits = 0;
+    uint64_t misses = 0;
+  };
+  void note_lookup(const cache::Kept* kept, bool is_worth_giving, bool is_given, telemetry::CacheTrace& trace);
+  void note_access(uint64_t key_low, uint64_t bytes, bool is_compulsory);
+  void note_kept(const Fetch& fetch, uint64_t bytes);
+  telemetry::CacheKeeping keeping_of(const Fetch& fetch, const Outcome& outcome, const cache::Reply& reply) const;
+
+  // Purges by order.
+  struct PurgeCaller {
+    uint64_t ticket = 0;
+    std::unique_ptr<Call> call = nullptr;  // null: the ticket counts
+    std::string text{};                    // what is purged
+  };
+  bool take_purge(Call& call, const AgentRequested& event, Instant now, Actions& out);
+  void order_purge(PurgeCaller&& caller, const PurgeSpec& what, Instant until, Instant now, Actions& out);
+  void settle_purges(Instant now, Actions& out);
+  Outcome outcome_of(const PurgeCaller& caller, const PurgeOrders::Ended& ended) const;
+  void answer_purge(PurgeCaller& caller, Outcome&& outcome, Instant now, Actions& out);
 
   // Whether they still hold.
   template <class Visit>
@@ -258,6 +307,10 @@ class Outbound {
   cache::MemoryTier memory_;
   cache::Purges& purges_;
   Leases leases_;
+  PurgeOrders orders_;
+  std::unordered_map<uint64_t, PurgeCaller> purge_callers_;  // by order
+  std::array<TierTally, 4> tallies_{};                       // by contract::Tier
+  std::optional<cache::MissRatioCurve> curve_;
   std::unordered_map<cache::Hash, std::shared_ptr<Fetch>, cache::HashOfHash> fetches_;
   routing::CallTable<Waiting> waiting_;
   Instant renew_leases_at_ = kNever;

@@ -33,12 +33,15 @@ struct Service {
   routing::RetryBudget retries;
   bool has_writes = false;  // some of its methods make kept replies wrong
   bool is_echo = false;     // this sidecar's own, for probes
+  bool is_cache = false;    // likewise, for orders to what is kept
   bool has_local() const { return is_echo || !agents.empty(); }
 };
 
 // The service that gives back what it gets, one per sidecar: probes measure the way there. Names below "mesh." are
 // ours.
 inline constexpr std::string_view kOwnNames = "mesh.";
+// The service at which local agents order purges.
+inline constexpr std::string_view kCacheService = "mesh.cache";
 std::string echo_service(std::string_view host, std::string_view sidecar);
 
 class Services {
