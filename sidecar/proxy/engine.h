@@ -84,6 +84,8 @@ class Engine {
       inbound_.local_outcomes().pop_back();
       outbound_.on_local_outcome(std::move(local), now, out);
     }
+    if (inbound_.ended_orders().empty()) [[likely]]
+      return;
     for (const uint64_t order : std::exchange(inbound_.ended_orders(), {})) outbound_.on_own_purged(order, now, out);
   }
 

@@ -60,7 +60,8 @@ void Outbound::on(AgentRequested&& event, Instant now, Actions& out) {
   if (draining_) {
     return reject(Code::kDraining, "draining", "this sidecar is shutting down", "ask again in a second");
   }
-  if (service && take_purge(call, event, now, out)) return;
+  if (service && services_[*service].is_cache) [[unlikely]]
+    return take_purge(call, event, now, out);
   if (!service || services_[*service].instances.empty()) {
     return reject(Code::kNoRoute, "unknown_service",
                   "no instance of service '" + std::string(event.service) + "' is known",

@@ -264,7 +264,7 @@ class Outbound {
     std::unique_ptr<Call> call = nullptr;  // null: the ticket counts
     std::string text{};                    // what is purged
   };
-  bool take_purge(Call& call, const AgentRequested& event, Instant now, Actions& out);
+  void take_purge(Call& call, const AgentRequested& event, Instant now, Actions& out);
   void order_purge(PurgeCaller&& caller, const PurgeSpec& what, Instant until, Instant now, Actions& out);
   void settle_purges(Instant now, Actions& out);
   Outcome outcome_of(const PurgeCaller& caller, const PurgeOrders::Ended& ended) const;

@@ -37,24 +37,19 @@ void for_each_part(const std::set<uint64_t>& names, Visit visit) {
 
 }  // namespace
 
-// At this sidecar's own service, by a local agent. True if that is what it is.
-bool Outbound::take_purge(Call& call, const AgentRequested& event, Instant now, Actions& out) {
-  if (!services_[call.service].is_cache) return false;
+// At this sidecar's own service, by a local agent.
+void Outbound::take_purge(Call& call, const AgentRequested& event, Instant now, Actions& out) {
   call.method = "purge";
   const bool is_whole = event.dropped_bytes == 0 && event.dropped_frames == 0 && event.payload.part_sizes.empty();
   auto what = read_purge_spec(is_whole ? event.payload.body.text() : std::string_view());
   if (!what) {
-    finish(call, rejector_.reject(std::make_unique<Error>(std::move(what.error())), "cache"), {}, now, out);
-    return true;
+    return finish(call, rejector_.reject(std::make_unique<Error>(std::move(what.error())), "cache"), {}, now, out);
   }
   const Instant until = std::min(now + milliseconds(limits::purge_wait_ms), call.deadline);
-  out.push_back(NotePurge{.client = call.path.client, .text = what->text()});
   order_purge({.call = std::make_unique<Call>(std::move(call))}, *what, until, now, out);
-  return true;
 }
 
 void Outbound::on(const PurgeWanted& event, Instant now, Actions& out) {
-  out.push_back(NotePurge{.ticket = event.ticket, .text = event.what.text()});
   order_purge({.ticket = event.ticket}, event.what, now + milliseconds(limits::purge_wait_ms), now, out);
 }
 
@@ -85,6 +80,8 @@ void Outbound::order_purge(PurgeCaller&& caller, const PurgeSpec& what, Instant 
                   "ask again after some 100 ms; a tag for many replies is one purge");
   }
   counters_.add(Counter::kCachePurgeOrders);
+  const ClientId client = caller.call != nullptr ? caller.call->path.client : 0;
+  out.push_back(NotePurge{.ticket = caller.ticket, .client = client, .text = caller.text});
   what.kind == Kind::kAll ? purges_.purge_all() : purges_.purge(what.name_in_book());
   const uint64_t order = orders_.open(until);
   purge_callers_.emplace(order, std::move(caller));

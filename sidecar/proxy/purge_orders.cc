@@ -89,8 +89,7 @@ void PurgeOrders::on_lost(PeerIndex peer, Instant now, Actions& out) {
   }
 }
 
-Instant PurgeOrders::next_deadline() const {
-  if (orders_.empty()) return kNever;
+Instant PurgeOrders::earliest() const {
   Instant next = redial_at_;
   for (const auto& [number, order] : orders_) {
     next = std::min(next, order.until);

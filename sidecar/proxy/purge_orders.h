@@ -45,7 +45,7 @@ class PurgeOrders {
 
   size_t size() const { return orders_.size(); }
   bool empty() const { return orders_.empty(); }
-  Instant next_deadline() const;
+  Instant next_deadline() const { return orders_.empty() ? kNever : earliest(); }
   void on_time(Instant now, Actions& out);
   // Takes those out that wait for nobody any more.
   std::vector<Ended> take_ended();
@@ -67,6 +67,7 @@ class PurgeOrders {
     bool is_up = false;
     bool offers_leases = false;
   };
+  Instant earliest() const;
   void add(uint64_t order, Ask ask) { orders_.at(order).open.push_back(std::move(ask)); }
   void answer(uint64_t order, PeerIndex peer, uint64_t token, Doubt doubt);
   static void note(Order& order, PeerIndex peer, Doubt doubt);
