@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace mesh {
 
@@ -44,6 +45,8 @@ struct Error {
   std::string stage;    // e.g. "admission", "queue", "link", "agent"
   std::string rule;     // e.g. "queue_full", "deadline_passed"
   std::string hint;     // what to do about it
+  // Of a purge: "host/sidecar" of each who may still give it.
+  std::vector<std::string> not_confirmed;
   std::string
       call;  // by which the caller's sidecar explains it, e.g. "mainpc/main-4711"; does not travel between sidecars
 };

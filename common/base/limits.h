@@ -19,6 +19,10 @@ inline constexpr size_t handshake_command_bytes = 512;
 inline constexpr size_t handshakes_max = 256;
 // Administrators come one by one; a place is taken for 2 s at most, and by the same rule.
 inline constexpr size_t admin_connections_max = 32;
+// A question of theirs, which may be an order with names and a tag.
+inline constexpr size_t admin_line_bytes = 1 * KiB;
+// An answer that has to be waited for: a purge's, and a second more.
+inline constexpr int64_t admin_answer_ms = 6000;
 // What one turn of the loop takes in: a crowd at the door must not keep those inside from being served.
 inline constexpr size_t accepts_per_turn = 8;
 
@@ -150,6 +154,14 @@ inline constexpr int64_t lease_margin_ms = 100;
 inline constexpr int64_t lease_wait_ms = 50;
 // Names that one purge tells of.
 inline constexpr size_t purged_names_max = 64;
+// A purge that somebody ordered waits no longer than this for those who have not confirmed it: behind it nobody gives
+// anything who could not be reached, as his lease has run out, but its own sidecar to its own agents.
+inline constexpr int64_t purge_wait_ms = 5000;
+// How many of them at once, and how often: as many as a peer takes without taking them for a flood.
+inline constexpr size_t purge_orders_max = 64;
+inline constexpr double purge_orders_per_second = 50;
+// What is to be purged, as JSON.
+inline constexpr size_t purge_order_bytes = 4 * KiB;
 
 // --- idempotency keys ---
 // How long a key is remembered after its call ended: agents that ask again do so within minutes. And how many at most.
@@ -194,6 +206,9 @@ inline constexpr size_t read_block_bytes = 256 * KiB;
 inline constexpr size_t direct_read_bytes = 16 * KiB;
 
 static_assert(dropin_body_bytes <= message_bytes);
+static_assert(lease_ms < purge_wait_ms);
+static_assert(purge_wait_ms < admin_answer_ms);
+static_assert(purge_orders_per_second < commands_per_second);
 static_assert(inline_body_bytes < bulk_body_bytes);
 static_assert(batch_bytes <= message_bytes);
 static_assert(reconnect_min_ms < reconnect_max_ms);

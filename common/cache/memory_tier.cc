@@ -26,15 +26,25 @@ uint64_t Kept::bytes() const {
 
 const Kept* MemoryTier::find(const Key& key, const Purges& purges, Instant now) {
   const auto found = index_.find(key.hash);
+  absence_ = Absence::kNeverKept;
   if (found == index_.end()) return nullptr;
   Slot& slot = slots_[found->second];
   if (slot.kept.key.text.text() != key.text.text()) return nullptr;
-  if (slot.kept.useful_until() <= now || !purges.holds(slot.kept.since, slot.kept.names())) {
+  const bool has_run_out = slot.kept.useful_until() <= now;
+  if (has_run_out || !purges.holds(slot.kept.since, slot.kept.names())) {
+    absence_ = has_run_out ? Absence::kRanOut : Absence::kBecameWrong;
     free(found->second);
     return nullptr;
   }
   slot.uses = std::min(slot.uses + 1, kUsesMax);
   return &slot.kept;
+}
+
+const Kept* MemoryTier::look(const Hash& hash, const Purges& purges, Instant now) const {
+  const auto found = index_.find(hash);
+  if (found == index_.end()) return nullptr;
+  const Kept& kept = slots_[found->second].kept;
+  return kept.useful_until() > now && purges.holds(kept.since, kept.names()) ? &kept : nullptr;
 }
 
 void MemoryTier::put(Kept kept, Instant now) {

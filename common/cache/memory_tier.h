@@ -49,11 +49,26 @@ class MemoryTier {
   // The reply kept for the key, also one that is fresh no more; null if there is none that is of any use. Valid until
   // the next call of this.
   const Kept* find(const Key& key, const Purges& purges, Instant now);
+  // Why the last find() found nothing.
+  enum class Absence : uint8_t { kNeverKept, kRanOut, kBecameWrong };
+  Absence absence() const { return absence_; }
+  // Likewise by the hash alone; for people: it is no use of it.
+  const Kept* look(const Hash& hash, const Purges& purges, Instant now) const;
+  // visit(kept, uses) for each that is of use.
+  template <class Visit>
+  void for_each(const Purges& purges, Instant now, Visit visit) const {
+    for (const auto& [hash, index] : index_) {
+      if (const Kept* kept = look(hash, purges, now)) visit(*kept, slots_[index].uses);
+    }
+  }
   // In place of an earlier one of the key. Not if it is too large for the budget or not useful any more.
   void put(Kept kept, Instant now);
   void erase(const Key& key);
 
   uint64_t held_bytes() const { return held_bytes_; }
+  uint64_t budget_bytes() const { return budget_bytes_; }
+  // Those that are of no use any more and have not been found out included.
+  uint64_t entries() const { return index_.size(); }
   uint64_t evicted() const { return evicted_; }
 
  private:
@@ -79,6 +94,7 @@ class MemoryTier {
   uint64_t budget_bytes_;
   uint64_t held_bytes_ = 0;
   uint64_t evicted_ = 0;
+  Absence absence_ = Absence::kNeverKept;
   double age_ = 0;  // the worth of what went last
   std::vector<Slot> slots_;
   std::vector<uint32_t> free_;

@@ -75,6 +75,7 @@ class SharedTier {
   uint64_t entries() const;
   uint64_t held_bytes() const;      // that entries take, also those replaced since
   uint64_t reserved_bytes() const;  // of memory in use
+  uint64_t region_bytes() const { return region_.size(); }
   size_t entry_bytes_max() const { return layout_.entry_bytes_max(); }
 
  private:

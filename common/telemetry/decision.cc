@@ -31,6 +31,17 @@ std::string_view to_string(CacheVerdict verdict) {
   return names[static_cast<size_t>(verdict)];
 }
 
+std::string_view to_string(CacheMiss miss) {
+  constexpr std::string_view names[] = {"", "absent", "expired", "purged", "unleased", "keyed"};
+  return names[static_cast<size_t>(miss)];
+}
+
+std::string_view to_string(CacheKeeping keeping) {
+  constexpr std::string_view names[] = {"",          "kept",   "failed",   "unsuccessful",
+                                        "too_large", "purged", "unleased", "elsewhere"};
+  return names[static_cast<size_t>(keeping)];
+}
+
 std::unique_ptr<CacheTrace> trace_of(const wire::KeptMark& kept) {
   const auto verdict = static_cast<CacheVerdict>(kept.verdict);
   if (kept.verdict > static_cast<uint32_t>(CacheVerdict::kUntagged) || !is_hit(verdict) || kept.tier > 3)

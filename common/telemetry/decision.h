@@ -103,12 +103,41 @@ inline bool is_hit(CacheVerdict verdict) {
   return verdict == CacheVerdict::kHit || verdict == CacheVerdict::kStale || verdict == CacheVerdict::kStaleError;
 }
 
+// Why nothing that was kept was given.
+enum class CacheMiss : uint8_t {
+  kNone,
+  kAbsent,    // nothing was kept of it
+  kExpired,   // it had run out
+  kPurged,    // it had become wrong
+  kUnleased,  // it could not be known whether it had become wrong
+  kKeyed,     // a call with an idempotency key is answered from the books of that
+};
+// e.g. "expired"; empty for none. Static storage.
+std::string_view to_string(CacheMiss miss);
+
+// What became of the reply that was fetched.
+enum class CacheKeeping : uint8_t {
+  kNone,  // there was none
+  kKept,
+  kFailed,        // an error of the mesh
+  kUnsuccessful,  // no success, by the contract
+  kTooLarge,
+  kPurged,    // it became wrong on its way
+  kUnleased,  // who gave it, or another that makes it wrong, would not have told when it becomes wrong
+  kElsewhere  // the contract's tiers are others
+};
+// e.g. "too_large"; empty for none. Static storage.
+std::string_view to_string(CacheKeeping keeping);
+
 struct CacheTrace {
   CacheVerdict verdict = CacheVerdict::kNone;
-  uint8_t tier = 0;     // of a hit: contract::Tier
-  uint32_t age_ms = 0;  // of what it was answered with
-  uint64_t fetch = 0;   // the call that fetched it, if that was under way; a number as Trace::number
-  uint64_t key_hash = 0;
+  uint8_t tier = 0;  // of a hit: contract::Tier
+  CacheMiss miss = CacheMiss::kNone;
+  CacheKeeping keeping = CacheKeeping::kNone;
+  uint32_t age_ms = 0;   // of what it was answered with
+  uint64_t fetch = 0;    // the call that fetched it, if that was under way; a number as Trace::number
+  uint64_t key_low = 0;  // of the key's hash
+  uint64_t key_high = 0;
 };
 
 // What a peer says of a reply that it kept; null if this version does not know what it says.

@@ -28,6 +28,7 @@ Json detail_of(const Error& error) {
                  {"stage", error.stage},
                  {"rule", error.rule},
                  {"hint", error.hint}};
+  if (!error.not_confirmed.empty()) detail["not_confirmed"] = error.not_confirmed;
   if (!error.call.empty()) detail["call"] = error.call;
   return detail;
 }
@@ -183,19 +184,19 @@ std::string encode_json_reply(const MeshHeader& request, Code code, const Error*
     document["mesh"] = detail_of(*error);
   }
   if (cache != nullptr) {
-    document["cache"] = {{"verdict", cache->verdict}, {"key", hexadecimal(cache->key_hash)}};
+    document["cache"] = {{"verdict", cache->verdict}, {"key", key_text(cache->key_high, cache->key_low)}};
     if (!cache->tier.empty()) document["cache"].update({{"tier", cache->tier}, {"age_ms", cache->age_ms}});
   }
   return dump(document);
 }
 
 std::string encode_cache(const CacheReport& cache) {
-  std::string encoded(3 * (kVarintBytesMax + 1) + cache.verdict.size() + cache.tier.size() + 17, '\0');
+  std::string encoded(3 * (kVarintBytesMax + 1) + cache.verdict.size() + cache.tier.size() + 33, '\0');
   FieldWriter writer(reinterpret_cast<uint8_t*>(encoded.data()));
   writer.bytes_unless_empty(bytes_tag(1), cache.verdict);
   writer.bytes_unless_empty(bytes_tag(2), cache.tier);
   writer.number_unless_zero(number_tag(3), cache.age_ms);
-  writer.bytes_unless_empty(bytes_tag(4), hexadecimal(cache.key_hash));
+  writer.bytes_unless_empty(bytes_tag(4), key_text(cache.key_high, cache.key_low));
   encoded.resize(static_cast<size_t>(writer.position() - reinterpret_cast<uint8_t*>(encoded.data())));
   return encoded;
 }
@@ -232,6 +233,8 @@ std::string hexadecimal(uint64_t number) {
   for (size_t i = text.size(); number > 0; number >>= 4) text[--i] = kDigits[number & 0xF];
   return text;
 }
+
+std::string key_text(uint64_t high, uint64_t low) { return hexadecimal(high) + hexadecimal(low); }
 
 std::string reply_for(const Error& error) {
   const std::string_view text = text_of(error);

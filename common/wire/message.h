@@ -32,15 +32,18 @@ struct MeshHeader {
 // bounded.
 Result<MeshHeader> decode_mesh_header(ByteView frame);
 
-// As people write the hash of a key: 16 hexadecimal digits.
+// 16 hexadecimal digits.
 std::string hexadecimal(uint64_t number);
+// As people write the hash of a kept reply's key: 32 hexadecimal digits.
+std::string key_text(uint64_t high, uint64_t low);
 
 // What the cache did for a call. The texts have static storage.
 struct CacheReport {
   std::string_view verdict;
   std::string_view tier;  // of a reply that was kept; else empty
   uint64_t age_ms = 0;
-  uint64_t key_hash = 0;
+  uint64_t key_low = 0;  // of the key's hash
+  uint64_t key_high = 0;
 };
 
 // The reply's header: id, code, for errors the same fields as in reply_for, and `cache` unless null.

@@ -32,7 +32,8 @@ wire::CacheReport report_of(const telemetry::CacheTrace& trace) {
   return {.verdict = to_string(trace.verdict),
           .tier = is_kept ? to_string(static_cast<contract::Tier>(trace.tier)) : std::string_view(),
           .age_ms = trace.age_ms,
-          .key_hash = trace.key_hash};
+          .key_low = trace.key_low,
+          .key_high = trace.key_high};
 }
 
 }  // namespace

@@ -53,6 +53,8 @@ class ClientSession final : public Session {
   void reply(ReturnPath path, Outcome outcome);
   ClientPort& port() { return port_; }
   uint32_t open_calls() const { return open_calls_; }
+  // Whose calls come in here: the port, and over AF_UNIX the user.
+  std::string caller() const;
 
   std::span<uint8_t> read_target() override;
   void on_target_filled(size_t count) override;
@@ -76,7 +78,6 @@ class ClientSession final : public Session {
                                         const contract::Terms& terms, std::span<const Slice> body,
                                         std::unique_ptr<Error>& unreadable);
   Keeping keeping_of(const contract::Terms& terms) const;
-  std::string caller() const;
   void put_reply(const ReturnPath& path, const Outcome& outcome);
   void free_stuck(Instant now);
   bool has_crossed() const;

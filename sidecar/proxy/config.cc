@@ -7,6 +7,7 @@
 #include "common/cache/shared_layout.h"
 #include "sidecar/proxy/config_contracts.h"
 #include "sidecar/proxy/config_reader.h"
+#include "sidecar/proxy/services.h"
 
 namespace mesh::proxy {
 namespace {
@@ -239,7 +240,7 @@ class HostReader {
     }
     for (size_t i = 0; i < host_.ports.size(); ++i) {
       const std::string& service = host_.ports[i].second.service;
-      if (!served.contains(service))
+      if (!served.contains(service) && service != kCacheService)
         in_.error(port_paths_[i], "nobody serves '" + service + "'",
                   "add it to agents, or to the services of a peer's sidecar");
     }

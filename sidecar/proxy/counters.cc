@@ -22,6 +22,8 @@ constexpr std::array<std::string_view, static_cast<size_t>(Counter::kCount)> kNa
     "cache_evicted",
     "cache_purges",
     "cache_purge_rounds",
+    "cache_purge_orders",
+    "cache_purges_unconfirmed",
     "caller_gone",
     "stuck_peers_freed",
     "batches_sent",

@@ -32,6 +32,8 @@ enum class Counter : uint8_t {
   kCacheEvicted,         // for want of room
   kCachePurges,          // names that became wrong, as others told
   kCachePurgeRounds,     // told to others that keep replies
+  kCachePurgeOrders,     // purges that agents or operators ordered here
+  kCacheUnconfirmed,     // of these, those that somebody did not confirm
   kCallerGone,           // the caller closed its socket before the answer
   kStuckPeersFreed,      // REQ sockets that waited for a reply of a process before this one
   kBatchesSent,

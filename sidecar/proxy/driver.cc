@@ -150,6 +150,8 @@ void Driver::tell(Event&& event) {
   perform();
 }
 
+template void Driver::tell(PurgeWanted&& event);  // of another file
+
 void Driver::on_client_request(ClientSession& /*client*/, AgentRequested&& request) { tell(std::move(request)); }
 
 void Driver::on_client_closed(ClientSession& client) {
@@ -286,7 +288,11 @@ void Driver::on_envelope(LinkSession& link, const wire::Envelope& envelope) {
       }
       return;
     case wire::Kind::kPurged:
-      if (lane == nullptr) tell(PurgeHeard{link.id(), envelope.call_id});
+      if (lane == nullptr) {
+        tell(PurgeHeard{link.id(), envelope.call_id});
+      } else {
+        tell(PurgeConfirmed{lane->peer(), envelope.call_id});
+      }
       return;
     default:
       return;

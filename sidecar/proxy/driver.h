@@ -7,6 +7,8 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -31,6 +33,10 @@ struct DriverSettings {
   uint64_t epoch = 0;  // another process, another number
   // `who` is a name from the configuration, so that lines can be rate-limited by it.
   std::function<void(std::string_view event, std::string_view who, std::string_view text)> log;
+  // Who changed what by hand: a line for each. Null: nobody keeps them.
+  std::function<void(std::string_view event, std::string_view who, std::string_view text)> audit{};
+  // The user that this process runs as, who besides root may change something by the admin socket.
+  int64_t own_uid = 0;
   size_t connections_max = limits::connections_max;  // fewer where the process may not open as many files
   std::function<void()> release_memory;  // that is free and still with the process; some time after connections ended
   cache::SharedTier* shared = nullptr;   // of replies, with other sidecars of the host; null: none
@@ -108,6 +114,8 @@ class Driver final : public SessionHost,
   void admit_to_room(std::span<const uint64_t> sessions);
   bool dismiss_guest(Door& door);
   void make_room(Newcomers& newcomers, size_t count, size_t count_max);
+  std::optional<std::string> answer(std::string_view line, AdminSession& admin);
+  std::optional<std::string> order_purge(std::string_view json, AdminSession& admin);
   StreamObserver* accept(Door& door, std::unique_ptr<Stream> stream);
   Result<void> open_door(Kind kind, const Endpoint& endpoint, uint32_t mode, ClientPort* port);
   ClientPort* add_port(std::string label, std::string service, contract::Declaration terms, size_t index);
@@ -130,6 +138,10 @@ class Driver final : public SessionHost,
   void act(GrantLease& action);
   void act(TellPurge& action);
   void act(ConfirmPurge& action);
+  void act(DialPeer& action);
+  void act(AskPurge& action);
+  void act(PurgeDone& action);
+  void act(NotePurge& action);
   LinkSession* link(LinkId id);
   void act(LoadReply& action);
   void act(StoreReply& action);
@@ -178,6 +190,7 @@ class Driver final : public SessionHost,
   GatheringRoom room_;
   Newcomers strangers_;
   Newcomers admins_;
+  std::set<uint64_t> json_wanted_;  // who ordered a purge and wants the answer as JSON
 };
 
 }  // namespace mesh::proxy

@@ -166,14 +166,8 @@ StreamObserver* Driver::accept(Door& door, std::unique_ptr<Stream> stream) {
       return &link;
     }
     case Kind::kAdmin: {
-      Session& admin = admit(std::make_unique<AdminSession>(*this, std::move(stream), [this](std::string_view line) {
-        return proxy::report(line, engine_, config_,
-                             {.clients = clients_,
-                              .draining = drain_until_ != kNever,
-                              .connections_max = settings_.connections_max,
-                              .started = started_,
-                              .now = now()});
-      }));
+      Session& admin = admit(std::make_unique<AdminSession>(
+          *this, std::move(stream), [this](std::string_view line, AdminSession& who) { return answer(line, who); }));
       set_deadline(admin, now() + milliseconds(limits::handshake_ms));
       admins_.push_back(admin.id());
       return &admin;

@@ -82,7 +82,8 @@ class Engine {
       std::is_same_v<Event, AgentRequested> || std::is_same_v<Event, ClientClosed> ||
       std::is_same_v<Event, PeerReplied> || std::is_same_v<Event, PeerConnected> || std::is_same_v<Event, PeerLost> ||
       std::is_same_v<Event, PeerDraining> || std::is_same_v<Event, PeerLacksKeys> ||
-      std::is_same_v<Event, PeerLeased> || std::is_same_v<Event, PeerPurged> || std::is_same_v<Event, ReplyLoaded>;
+      std::is_same_v<Event, PeerLeased> || std::is_same_v<Event, PeerPurged> || std::is_same_v<Event, ReplyLoaded> ||
+      std::is_same_v<Event, PurgeWanted> || std::is_same_v<Event, PurgeConfirmed>;
 
   // Outcomes of calls that stay in this sidecar. Giving one over may start another attempt here, so until none is left.
   void hand_over(Instant now, Actions& out) {
@@ -91,6 +92,9 @@ class Engine {
       inbound_.local_outcomes().pop_back();
       outbound_.on_local_outcome(std::move(local), now, out);
     }
+    if (inbound_.ended_orders().empty()) [[likely]]
+      return;
+    for (const uint64_t order : std::exchange(inbound_.ended_orders(), {})) outbound_.on_own_purged(order, now, out);
   }
 
   Counters counters_;

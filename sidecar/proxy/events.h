@@ -23,6 +23,7 @@
 #include "common/wire/digest.h"
 #include "common/wire/envelope.h"
 #include "common/wire/message.h"
+#include "sidecar/proxy/purge_spec.h"
 
 namespace mesh::proxy {
 
@@ -246,6 +247,16 @@ struct RecordLoaded {
 
 struct DrainRequested {};
 
+// Somebody at this sidecar wants something to be given no more, wherever it is kept.
+struct PurgeWanted {
+  uint64_t ticket;
+  PurgeSpec what;
+};
+struct PurgeConfirmed {  // nobody gives any more what the peer was asked to purge
+  PeerIndex peer;
+  uint64_t token;
+};
+
 // --- actions ---
 
 struct ReplyToAgent {
@@ -317,6 +328,25 @@ struct TellPurge {
   bool is_relayed;
   std::shared_ptr<const std::vector<uint64_t>> names;
 };
+// A connection is wanted, though no call waits for one.
+struct DialPeer {
+  PeerIndex peer;
+};
+struct AskPurge {
+  PeerIndex peer;
+  uint64_t token;
+  std::vector<uint64_t> names;
+};
+struct PurgeDone {  // or not: a body that says what was purged, or an error that names who may still give it
+  uint64_t ticket;
+  Outcome outcome;
+};
+// Somebody ordered a purge: for the log. Of a call, the way back says who; else the ticket.
+struct NotePurge {
+  uint64_t ticket = 0;
+  ClientId client = 0;
+  std::string text{};
+};
 struct ConfirmPurge {  // nobody gives any more what the link asked to be purged
   LinkId link;
   uint64_t token;
@@ -354,9 +384,10 @@ struct EraseRecord {
   wire::Digest key;
 };
 
-using Action = std::variant<ReplyToAgent, SendToPeer, CancelAtPeer, SendReply, DeliverToAgent, ReplaceAgentConnection,
-                            TellPeersDraining, PutRecord, LoadRecord, EraseRecord, AskLease, HearPurge, GrantLease,
-                            TellPurge, ConfirmPurge, LoadReply, StoreReply, EraseReplies>;
+using Action =
+    std::variant<ReplyToAgent, SendToPeer, CancelAtPeer, SendReply, DeliverToAgent, ReplaceAgentConnection,
+                 TellPeersDraining, PutRecord, LoadRecord, EraseRecord, AskLease, HearPurge, GrantLease, TellPurge,
+                 ConfirmPurge, LoadReply, StoreReply, EraseReplies, DialPeer, AskPurge, PurgeDone, NotePurge>;
 using Actions = std::vector<Action>;
 
 }  // namespace mesh::proxy

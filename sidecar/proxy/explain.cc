@@ -47,6 +47,8 @@ class Explainer {
         chosen = instance_name(service->instances[decision.trace.choices.chosen_instance]);
     }
     json["cache"] = cache(decision.trace.cache);
+    json["cache_why"] = why(decision, service);
+    json["cache_then"] = to_string(decision.trace.cache.keeping);
     json["chosen"] = chosen;
     json["why"] = decision.trace.attempts > 0 ? to_string(decision.trace.choices.why) : "";
     json["attempts"] = decision.trace.attempts;
@@ -85,13 +87,25 @@ class Explainer {
 
   Json cache(const telemetry::CacheTrace& trace) const {
     if (trace.verdict == telemetry::CacheVerdict::kNone) return nullptr;
-    Json json = {{"verdict", to_string(trace.verdict)}, {"key", wire::hexadecimal(trace.key_hash)}};
+    Json json = {{"verdict", to_string(trace.verdict)}, {"key", wire::key_text(trace.key_high, trace.key_low)}};
     if (trace.fetch != 0) json["fetched_by"] = own_ + "-" + std::to_string(trace.fetch);
     if (is_hit(trace.verdict) || trace.tier != 0) {  // here, or beside its agent
       json["tier"] = to_string(static_cast<contract::Tier>(trace.tier));
       json["age_ms"] = trace.age_ms;
     }
     return json;
+  }
+
+  // Why it was not answered with what is kept; empty if it was.
+  std::string_view why(const Decision& decision, const Service* service) const {
+    const telemetry::CacheTrace& trace = decision.trace.cache;
+    if (is_hit(trace.verdict)) return "";
+    if (trace.verdict == telemetry::CacheVerdict::kUntagged) return "untagged";
+    if (trace.miss != telemetry::CacheMiss::kNone) return to_string(trace.miss);
+    if (service == nullptr) return "not_looked_up";
+    const contract::Terms terms = config_.contracts.lookup(service->name, decision.method.view());
+    if (terms.cache == nullptr || terms.cache->ttl_ms == 0) return "not_declared";
+    return decision.client == 0 ? "fetch" : "not_looked_up";
   }
 
   static Json batch(const wire::BatchShape& shape) {

@@ -74,6 +74,10 @@ class Inbound {
   void erase_on_disk(std::span<const uint64_t> names, Actions& out);
   // What is read from the disk now may be what was just declared wrong.
   bool is_being_erased(const cache::Names& names) const;
+  // A purge that was ordered at this sidecar; once nobody gives it any more it is one of ended_orders(), to be
+  // collected after each event.
+  void purge_for(uint64_t order, std::span<const uint64_t> names, Instant now, Actions& out);
+  std::vector<uint64_t>& ended_orders() { return ended_orders_; }
   void on(const RecordStored& event, Instant now, Actions& out);
   void on(const RecordLoaded& event, Instant now, Actions& out);
   // A record of so many bytes that was found at the start, by its head.
@@ -197,6 +201,7 @@ class Inbound {
     Origin origin;  // of call 0: who asked for the purge, or if that is no link, the peer that told of it
     PeerIndex peer = 0;
     uint64_t token = 0;
+    uint64_t order = 0;  // if not 0, it alone counts
     Outcome outcome;
     wire::CalleeSpans spans;
     bool is_sensitive = false;
@@ -251,6 +256,7 @@ class Inbound {
   bool has_disk_ = false;
   std::vector<Held> held_;
   std::vector<uint64_t> ended_rounds_;
+  std::vector<uint64_t> ended_orders_;
   std::vector<Agent> agents_;
   routing::CallTable<Call> calls_;
   std::vector<uint64_t> due_;

@@ -102,7 +102,9 @@ void Inbound::answer_after(uint64_t round, const Origin& origin, Outcome&& outco
 }
 
 void Inbound::release(Held& held, Actions& out) {
-  if (held.origin.call_id != 0) {
+  if (held.order != 0) {
+    ended_orders_.push_back(held.order);
+  } else if (held.origin.call_id != 0) {
     answer(held.origin, std::move(held.outcome), held.spans, out, held.is_sensitive);
   } else if (held.origin.link != 0) {
     out.push_back(ConfirmPurge{held.origin.link, held.token});
@@ -142,6 +144,11 @@ void Inbound::relay(const PeerPurged& event, Instant now, Actions& out) {
   const uint64_t round = purge(event.names, true, true, now, out);
   release_after(
       round, {.round = 0, .origin = {0, 0}, .peer = event.peer, .token = event.token, .outcome = {}, .spans = {}}, out);
+}
+
+void Inbound::purge_for(uint64_t order, std::span<const uint64_t> names, Instant now, Actions& out) {
+  const uint64_t round = purge(names, false, true, now, out);
+  release_after(round, {.round = 0, .origin = {0, 0}, .order = order, .outcome = {}, .spans = {}}, out);
 }
 
 void Inbound::on(const PurgeHeard& event, Instant now, Actions& out) {

@@ -180,6 +180,11 @@ int run(const proxy::SidecarConfig& config) {
            [&](std::string_view event, std::string_view who, std::string_view text) {
              log.write(io::LogLevel::kInfo, event, {{"who", std::string(who)}, {"text", std::string(text)}}, who);
            },
+       .audit =
+           [&](std::string_view event, std::string_view who, std::string_view text) {
+             log.write(io::LogLevel::kInfo, event, {{"who", std::string(who)}, {"text", std::string(text)}});
+           },
+       .own_uid = geteuid(),
        .connections_max = raise_connections_max(),
        .release_memory = [] { malloc_trim(0); },
        .shared = shared.tier ? &*shared.tier : nullptr,

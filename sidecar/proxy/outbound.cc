@@ -28,7 +28,8 @@ Outbound::Outbound(const SidecarConfig& config, Services& services, Inbound& inb
       peers_(config.peers.size()),
       kept_(config.limits.cache_local_bytes, shared, services, purges),
       purges_(purges),
-      leases_(config, purges, shared) {}
+      leases_(config, purges, shared),
+      orders_(config.peers.size()) {}
 
 void Outbound::on(AgentRequested&& event, Instant now, Actions& out) {
   counters_.add(Counter::kRequests);
@@ -59,6 +60,8 @@ void Outbound::on(AgentRequested&& event, Instant now, Actions& out) {
   if (draining_) {
     return reject(Code::kDraining, "draining", "this sidecar is shutting down", "ask again in a second");
   }
+  if (service && services_[*service].is_cache) [[unlikely]]
+    return take_purge(call, event, now, out);
   if (!service || services_[*service].instances.empty()) {
     return reject(Code::kNoRoute, "unknown_service",
                   "no instance of service '" + std::string(event.service) + "' is known",
@@ -84,6 +87,7 @@ void Outbound::on(AgentRequested&& event, Instant now, Actions& out) {
   }
   if (event.keeping != nullptr) [[unlikely]] {
     if (event.keeping->cache != nullptr && !event.key && answer_from_cache(call, event, now, out)) return;
+    if (event.keeping->cache != nullptr && event.key) call.trace.cache.miss = telemetry::CacheMiss::kKeyed;
     if (event.keeping->invalidates != nullptr) call.wrongs = wrongs_of(event);
   }
   admit(std::move(call), std::move(event.payload), now, out);
@@ -237,6 +241,7 @@ void Outbound::finish(Call& call, Outcome&& outcome, ReplyCost cost, Instant now
     make_wrong(*call.wrongs);
   if (call.fetch != nullptr) [[unlikely]] {
     call.fetch->origin = call.instance;  // of two that were asked
+    if (cost.spans != nullptr) note_cost(call, *cost.spans, now);
     return land(call.fetch, std::move(outcome), cost.spans, now, out);
   }
   if (call.trace.cache.verdict != telemetry::CacheVerdict::kNone) [[unlikely]]
@@ -358,6 +363,10 @@ void Outbound::on_time(Instant now, Actions& out) {
     give_up_disk(now, out);
   if (renew_leases_at_ <= now) [[unlikely]]
     renew_leases_of_fetches(now, out);
+  if (!orders_.empty()) [[unlikely]] {
+    orders_.on_time(now, out);
+    settle_purges(now, out);
+  }
 }
 
 }  // namespace mesh::proxy

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "common/cache/memory_tier.h"
+#include "common/cache/miss_ratio_curve.h"
 #include "common/cache/purges.h"
 #include "common/cache/reply.h"
 #include "common/cache/request.h"
@@ -22,6 +23,7 @@
 #include "sidecar/proxy/events.h"
 #include "sidecar/proxy/inbound.h"
 #include "sidecar/proxy/leases.h"
+#include "sidecar/proxy/purge_orders.h"
 #include "sidecar/proxy/recorder.h"
 #include "sidecar/proxy/services.h"
 #include "sidecar/proxy/tiered_cache.h"
@@ -54,6 +56,11 @@ class Outbound {
   void on(const PeerLacksKeys& event, Instant now, Actions& out);
   // Replies of this sidecar's agents are kept on disk, too.
   void use_disk() { has_disk_ = true; }
+  // An order ends with PurgeDone, or with the answer to the call that gave it.
+  void on(const PurgeWanted& event, Instant now, Actions& out);
+  void on(const PurgeConfirmed& event, Instant now, Actions& out);
+  // What was ordered is purged wherever replies of this sidecar's own agents are kept.
+  void on_own_purged(uint64_t order, Instant now, Actions& out);
   // For the record: asks for nothing.
   void note(const CallsLeft& left_calls, Instant now);
   // How a call ended that this sidecar's own agents served.
@@ -67,11 +74,12 @@ class Outbound {
     leases_.give_back(out);
   }
   const Recorder& recorder() const { return recorder_; }
-  size_t open_calls() const { return calls_.size() + waiting_.size(); }
+  size_t open_calls() const { return calls_.size() + waiting_.size() + orders_.size(); }
   uint64_t held_bytes() const { return held_bytes_; }
 
   Instant next_deadline() const {
-    const Instant calls = std::min({calls_.next_deadline(), waiting_.next_deadline(), renew_leases_at_});
+    const Instant calls =
+        std::min({calls_.next_deadline(), waiting_.next_deadline(), renew_leases_at_, orders_.next_deadline()});
     const Instant loaded = loading_.empty() ? kNever : loading_.front().until;
     const Instant validated =
         validating_.empty() ? kNever : validating_.front()->began + milliseconds(limits::lease_wait_ms);
@@ -98,6 +106,23 @@ class Outbound {
     uint32_t in_flight;
   };
   PeerView view(PeerIndex peer) const;
+
+  // Of each tier that is in use, in the order in which they are looked into.
+  struct TierView {
+    contract::Tier tier;
+    uint64_t entries = 0;
+    uint64_t bytes = 0;
+    uint64_t budget_bytes = 0;
+    uint64_t hits = 0;    // look-ups for which it had something fresh
+    uint64_t misses = 0;  // and for which it had not
+    uint64_t evicted = 0;
+  };
+  std::vector<TierView> tiers() const;
+  const cache::MemoryTier& memory() const { return kept_.local(); }
+  const cache::Purges& purges() const { return purges_; }
+  // Of memory of another size, up to kCurveReach times that of now; null before the first look-up.
+  static constexpr uint64_t kCurveReach = 4;
+  const cache::MissRatioCurve* curve() const { return curve_ ? &*curve_ : nullptr; }
 
  private:
   static constexpr uint32_t kNobody = UINT32_MAX;  // no instance
@@ -144,7 +169,8 @@ class Outbound {
     bool is_home = false;  // on behalf of peers, by this sidecar's own agents
     bool was_looked_for_on_disk = false;
     bool was_on_disk = false;
-    uint64_t number = 0;  // of the call
+    bool is_compulsory = false;  // what was kept of it had run out, or become wrong
+    uint64_t number = 0;         // of the call
     Instant began{};
     Duration budget{0};
     Duration hedge_after{0};
@@ -178,6 +204,8 @@ class Outbound {
   };
   std::optional<uint32_t> choose(const Call& call, telemetry::Choices& choices) const;
   telemetry::Choice::State state_of(const Instance& instance, wire::Lane lane, bool was_tried) const;
+  std::optional<uint32_t> home_of_reply(const Call& call) const;
+  void note_cost(const Call& call, const wire::CalleeSpans& spans, Instant now);
   std::optional<uint32_t> home_of_key(const Call& call, telemetry::Choices& choices) const;
   std::optional<uint32_t> choose_same(Call& call, Code code, Instant now, telemetry::Choices& choices);
   bool try_again(uint64_t id, Code code, Instant now, Actions& out);
@@ -222,7 +250,8 @@ class Outbound {
   void land(const std::shared_ptr<Fetch>& fetch, Outcome&& outcome, const wire::CalleeSpans* spans, Instant now,
             Actions& out);
   void reply_to_peer(Call& call, Outcome&& outcome, const wire::CalleeSpans* spans, Instant now, Actions& out);
-  void keep(const Fetch& fetch, const Outcome& outcome, const cache::Reply& reply, Instant now, Actions& out);
+  telemetry::CacheKeeping keep(const Fetch& fetch, const Outcome& outcome, const cache::Reply& reply, Instant now,
+                               Actions& out);
   void expire_waiting(uint64_t id, Instant now, Actions& out);
   // Of those whose way back matches.
   template <class Matches>
@@ -236,6 +265,24 @@ class Outbound {
       std::erase(waiting_.close(id).fetch->waiters, id);
     }
   }
+
+  // For whoever wants to know.
+  void note_lookup(const cache::Kept* kept, bool is_worth_giving, bool is_given, telemetry::CacheTrace& trace);
+  void note_access(uint64_t key_low, uint64_t bytes, bool is_compulsory);
+  void note_kept(const Fetch& fetch, uint64_t bytes);
+  telemetry::CacheKeeping keeping_of(const Fetch& fetch, const Outcome& outcome, const cache::Reply& reply) const;
+
+  // Purges by order.
+  struct PurgeCaller {
+    uint64_t ticket = 0;
+    std::unique_ptr<Call> call = nullptr;  // null: the ticket counts
+    std::string text{};                    // what is purged
+  };
+  void take_purge(Call& call, const AgentRequested& event, Instant now, Actions& out);
+  void order_purge(PurgeCaller&& caller, const PurgeSpec& what, Instant until, Instant now, Actions& out);
+  void settle_purges(Instant now, Actions& out);
+  Outcome outcome_of(const PurgeCaller& caller, const PurgeOrders::Ended& ended) const;
+  void answer_purge(PurgeCaller& caller, Outcome&& outcome, Instant now, Actions& out);
 
   // Whether they still hold.
   template <class Visit>
@@ -276,6 +323,9 @@ class Outbound {
   TieredCache kept_;
   cache::Purges& purges_;
   Leases leases_;
+  PurgeOrders orders_;
+  std::unordered_map<uint64_t, PurgeCaller> purge_callers_;  // by order
+  std::optional<cache::MissRatioCurve> curve_;
   std::unordered_map<cache::Hash, std::shared_ptr<Fetch>, cache::HashOfHash> fetches_;
   routing::CallTable<Waiting> waiting_;
   Instant renew_leases_at_ = kNever;

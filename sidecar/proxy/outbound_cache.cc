@@ -14,6 +14,8 @@ namespace mesh::proxy {
 namespace {
 
 using contract::Tier;
+using telemetry::CacheKeeping;
+using telemetry::CacheMiss;
 using telemetry::CacheVerdict;
 
 // What is kept is given up somewhat earlier, by up to a tenth, so that what came together does not go together.
@@ -43,7 +45,8 @@ bool Outbound::answer_from_cache(Call& call, const AgentRequested& event, Instan
                                                  .part_sizes = event.payload.part_sizes},
                                                 terms);
   telemetry::CacheTrace& trace = call.trace.cache;
-  trace.key_hash = request.key.hash.low;
+  trace.key_low = request.key.hash.low;
+  trace.key_high = request.key.hash.high;
   if (request.lacks_tag) {
     trace.verdict = CacheVerdict::kUntagged;
     return false;
@@ -55,8 +58,10 @@ bool Outbound::answer_from_cache(Call& call, const AgentRequested& event, Instan
   std::shared_ptr<Fetch> under_way = fetch_under_way(request.key, is_home, now);
   const bool is_fresh = kept != nullptr && now < kept->fresh_until;
   const bool is_worth_giving = is_fresh || (kept != nullptr && now < kept->revalidate_until);
-  if (is_worth_giving && is_leased(call.service, kept->origin, now)) {
-    const bool is_to_renew = !is_fresh || is_early(*kept, Prng(call.trace.number ^ trace.key_hash).next(), now);
+  const bool is_given = is_worth_giving && is_leased(call.service, kept->origin, now);
+  note_lookup(kept, is_worth_giving, is_given, trace);
+  if (is_given) {
+    const bool is_to_renew = !is_fresh || is_early(*kept, Prng(call.trace.number ^ trace.key_low).next(), now);
     give(call, found, is_fresh ? CacheVerdict::kHit : CacheVerdict::kStale, request.echoes, now, out);
     if (is_to_renew && under_way == nullptr) fetch(fetch_for(call, event, request), now, out);
     return true;
@@ -110,6 +115,7 @@ std::shared_ptr<Outbound::Fetch> Outbound::fetch_for(const Call& call, const Age
   fetch->terms = event.keeping->cache;
   fetch->service = call.service;
   fetch->is_home = call.path.link != 0;
+  fetch->is_compulsory = call.trace.cache.miss == CacheMiss::kExpired || call.trace.cache.miss == CacheMiss::kPurged;
   fetch->service_name = cache::name_hash(event.service, "");
   fetch->method_name = cache::name_hash(event.service, std::string(1, '\0') + std::string(event.method));
   fetch->tags = request.tags;
@@ -173,9 +179,10 @@ void Outbound::land(const std::shared_ptr<Fetch>& landed, Outcome&& outcome, con
   std::optional<cache::Kept> old;  // giving it may bring others, for whom it has to go
   Tier old_tier = Tier::kLocal;
   cache::Reply reply;
+  auto keeping = CacheKeeping::kFailed;
   if (outcome.code == Code::kOk) {
     reply = reply_reader_.read(outcome.payload.body.view(), *landed->terms, landed->echoes);
-    keep(*landed, outcome, reply, now, out);
+    keeping = keep(*landed, outcome, reply, now, out);
   } else {
     const TieredCache::Found found_old = find_kept(*landed, now);
     const cache::Kept* kept = found_old.kept;
@@ -189,6 +196,7 @@ void Outbound::land(const std::shared_ptr<Fetch>& landed, Outcome&& outcome, con
   for (const uint64_t id : std::exchange(landed->waiters, {})) {
     Waiting waiter = waiting_.close(id);
     waiter.call.trace.cache.fetch = landed->number;
+    waiter.call.trace.cache.keeping = keeping;
     const Duration left = waiter.call.deadline - now;
     if (old) {
       give(waiter.call, {&*old, old_tier}, CacheVerdict::kStaleError, waiter.echoes, now, out);
@@ -214,12 +222,12 @@ void Outbound::land(const std::shared_ptr<Fetch>& landed, Outcome&& outcome, con
   fetch(again, now, out);
 }
 
-void Outbound::keep(const Fetch& fetch, const Outcome& outcome, const cache::Reply& reply, Instant now, Actions& out) {
+CacheKeeping Outbound::keep(const Fetch& fetch, const Outcome& outcome, const cache::Reply& reply, Instant now,
+                            Actions& out) {
   const contract::CacheTerms& terms = *fetch.terms;
   const int64_t ttl_ms = reply.is_success ? terms.ttl_ms : terms.negative_ttl_ms;
-  const bool is_kept = ttl_ms > 0 && outcome.payload.body.size() <= limits::cached_reply_bytes && may_keep(fetch) &&
-                       purges_.holds(fetch.since, fetch.names());
-  if (!is_kept) return;
+  const CacheKeeping keeping = keeping_of(fetch, outcome, reply);
+  if (keeping != CacheKeeping::kKept) return keeping;
   const Duration age = milliseconds(outcome.cache != nullptr ? outcome.cache->age_ms : 0);
   cache::Kept kept{.key = fetch.key,
                    .service = fetch.service_name,
@@ -241,10 +249,12 @@ void Outbound::keep(const Fetch& fetch, const Outcome& outcome, const cache::Rep
     kept.revalidate_until += milliseconds(terms.stale_while_revalidate_ms);
     kept.error_until += milliseconds(terms.stale_if_error_ms);
   }
+  note_kept(fetch, kept.bytes());
   if (reply.is_success) store(kept, fetch, now, out);
   const uint64_t evicted_before = kept_.local().evicted();
   kept_.put(std::move(kept), terms, fetch.service, role_of(fetch.is_home), now);
   counters_.add(Counter::kCacheEvicted, kept_.local().evicted() - evicted_before);
+  return keeping;
 }
 
 void Outbound::expire_waiting(uint64_t id, Instant now, Actions& out) {

@@ -57,6 +57,13 @@ std::optional<uint32_t> Outbound::choose(const Call& call, telemetry::Choices& c
     if (i < choices.count) choices.seen[i] = choice_of(i, instance, state);
     candidates_.push_back({i, instance.own_host, state == Choice::State::kAvailable, instance.in_flight});
   }
+  if (call.fetch != nullptr) [[unlikely]] {
+    if (const auto home = home_of_reply(call)) {
+      choices.chosen_instance = static_cast<uint8_t>(*home);
+      choices.why = Why::kHomeOfKey;
+      return home;
+    }
+  }
   auto best = routing::pick(candidates_);
   if (!best) {
     for (uint32_t i = 0; i < count; ++i) {
@@ -71,6 +78,36 @@ std::optional<uint32_t> Outbound::choose(const Call& call, telemetry::Choices& c
                 : service.instances[*best].own_host ? Why::kOwnHost
                                                     : Why::kFewestInFlight;
   return static_cast<uint32_t>(*best);
+}
+
+// Where an answer is dear its key picks who gives it: then one of several instances has it for all who ask, wherever
+// they are. Of those that are there; and only where it costs so much more than the way that one in the wrong place is
+// not worth its own.
+std::optional<uint32_t> Outbound::home_of_reply(const Call& call) const {
+  constexpr double kWaysWorth = 10;
+  const Service& service = services_[call.service];
+  if (!call.fetch->terms->uses(contract::Tier::kHome) || service.answer_us <= kWaysWorth * service.way_us)
+    return std::nullopt;
+  std::optional<uint32_t> home;
+  uint64_t most = 0;
+  for (const routing::Candidate& candidate : candidates_) {
+    if (!candidate.available) continue;
+    const uint64_t weight =
+        routing::rendezvous_weight(call.fetch->key.hash.low, service.instances[candidate.instance].name_digest);
+    if (!home || weight > most) home = candidate.instance, most = weight;
+  }
+  return home;
+}
+
+void Outbound::note_cost(const Call& call, const wire::CalleeSpans& spans, Instant now) {
+  constexpr double kShare = 0.125;  // of the newest
+  if (spans.agent_us == wire::CalleeSpans::kAgentNotReached || call.trace.left_at == kNever) return;
+  Service& service = services_[call.service];
+  const double away_us = static_cast<double>(spans.agent_us) + spans.queue_us;
+  const double way_us = std::max(1.0, static_cast<double>(to_us(now - call.trace.left_at)) - away_us);
+  const bool is_first = service.way_us == 0;
+  service.answer_us += (is_first ? 1 : kShare) * (spans.agent_us - service.answer_us);
+  service.way_us += (is_first ? 1 : kShare) * (way_us - service.way_us);
 }
 
 // The same instance for the same key, whatever state it is in: only there it is known whether the call was executed.

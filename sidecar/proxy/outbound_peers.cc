@@ -23,7 +23,11 @@ void Outbound::on(const PeerConnected& event, Instant now, Actions& out) {
   peer.failing[static_cast<size_t>(event.lane)] = false;
   peer.draining[static_cast<size_t>(event.lane)] = false;
   for (const uint64_t id : calls_at(event.peer, event.lane)) calls_.set_deadline(id, calls_.find(id)->deadline);
-  if (event.lane == wire::Lane::kInteractive) leases_.on_connected(event.peer, event.offers_leases, now, out);
+  if (event.lane == wire::Lane::kInteractive) {
+    leases_.on_connected(event.peer, event.offers_leases, now, out);
+    orders_.on_connected(event.peer, event.offers_leases, out);
+    settle_purges(now, out);
+  }
 }
 
 void Outbound::on(const PeerLost& event, Instant now, Actions& out) {
@@ -32,7 +36,10 @@ void Outbound::on(const PeerLost& event, Instant now, Actions& out) {
   peer.failing[static_cast<size_t>(event.lane)] = !was_up;
   // The other connection to the same process may still be up: what would leave on it now is lost.
   peer.draining[static_cast<size_t>(event.lane)] = false;
-  if (event.lane == wire::Lane::kInteractive) leases_.on_lost(event.peer);
+  if (event.lane == wire::Lane::kInteractive) {
+    leases_.on_lost(event.peer);
+    orders_.on_lost(event.peer, now, out);
+  }
   const auto contains = [](const std::vector<uint64_t>& ids, uint64_t id) {
     return std::find(ids.begin(), ids.end(), id) != ids.end();
   };

@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "sidecar/proxy/cache_report.h"
 #include "sidecar/proxy/explain.h"
 
 namespace mesh::proxy {
@@ -147,10 +148,22 @@ void append_text(std::string& text, const Json& json, const std::string& prefix)
 
 }  // namespace
 
+bool take_json_suffix(std::string_view& line) {
+  constexpr std::string_view kSuffix = " json";
+  const bool as_json = line.ends_with(kSuffix);
+  if (as_json) line.remove_suffix(kSuffix.size());
+  return as_json;
+}
+
+std::string report_text(const Json& json, bool as_json) {
+  if (as_json) return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  std::string text;
+  append_text(text, json, "");
+  return text.empty() ? "none\n" : text;
+}
+
 std::string report(std::string_view line, Engine& engine, const SidecarConfig& config, const Surroundings& around) {
-  constexpr std::string_view kJsonSuffix = " json";
-  const bool as_json = line.ends_with(kJsonSuffix);
-  if (as_json) line.remove_suffix(kJsonSuffix.size());
+  const bool as_json = take_json_suffix(line);
   Json json;
   if (line == "health") {
     json = health(engine, config, around);
@@ -162,15 +175,14 @@ std::string report(std::string_view line, Engine& engine, const SidecarConfig& c
     json = stats(engine, config, around);
   } else if (line.starts_with("explain ")) {
     json = explain(line.substr(line.find(' ') + 1), engine, config, around.now);
+  } else if (line.starts_with("cache ")) {
+    json = cache_report(line.substr(line.find(' ') + 1), engine, config, around.now, around.disk);
   }
   if (json.is_null()) {
-    return "error: ask for health, counters, stats, calls, or explain and one of newest, slowest, failed, or a call's "
-           "number; with \" json\" behind it for JSON\n";
+    return "error: ask for health, counters, stats, calls, explain and one of newest, slowest, failed, or a call's "
+           "number, or cache and one of stats, keys, get, or purge {…}; with \" json\" behind it for JSON\n";
   }
-  if (as_json) return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-  std::string text;
-  append_text(text, json, "");
-  return text.empty() ? "none\n" : text;
+  return report_text(json, as_json);
 }
 
 }  // namespace mesh::proxy

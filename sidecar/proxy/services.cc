@@ -20,6 +20,7 @@ Services::Services(const SidecarConfig& config) : config_(&config) {
     }
   }
   for (const PortConfig& port : config.ports) intern(port.service);
+  services_[intern(std::string(kCacheService))].is_cache = true;
   Service& own = services_[intern(echo_service(config.host, config.sidecar))];
   own.is_echo = true;
   own.instances.push_back({.local = true, .own_host = true});

@@ -33,13 +33,19 @@ struct Service {
   routing::RetryBudget retries;
   bool has_writes = false;  // some of its methods make kept replies wrong
   bool is_on_disk = false;  // some of its replies are kept there
-  bool is_echo = false;     // this sidecar's own, for probes
+  // Of replies that are fetched to be kept, lately: what the agent took, and what the way took.
+  double answer_us = 0;
+  double way_us = 0;
+  bool is_echo = false;   // this sidecar's own, for probes
+  bool is_cache = false;  // likewise, for orders to what is kept
   bool has_local() const { return is_echo || !agents.empty(); }
 };
 
 // The service that gives back what it gets, one per sidecar: probes measure the way there. Names below "mesh." are
 // ours.
 inline constexpr std::string_view kOwnNames = "mesh.";
+// The service at which local agents order purges.
+inline constexpr std::string_view kCacheService = "mesh.cache";
 std::string echo_service(std::string_view host, std::string_view sidecar);
 
 class Services {

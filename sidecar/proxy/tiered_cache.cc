@@ -9,8 +9,9 @@ using contract::Tier;
 
 // What comes from the disk passes through here, and at home this process's own memory has what the shared one is too
 // small for.
-bool TieredCache::uses_local(const contract::CacheTerms& terms, Role role) const {
-  return terms.uses(role == Role::kHome ? Tier::kHome : Tier::kLocal) || terms.uses(Tier::kDisk);
+bool TieredCache::uses_local(const contract::CacheTerms& terms, ServiceIndex service, Role role) const {
+  const bool is_own = !services_[service].agents.empty();
+  return terms.uses(role == Role::kHome ? Tier::kHome : Tier::kLocal) || (terms.uses(Tier::kDisk) && is_own);
 }
 
 bool TieredCache::uses_shared(const contract::CacheTerms& terms, Role role) const {
@@ -26,15 +27,15 @@ TieredCache::Found TieredCache::find(const cache::Key& key, const contract::Cach
                                      Role role, Instant now) {
   const Tier behind = role == Role::kHome ? Tier::kHome : Tier::kShared;
   const Tier near = role == Role::kHome ? Tier::kHome : Tier::kLocal;
-  const cache::Kept* local = uses_local(terms, role) ? local_.find(key, purges_, now) : nullptr;
+  const cache::Kept* local = uses_local(terms, service, role) ? local_.find(key, purges_, now) : nullptr;
   if (local != nullptr && local->origin >= services_[service].instances.size()) local = nullptr;
   const bool looks_on = uses_shared(terms, role) && (local == nullptr || now >= local->fresh_until);
-  if (uses_local(terms, role) && (near != behind || !looks_on)) count(near, local, now);
+  if (uses_local(terms, service, role) && (near != behind || !looks_on)) count(near, local, now);
   if (!looks_on) return {local, near};
   const cache::Kept* shared = find_shared(key, terms, service, now);
   count(behind, shared, now);
   if (shared == nullptr || (local != nullptr && local->fresh_until >= shared->fresh_until)) return {local, near};
-  if (role == Role::kCaller && uses_local(terms, role)) local_.put(*shared, now);
+  if (role == Role::kCaller && uses_local(terms, service, role)) local_.put(*shared, now);
   return {shared, behind};
 }
 
@@ -60,7 +61,7 @@ void TieredCache::put(cache::Kept kept, const contract::CacheTerms& terms, Servi
   const uint64_t origin_name = services_[service].instances[kept.origin].name_digest;
   const bool is_shared = uses_shared(terms, role) && shared_->put(kept, origin_name, now);
   if (role == Role::kHome && is_shared) return;
-  if (uses_local(terms, role)) local_.put(std::move(kept), now);
+  if (uses_local(terms, service, role)) local_.put(std::move(kept), now);
 }
 
 }  // namespace mesh::proxy

@@ -37,13 +37,18 @@ class TieredCache {
   Found find(const cache::Key& key, const contract::CacheTerms& terms, ServiceIndex service, Role role, Instant now);
   void put(cache::Kept kept, const contract::CacheTerms& terms, ServiceIndex service, Role role, Instant now);
 
+  // Whether the terms allow any tier here.
+  bool is_used(const contract::CacheTerms& terms, ServiceIndex service, Role role) const {
+    return uses_local(terms, service, role) || uses_shared(terms, role);
+  }
+
   const cache::MemoryTier& local() const { return local_; }
   const cache::SharedTier* shared() const { return shared_; }
   // By contract::Tier; of lookups of fresh replies.
   const Counts& counts(contract::Tier tier) const { return counts_[static_cast<size_t>(tier)]; }
 
  private:
-  bool uses_local(const contract::CacheTerms& terms, Role role) const;
+  bool uses_local(const contract::CacheTerms& terms, ServiceIndex service, Role role) const;
   bool uses_shared(const contract::CacheTerms& terms, Role role) const;
   const cache::Kept* find_shared(const cache::Key& key, const contract::CacheTerms& terms, ServiceIndex service,
                                  Instant now);

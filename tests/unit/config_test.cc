@@ -31,6 +31,16 @@ TEST_CASE("one entry is enough for an agent of one's own") {
   CHECK(result.config.ports[0].listen.port == 6799);
 }
 
+TEST_CASE("a port may be for orders to what is kept, and nobody else may serve them") {
+  CHECK(parse_config(file(R"("ports":{"p":{"listen":"tcp://127.0.0.1:6700","service":"mesh.cache"}})"), "", false)
+            .errors.empty());
+  CHECK(complains(parse_config(file(R"("agents":{"mesh.cache":{"endpoint":"tcp://127.0.0.1:1"}})"), "", false),
+                  "/agents/mesh.cache/service"));
+  CHECK(
+      complains(parse_config(file(R"("ports":{"p":{"listen":"tcp://127.0.0.1:6700","service":"mesh.x"}})"), "", false),
+                "/ports/p/listen"));
+}
+
 TEST_CASE("every kind of mistake is told with its path") {
   const std::pair<std::string, std::string> mistakes[] = {
       {R"("agnets":{})", "/agnets"},

@@ -203,5 +203,58 @@ TEST_CASE("a reply that was old when it came is kept for what is left of its tim
   CHECK(bench.take<SendToPeer>().size() == 1);
 }
 
+// Two peers serve "ocr", whose replies are kept beside them.
+struct TwoHomes : Bench {
+  contract::CacheTerms terms;
+  TwoHomes() {
+    terms.ttl_ms = 10'000;
+    cache = &terms;
+    tell(PeerConnected{0, wire::Lane::kInteractive, true});
+    tell(PeerConnected{1, wire::Lane::kInteractive, true});
+  }
+  // Which peer is asked for it; its agent takes so long, and the way 100 us.
+  PeerIndex ask(const std::string& body, uint32_t agent_us) {
+    request("ocr", body);
+    for (const AskLease& ask : take<AskLease>()) tell(PeerLeased{ask.peer, ask.token, 70});
+    const SendToPeer call = sent();
+    const std::array<CallsLeft::Call, 1> left = {{{call.call_id, 0, 1000}}};
+    engine->outbound().note({{}, left}, now);
+    now += microseconds(agent_us + 100);
+    const wire::CalleeSpans spans{.agent_us = agent_us};
+    Outcome outcome;
+    outcome.payload.body = Slice::copy_of("reply");
+    tell(PeerReplied{call.peer, call.call_id, std::move(outcome), &spans});
+    return call.peer;
+  }
+};
+
+TEST_CASE("where an answer is dear its key picks who gives it, the same for everybody, and all have their share") {
+  TwoHomes one;
+  TwoHomes other;
+  other.ask("another before", 50'000);
+  one.ask("before", 50'000);
+  size_t at_first = 0;
+  for (int i = 0; i < 64; ++i) {
+    const std::string body = "dear " + std::to_string(i);
+    const PeerIndex peer = one.ask(body, 50'000);
+    CHECK(other.ask(body, 50'000) == peer);
+    at_first += peer == 0 ? 1 : 0;
+  }
+  CHECK(at_first > 16);
+  CHECK(at_first < 48);
+}
+
+TEST_CASE("where an answer costs little more than the way, whoever has least to do is asked") {
+  TwoHomes bench;
+  for (int i = 0; i < 64; ++i) CHECK(bench.ask("cheap " + std::to_string(i), 500) == 0);
+}
+
+TEST_CASE("while the home of a key is away another instance is asked") {
+  TwoHomes bench;
+  bench.ask("before", 50'000);
+  bench.tell(PeerDraining{0});
+  for (int i = 0; i < 16; ++i) CHECK(bench.ask("dear " + std::to_string(i), 50'000) == 1);
+}
+
 }  // namespace
 }  // namespace mesh::proxy

@@ -1,7 +1,10 @@
 // meshctl: what the sidecars of this computer do and did, for their operator. This file is its command line.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <iostream>
+#include <utility>
 
+#include "tools/meshctl/cache_cli.h"
 #include "tools/meshctl/commands.h"
 #include "tools/meshctl/completion.h"
 
@@ -38,6 +41,22 @@ CommandWords words_of(CLI::App& app) {
     }
   }
   for (CLI::App* command : app.get_subcommands({})) words.subcommands.push_back(words_of(*command));
+  return words;
+}
+
+// Scripts know one level: what a command's own commands are called is what its first argument may be, and all of their
+// options are offered.
+CommandWords flattened(CommandWords words) {
+  for (CommandWords& command : words.subcommands) {
+    for (CommandWords& own : std::exchange(command.subcommands, {})) {
+      command.choices.push_back(own.name);
+      for (OptionWords& option : own.options) {
+        const bool is_known = std::any_of(command.options.begin(), command.options.end(),
+                                          [&](const OptionWords& known) { return known.names == option.names; });
+        if (!is_known) command.options.push_back(std::move(option));
+      }
+    }
+  }
   return words;
 }
 
@@ -135,6 +154,9 @@ int main(int argc, char** argv) {
       "examples:\n  meshctl -c deploy/mainpc.json check\n  meshctl check --json\n\nExit code 1 if anything has to be "
       "mended.");
 
+  CacheOptions keeping;
+  const CacheCommands cache = add_cache_commands(app, keeping);
+
   std::string shell;
   auto* completion = app.add_subcommand("completion", "prints a completion script");
   completion->add_option("SHELL", shell, "bash, zsh or fish")
@@ -160,8 +182,9 @@ int main(int argc, char** argv) {
   if (*status) return run_status(options);
   if (*top) return run_top(options, interval_s, count);
   if (*check) return run_check(options);
+  if (*cache.cache) return run_cache(cache, options, keeping);
   if (*completion) {
-    std::cout << completion_script(shell, words_of(app));
+    std::cout << completion_script(shell, flattened(words_of(app)));
     return kExitOk;
   }
   if (probes > 0) probing.count = probes;

@@ -17,8 +17,6 @@
 namespace mesh::ctl {
 namespace {
 
-constexpr int kAnswerWait_s = 2;
-
 struct Descriptor {
   int fd;
   ~Descriptor() {
@@ -86,14 +84,14 @@ Targets load_targets(const std::vector<std::string>& files) {
   return targets;
 }
 
-Result<Json> ask(const Target& target, std::string_view line) {
+Result<Json> ask(const Target& target, std::string_view line, int wait_s) {
   const std::string& admin_path = target.config.admin_path;
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (admin_path.size() >= sizeof address.sun_path) return unreachable(admin_path, "the path is too long");
   std::memcpy(address.sun_path, admin_path.data(), admin_path.size());
   const Descriptor admin{socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-  const timeval wait{.tv_sec = kAnswerWait_s, .tv_usec = 0};
+  const timeval wait{.tv_sec = wait_s, .tv_usec = 0};
   setsockopt(admin.fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
   setsockopt(admin.fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
   if (connect(admin.fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
@@ -127,10 +125,10 @@ Result<Json> ask(const Target& target, std::string_view line) {
   return json;
 }
 
-Answers ask_all(const Targets& targets, std::string_view line) {
+Answers ask_all(const Targets& targets, std::string_view line, int wait_s) {
   Answers answers;
   for (const Target& target : targets.sidecars) {
-    auto answer = ask(target, line);
+    auto answer = ask(target, line, wait_s);
     if (answer) {
       answers.given.emplace_back(&target, std::move(*answer));
     } else if (answer.error().rule == "admin_of_another" || listens_elsewhere(target.config)) {

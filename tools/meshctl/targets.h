@@ -42,10 +42,12 @@ struct Targets {
 // Reads the files. A file that cannot be read is a finding, too.
 Targets load_targets(const std::vector<std::string>& files);
 
-// One line to the admin socket of a sidecar, its JSON answer; waits at most 2 s for each part of it. The rule of an
+inline constexpr int kAnswerWait_s = 2;
+
+// One line to the admin socket of a sidecar, its JSON answer; waits at most so long for each part of it. The rule of an
 // error is "admin_unreachable", "admin_refused" (it does not know the line), or "admin_of_another": two hosts may use
 // the same path, and the sidecar of the other one answers here.
-Result<Json> ask(const Target& target, std::string_view line);
+Result<Json> ask(const Target& target, std::string_view line, int wait_s = kAnswerWait_s);
 
 // What became of one question to all. The targets must outlive it.
 struct Answers {
@@ -53,6 +55,6 @@ struct Answers {
   std::vector<std::pair<const Target*, Error>> missing;
   std::vector<const Target*> elsewhere;  // on another computer, so that nobody could have answered here
 };
-Answers ask_all(const Targets& targets, std::string_view line);
+Answers ask_all(const Targets& targets, std::string_view line, int wait_s = kAnswerWait_s);
 
 }  // namespace mesh::ctl
