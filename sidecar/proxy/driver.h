@@ -104,7 +104,7 @@ class Driver final : public SessionHost,
   void on_loaded(uint64_t ticket, std::optional<StoredReply> reply) override {
     tell(ReplyLoaded{ticket, std::move(reply)});
   }
-  void on_erased(uint64_t ticket) override { tell(RepliesErased{ticket}); }
+  void on_erased(uint64_t ticket) override { tell(RepliesErased{.ticket = ticket}); }
   void on_stored(uint64_t ticket, bool is_stored) override { tell(RecordStored{ticket, is_stored}); }
   void on_loaded(uint64_t ticket, std::optional<Slice> value) override { tell(RecordLoaded{ticket, std::move(value)}); }
   void on_calls_left(const CallsLeft& left) override { engine_.outbound().note(left, now()); }

@@ -118,7 +118,10 @@ void Driver::act(StoreReply& action) {
       {.cost_us = action.cost_us, .ttl_ms = action.ttl_ms, .age_ms = action.age_ms, .names = action.names});
 }
 
-void Driver::act(EraseReplies& action) { settings_.replies->erase(action.ticket, action.names); }
+void Driver::act(EraseReplies& action) {
+  settings_.replies->erase(action.ticket, action.names);
+  if (!settings_.replies->stats().is_serving) tell(RepliesErased{action.ticket, true});
+}
 
 void Driver::act(PutRecord& action) {
   settings_.records->put(action.ticket, action.key.bytes, std::move(action.value));

@@ -209,6 +209,7 @@ struct ReplyLoaded {
 };
 struct RepliesErased {
   uint64_t ticket;
+  bool is_pending = false;  // not yet, as the disk cannot be used; until it is, nothing is read from it either
 };
 
 struct AgentConnected {

@@ -248,7 +248,8 @@ class Inbound {
   PurgeRounds rounds_;
   struct Erasure {
     uint64_t ticket;
-    uint64_t round;  // that waits for it; 0: none
+    uint64_t round;         // that waits for it; 0: none
+    bool is_noted = false;  // for the next process, if this one does not live to see it
     std::vector<uint64_t> names;
   };
   std::vector<Erasure> erasures_;  // that the disk has not reported

@@ -70,7 +70,12 @@ void Inbound::on(const RepliesErased& event, Instant now, Actions& out) {
                                     [&](const Erasure& each) { return each.ticket == event.ticket; });
   if (erasure == erasures_.end()) return;
   rounds_.on_erased(erasure->round);
-  erasures_.erase(erasure);
+  if (event.is_pending) {
+    if (self_ && !std::exchange(erasure->is_noted, true)) self_->begin_writing(now);
+  } else {
+    if (erasure->is_noted) self_->end_writing();
+    erasures_.erase(erasure);
+  }
   release_ended(now, out);
 }
 

@@ -127,7 +127,7 @@ class VirtualReplies final : public ReplyStore {
   ReplyStoreObserver* observer_ = nullptr;
   std::deque<Work> queue_;
   uint64_t erasures_ = 0;  // that were reported
-  Stats stats_;
+  Stats stats_{.is_serving = true};
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

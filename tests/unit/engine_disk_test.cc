@@ -1,0 +1,170 @@
+#include <doctest/doctest.h>
+
+#include "common/cache/kept_form.h"
+#include "tests/unit/engine_bench.h"
+
+namespace mesh::proxy {
+namespace {
+
+// A sidecar whose agent "db" is asked by peers, and that keeps its replies on disk.
+struct DiskBench : Bench {
+  uint64_t last_call = 0;
+  explicit DiskBench(int64_t ttl_ms = 600'000) {
+    config.agents[0] = {.name = "db", .service = "db", .endpoint = {}};
+    contract::Declaration read;
+    contract::CacheTerms& terms = read.cache.emplace();
+    terms.ttl_ms = ttl_ms;
+    terms.tiers = contract::kAllTiers;
+    REQUIRE(contract::TagPattern::parse("user:{user}", terms.tags.emplace_back()));
+    config.contracts.declare_method("db", "read", read);
+    config.contracts.declare_method("db", "write", {.invalidates = terms.tags});
+    engine.emplace(config);
+    engine->begin(1, true, now - milliseconds(limits::lease_ms), actions);
+    tell(AgentConnected{0});
+  }
+  void ask(std::string_view user, std::string_view method = "read") {
+    const wire::Delivery delivery{.instances = 1};
+    tell(PeerRequested{.link = 7,
+                       .call_id = ++last_call,
+                       .service = "db",
+                       .method = method,
+                       .budget = milliseconds(1000),
+                       .priority = Priority::kNormal,
+                       .payload = {Slice::copy_of(R"({"user":")" + std::string(user) + "\"}"), {}},
+                       .delivery = &delivery});
+  }
+  bool reply(std::string_view body) {
+    const auto delivered = take<DeliverToAgent>();
+    if (delivered.size() != 1) return false;
+    tell(AgentReplied{.agent = 0, .call_id = delivered[0].call_id, .payload = {Slice::copy_of(body), {}}});
+    return true;
+  }
+  std::string replies() {
+    std::string all;
+    for (const SendReply& reply : take<SendReply>()) all += std::string(reply.outcome.payload.body.text()) + ";";
+    return all;
+  }
+  // What was stored of the first read of "ann"; memory knows nothing of it afterwards.
+  StoredReply stored_ann() {
+    ask("ann");
+    tell(ReplyLoaded{take<LoadReply>().at(0).ticket, std::nullopt});
+    REQUIRE(reply("one"));
+    CHECK(replies() == "one;");
+    const auto stored = take<StoreReply>();
+    REQUIRE(stored.size() == 1);
+    engine.emplace(config);
+    engine->begin(2, true, now - milliseconds(limits::lease_ms), actions);
+    for (const EraseReplies& erasure : take<EraseReplies>()) tell(RepliesErased{.ticket = erasure.ticket});
+    tell(AgentConnected{0});
+    return {.value = stored[0].value, .age_ms = stored[0].age_ms, .left_ms = stored[0].ttl_ms};
+  }
+};
+
+TEST_CASE("what memory has not is looked for on disk before the agent is asked, once for all who ask") {
+  DiskBench bench;
+  const StoredReply stored = bench.stored_ann();
+  bench.ask("ann");
+  bench.ask("ann");
+  const auto loads = bench.take<LoadReply>();
+  REQUIRE(loads.size() == 1);
+  CHECK(bench.take<DeliverToAgent>().empty());
+  bench.tell(ReplyLoaded{loads[0].ticket, stored});
+  const auto given = bench.take<SendReply>();
+  REQUIRE(given.size() == 2);
+  CHECK(given[0].outcome.payload.body.text() == "one");
+  REQUIRE(given[0].outcome.cache != nullptr);
+  CHECK(given[0].outcome.cache->tier == static_cast<uint8_t>(contract::Tier::kDisk));
+  CHECK(bench.engine->idle());
+}
+
+TEST_CASE("a reply from disk is as old as it was when it was stored, and what time was spent since") {
+  DiskBench bench;
+  StoredReply stored = bench.stored_ann();
+  stored.age_ms = 500'000;
+  bench.ask("ann");
+  bench.tell(ReplyLoaded{bench.take<LoadReply>().at(0).ticket, stored});
+  CHECK(bench.take<SendReply>().at(0).outcome.cache->age_ms == 500'000);
+  bench.advance(100'001);
+  bench.ask("ann");
+  CHECK(bench.take<SendReply>().empty());  // its 600 s are over
+}
+
+TEST_CASE("a disk that takes long is not waited for, and what it says then is nobody's") {
+  DiskBench bench;
+  const StoredReply stored = bench.stored_ann();
+  bench.ask("ann");
+  const auto loads = bench.take<LoadReply>();
+  bench.advance(100);
+  REQUIRE(bench.reply("two"));
+  bench.tell(ReplyLoaded{loads.at(0).ticket, stored});
+  CHECK(bench.replies() == "two;");
+}
+
+TEST_CASE("a reply of another request with the same hash, or one that is damaged, is a miss") {
+  DiskBench bench;
+  StoredReply stored = bench.stored_ann();
+  for (const bool is_damaged : {false, true}) {
+    bench.ask(is_damaged ? "cat" : "bob");
+    StoredReply wrong = stored;
+    if (is_damaged) wrong.value = wrong.value.part(0, wrong.value.size() - 1);
+    bench.tell(ReplyLoaded{bench.take<LoadReply>().at(0).ticket, wrong});
+    REQUIRE(bench.reply("right"));
+    CHECK(bench.replies() == "right;");
+  }
+}
+
+TEST_CASE(
+    "a writer is answered when what it made wrong is gone from the disk, and what is read meanwhile is not taken") {
+  DiskBench bench;
+  const StoredReply stored = bench.stored_ann();
+  bench.ask("ann", "write");
+  REQUIRE(bench.reply("done"));
+  const auto erasures = bench.take<EraseReplies>();
+  REQUIRE(erasures.size() == 1);
+  CHECK(bench.replies().empty());
+  bench.ask("ann");
+  bench.tell(ReplyLoaded{bench.take<LoadReply>().at(0).ticket, stored});
+  REQUIRE(bench.reply("two"));
+  CHECK(bench.replies() == "two;");
+  bench.tell(RepliesErased{.ticket = erasures[0].ticket});
+  CHECK(bench.replies() == "done;");
+}
+
+TEST_CASE("a disk that cannot be used is not waited for by a writer, nor read before it has erased") {
+  DiskBench bench;
+  const StoredReply stored = bench.stored_ann();
+  bench.ask("ann", "write");
+  REQUIRE(bench.reply("done"));
+  const auto erasures = bench.take<EraseReplies>();
+  bench.tell(RepliesErased{.ticket = erasures.at(0).ticket, .is_pending = true});
+  CHECK(bench.replies() == "done;");
+  bench.ask("ann");
+  bench.tell(ReplyLoaded{bench.take<LoadReply>().at(0).ticket, stored});
+  CHECK(bench.reply("two"));
+}
+
+TEST_CASE("a disk that works and does not answer is waited for, but not for ever") {
+  DiskBench bench;
+  bench.ask("ann", "write");
+  REQUIRE(bench.reply("done"));
+  bench.advance(limits::erasure_ms_max - 1);
+  CHECK(bench.replies().empty());
+  bench.advance(1);
+  CHECK(bench.replies() == "done;");
+}
+
+TEST_CASE("what is right for a moment only is not written to disk") {
+  DiskBench bench(limits::disk_ttl_ms_min - 1);
+  bench.ask("ann");
+  bench.tell(ReplyLoaded{bench.take<LoadReply>().at(0).ticket, std::nullopt});
+  REQUIRE(bench.reply("one"));
+  CHECK(bench.take<StoreReply>().empty());
+}
+
+TEST_CASE("where no memory outlives a process, what can be written is erased at its start") {
+  DiskBench bench;
+  CHECK(bench.take<EraseReplies>().size() == 1);
+}
+
+}  // namespace
+}  // namespace mesh::proxy
