@@ -46,7 +46,8 @@ class Engine {
     } else if constexpr (kIsOutbound<Event>) {
       outbound_.on(std::move(event), now, out);
     } else if constexpr (std::is_same_v<Event, PeerRequested>) {
-      if (!outbound_.take_home(event, now, out)) inbound_.on(std::move(event), now, out);
+      const bool is_taken = services_.any_at_home() && outbound_.take_home(event, now, out);
+      if (!is_taken) inbound_.on(std::move(event), now, out);
     } else {
       if constexpr (std::is_same_v<Event, PeerCancelled>) outbound_.forget_home(event.link, event.call_id);
       if constexpr (std::is_same_v<Event, LinkClosed>) outbound_.forget_home(event.link, std::nullopt);

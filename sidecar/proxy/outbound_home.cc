@@ -24,7 +24,7 @@ bool Outbound::take_home(PeerRequested& event, Instant now, Actions& out) {
   const bool has_key = event.delivery != nullptr && !event.delivery->key.empty();
   if (draining_ || has_key || event.needs_unknown || event.budget <= Duration{0}) return false;
   const auto service = services_.find(event.service);
-  if (!service || services_[*service].agents.empty()) return false;
+  if (!service || services_[*service].agents.empty() || !services_[*service].is_at_home) return false;
   const contract::Terms terms = services_.terms(*service, event.method);
   const uint64_t bytes = event.payload.body.size();
   if (!is_kept_here(terms) || bytes > terms.max_bytes) return false;

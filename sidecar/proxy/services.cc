@@ -53,7 +53,10 @@ ServiceIndex Services::intern(const std::string& name) {
                          .agents = {},
                          .retries = {},
                          .has_writes = config_->contracts.invalidates(name),
+                         .is_at_home = config_->contracts.keeps(name, contract::Tier::kHome) ||
+                                       config_->contracts.keeps(name, contract::Tier::kDisk),
                          .is_on_disk = config_->contracts.keeps(name, contract::Tier::kDisk)});
+  any_at_home_ = any_at_home_ || services_[at->second].is_at_home;
   return at->second;
 }
 

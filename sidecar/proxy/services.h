@@ -32,7 +32,8 @@ struct Service {
   std::vector<AgentIndex> agents;  // of this sidecar
   routing::RetryBudget retries;
   bool has_writes = false;  // some of its methods make kept replies wrong
-  bool is_on_disk = false;  // some of its replies are kept there
+  bool is_at_home = false;  // some of its replies are kept beside its agents
+  bool is_on_disk = false;  // likewise on their disk
   // Of replies that are fetched to be kept, lately: what the agent took, and what the way took.
   double answer_us = 0;
   double way_us = 0;
@@ -57,6 +58,7 @@ class Services {
   Service& operator[](ServiceIndex index) { return services_[index]; }
   const Service& operator[](ServiceIndex index) const { return services_[index]; }
   size_t size() const { return services_.size(); }
+  bool any_at_home() const { return any_at_home_; }
   contract::Terms terms(ServiceIndex index, std::string_view method) const;
 
  private:
@@ -64,6 +66,7 @@ class Services {
   void name_instances();
 
   const SidecarConfig* config_;
+  bool any_at_home_ = false;
   std::vector<Service> services_;
   std::map<std::string, ServiceIndex, std::less<>> by_name_;
   mutable ServiceIndex last_found_ = 0;  // calls come in bursts to one service

@@ -20,6 +20,7 @@ constexpr Duration kResumed = milliseconds(3150);
 constexpr Duration kWatchStep = milliseconds(20);
 // A commit takes up to 400 ms, and the next waits for it: twice for the intent, and twice for the result.
 constexpr Duration kDurableTakes = milliseconds(1700);
+constexpr Duration kCrumbsTake = milliseconds(500);
 
 // Of an error as its caller sees it.
 std::string_view field_in(std::string_view reply, std::string_view name) {
@@ -92,7 +93,9 @@ void Simulation::judge_code(const Ask& ask, std::string_view reply) {
   if (code == "OK") return;
   const bool is_hurt = std::any_of(faults_.begin(), faults_.end(), hurts);
   bool has_reason = false;
-  if (code == "DEADLINE") has_reason = is_hurt || (ask.is_durable && ask.budget < kDurableTakes);
+  // Where bytes come one by one, a moment is too short.
+  const bool is_hurried = is_crumbly_ && ask.budget < kCrumbsTake;
+  if (code == "DEADLINE") has_reason = is_hurt || is_hurried || (ask.is_durable && ask.budget < kDurableTakes);
   if (code == "NOT_SENT" || code == "OUTCOME_UNKNOWN") {
     has_reason = std::any_of(faults_.begin(), faults_.end(), breaks_connections);
   }
