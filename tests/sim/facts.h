@@ -17,14 +17,14 @@ namespace mesh::sim {
 class Facts {
  public:
   // As the contract says; see scenery.cc.
-  static constexpr int64_t kTtl_ms = 400;
+  static constexpr int64_t kTtl_ms = 2500;  // longer than a lease
   static constexpr int64_t kRevalidate_ms = 300;
   static constexpr int64_t kError_ms = 1500;
 
-  // A request of a caller: mostly reads, of few facts.
-  static std::string draw_body(Prng& prng) {
+  // A request of a caller: mostly reads, of few facts. Each service has its own.
+  static std::string draw_body(std::string_view service, Prng& prng) {
     const bool is_write = prng.below(12) == 0;
-    const std::string fact = std::to_string(prng.below(kFacts));
+    const std::string fact = std::to_string(service == "lone" ? kFacts + prng.below(kLoneFacts) : prng.below(kFacts));
     return is_write
                ? R"({"action":"set","fact":)" + fact + "}"
                : R"({"request_id":)" + std::to_string(prng.below(1000)) + R"(,"action":"get","fact":)" + fact + "}";
@@ -41,7 +41,7 @@ class Facts {
   }
 
   // The world goes on, and nobody tells.
-  void change(Prng& prng, Instant now) { versions_[prng.below(kFacts)].push_back(now); }
+  void change(Prng& prng, Instant now) { versions_[prng.below(versions_.size())].push_back(now); }
 
   // A caller got this for what it asked then. Empty, or what is wrong with it.
   std::string judge(std::string_view body, std::string_view reply, Instant asked) {
@@ -69,6 +69,7 @@ class Facts {
 
  private:
   static constexpr uint64_t kFacts = 6;
+  static constexpr uint64_t kLoneFacts = 2;
   struct Written {
     Instant at;
     size_t version;
@@ -88,8 +89,8 @@ class Facts {
     return floor;
   }
 
-  std::array<std::vector<Instant>, kFacts> versions_;  // when each was written; version 0 always was
-  std::array<std::vector<Written>, kFacts> acknowledged_;
+  std::array<std::vector<Instant>, kFacts + kLoneFacts> versions_;  // when each was written; version 0 always was
+  std::array<std::vector<Written>, kFacts + kLoneFacts> acknowledged_;
 };
 
 }  // namespace mesh::sim

@@ -19,8 +19,10 @@ void declare(contract::Table& contracts) {
   MESH_CHECK(contract::TagPattern::parse("fact:{fact}", cache.tags.emplace_back()));
   contract::Declaration set;
   set.invalidates = cache.tags;
-  contracts.declare_service("fact", fact);
-  contracts.declare_method("fact", "set", set);
+  for (const char* service : {"fact", "lone"}) {  // of two instances, and of one
+    contracts.declare_service(service, fact);
+    contracts.declare_method(service, "set", set);
+  }
 }
 
 void limit(proxy::SidecarConfig& config) {
@@ -51,11 +53,12 @@ proxy::SidecarConfig home_config() {
   port("own", 1000);
   port("look", 2500);
   port("fact", 1500);
+  port("lone", 1500);
   port("line", 3000);
   config.peers.push_back({.host = "b",
                           .sidecar = "main",
                           .endpoint = endpoint("b.link"),
-                          .services = {"echo", "wide", "pay", "look", "fact", "line"}});
+                          .services = {"echo", "wide", "pay", "look", "fact", "line", "lone"}});
   config.peers.push_back(
       {.host = "b", .sidecar = "second", .endpoint = endpoint("b2.link"), .services = {"echo", "pay", "look", "fact"}});
   return config;
@@ -101,6 +104,7 @@ proxy::SidecarConfig agents_config(bool is_second) {
                              .endpoint = endpoint("b.line"),
                              .socket = proxy::AgentSocket::kRouter,
                              .in_flight = 64});
+    config.agents.push_back({.name = "lone", .service = "lone", .endpoint = endpoint("b.lone")});
   }
   // They write the same facts, and keep what they gave.
   config.peers.push_back({.host = "b",
@@ -146,14 +150,17 @@ std::vector<Habit> habits() {
   Habit facts = fact;
   facts.is_req = false;
   facts.outstanding_max = 6;
+  Habit lone = facts;
+  lone.port = "a.lone.port";
+  lone.service = "lone";
   Habit reader = fact;
   reader.home = kReaders;
   reader.port = "r.fact.port";
   Habit readers = reader;
   readers.is_req = false;
   readers.outstanding_max = 4;
-  return {patient, patient, patient, fresh, fresh, impatient, impatient, dealer, dealer, wide,   own,    mesh,
-          look,    look,    payer,   payer, keyed, line,      fact,      facts,  facts,  reader, readers};
+  return {patient, patient, patient, fresh, fresh, impatient, impatient, dealer, dealer, wide,   own,     mesh,
+          look,    look,    payer,   payer, keyed, line,      fact,      facts,  facts,  reader, readers, lone};
 }
 
 }  // namespace mesh::sim

@@ -22,6 +22,7 @@ class SimAgent final : public StreamObserver, public AcceptObserver {
 
   VirtualHost& host() { return host_; }
   Duration work{microseconds(300)};
+  bool dawdles = false;   // now and then it knows the answer long before it gives it
   bool is_stuck = false;  // what it is asked now it never answers
 
   StreamObserver* on_accepted(std::unique_ptr<Stream> stream) override {
@@ -56,7 +57,8 @@ class SimAgent final : public StreamObserver, public AcceptObserver {
     frames.back() = Slice::copy_of(simulation_.on_executed(name_, frames.back().text()));
     working_ = true;
     if (is_stuck) return;
-    finish_at(simulation_.network().now() + work, life_, std::move(frames));
+    const bool takes_long = dawdles && ++requests_ % 16 == 0;
+    finish_at(simulation_.network().now() + work + milliseconds(takes_long ? 30 : 0), life_, std::move(frames));
   }
   void finish_at(Instant at, uint64_t life, std::vector<Slice> frames) {
     simulation_.network().at(at, [this, life, frames = std::move(frames), alive = std::weak_ptr<bool>(alive_)] {
@@ -81,6 +83,7 @@ class SimAgent final : public StreamObserver, public AcceptObserver {
   std::optional<zmtp::Connection> connection_;
   std::deque<std::vector<Slice>> waiting_;
   bool working_ = false;
+  uint64_t requests_ = 0;
   uint64_t life_ = 0;  // of the connection
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -140,7 +140,7 @@ class SimCaller final : public StreamObserver {
     if (habit_.at_mesh_socket) budget = milliseconds(static_cast<int64_t>(30 + prng_.below(5000)));
     const uint64_t again = habit_.has_keys ? draw_again() : 0;
     Ask& made = simulation_.begin_ask(index_, habit_.service, budget, bytes, again);
-    if (habit_.asks_facts) made.fact = Facts::draw_body(prng_);
+    if (habit_.asks_facts) made.fact = Facts::draw_body(habit_.service, prng_);
     asked_ = host_.now();
     outstanding_.push_back(made.id);
     std::vector<Slice> frames;

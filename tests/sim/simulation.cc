@@ -1,6 +1,7 @@
 #include "tests/sim/simulation.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 
 #include "tests/sim/process.h"
@@ -45,22 +46,27 @@ Simulation::Simulation(uint64_t seed, std::vector<Fault> faults, bool keeps_line
   // Nobody can do anything with what another computer's clock shows.
   network_.set_clock(
       kAgentSite, network_.now() - milliseconds(900'000) + milliseconds(static_cast<int64_t>(prng_.below(1'800'000))));
+  // Where the sidecars of a host share no memory, only who is told knows.
+  std::array<VirtualMemory*, 2> shares{};
+  for (size_t i = 0; i < shares.size(); ++i) shares[i] = prng_.below(2) == 0 ? &memory_[i] : nullptr;
   processes_.reserve(32);  // the hooks of what is in it point there
   const auto add_agent = [this](const std::string& name, int site, const std::string& where, zmtp::SocketType type) {
     Process& process = processes_.emplace_back();
     process.name = name;
     process.site = site;
     process.make_agent = [this, name, site, where, type] {
-      return std::make_unique<SimAgent>(*this, name, site, where, type);
+      auto agent = std::make_unique<SimAgent>(*this, name, site, where, type);
+      agent->dawdles = name.starts_with("agent fact");
+      return agent;
     };
     process.agent = process.make_agent();
   };
-  const auto add_sidecar = [this](int site, proxy::SidecarConfig config) {
+  const auto add_sidecar = [this, &shares](int site, proxy::SidecarConfig config) {
     Process& process = processes_.emplace_back();
     process.name = config.host + "/" + config.sidecar;
     process.site = site;
     for (const auto& agent : config.agents) process.services.push_back(agent.service);
-    process.sidecar = std::make_unique<Sidecar>(network_, std::move(config), site, &memory_[site - kHomeSite]);
+    process.sidecar = std::make_unique<Sidecar>(network_, std::move(config), site, shares[site - kHomeSite]);
     process.up_since = network_.now();
     const size_t index = processes_.size() - 1;
     process.sidecar->watch_turns([this, index] { look_behind_turn(index); });
@@ -79,6 +85,7 @@ Simulation::Simulation(uint64_t seed, std::vector<Fault> faults, bool keeps_line
   add_agent("agent look 2", kAgentSite, "b2.look", zmtp::SocketType::kRep);
   add_agent("agent fact", kAgentSite, "b.fact", zmtp::SocketType::kRep);
   add_agent("agent fact 2", kAgentSite, "b2.fact", zmtp::SocketType::kRep);
+  add_agent("agent fact 3", kAgentSite, "b.lone", zmtp::SocketType::kRep);
   add_agent("agent line", kAgentSite, "b.line", zmtp::SocketType::kRouter);
   network_.run_for(milliseconds(500));
   std::vector<Habit> all = habits();
