@@ -22,7 +22,7 @@ Leases::Leases(const SidecarConfig& config, cache::Purges& purges, cache::Shared
 
 void Leases::want(PeerIndex peer, Instant now, Actions& out) {
   Lease& lease = leases_[peer];
-  if (lease.is_wanted) return;
+  if (lease.is_wanted) return dial(peer, now, out);
   const Duration since_asked = now - lease.asked_at;
   if (lease.is_asked && since_asked < milliseconds(kAskAgain_ms)) return;
   if (holds(peer, now) && since_asked < milliseconds(limits::lease_renewal_ms)) return;
@@ -30,9 +30,17 @@ void Leases::want(PeerIndex peer, Instant now, Actions& out) {
   lease.mark = purges_.mark();
   if (!lease.is_up) {
     lease.is_wanted = true;
-    return;
+    return dial(peer, now, out);
   }
   ask(peer, now, out);
+}
+
+// There may be nothing else to be said to it: who asks agents of this sidecar asks nobody there.
+void Leases::dial(PeerIndex peer, Instant now, Actions& out) {
+  Lease& lease = leases_[peer];
+  if (now < lease.dial_again_at) return;
+  lease.dial_again_at = now + milliseconds(kAskAgain_ms);
+  out.push_back(DialPeer{peer});
 }
 
 void Leases::give_back(Actions& out) {

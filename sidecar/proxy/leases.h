@@ -62,11 +62,13 @@ class Leases {
     uint64_t position = 0;               // of the peer's purges, all of which are known here
     Instant asked_at{};
     Instant until{};
+    Instant dial_again_at{};
   };
   static Instant until_if_asked_at(Instant asked_at) {
     return asked_at + milliseconds(limits::lease_ms - limits::lease_margin_ms);
   }
   void ask(PeerIndex peer, Instant now, Actions& out);
+  void dial(PeerIndex peer, Instant now, Actions& out);
   static bool has_heard_of(const Lease& lease, uint64_t position);
 
   std::vector<Lease> leases_;

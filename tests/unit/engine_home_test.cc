@@ -158,6 +158,21 @@ TEST_CASE(
   bench.reply("two");
 }
 
+TEST_CASE(
+    "the other instance is called for its lease where nothing else is to be said to it, once a second if it is away") {
+  Home bench(true);
+  bench.tell(PeerLost{0, wire::Lane::kInteractive, {}, {}});
+  bench.ask(7, "ann", 2);
+  CHECK(bench.take<DialPeer>().size() == 1);
+  bench.ask(7, "bob", 2);
+  CHECK(bench.take<DialPeer>().empty());
+  bench.advance(1000);
+  bench.ask(7, "cat", 2);
+  CHECK(bench.take<DialPeer>().size() == 1);
+  bench.tell(PeerConnected{0, wire::Lane::kInteractive, true});
+  CHECK(bench.take<AskLease>().size() == 1);
+}
+
 TEST_CASE("behind the end of the other instance's lease the agent is asked") {
   Home bench(true);
   bench.ask(7, "ann", 2);
