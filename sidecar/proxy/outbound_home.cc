@@ -28,9 +28,10 @@ bool Outbound::take_home(PeerRequested& event, Instant now, Actions& out) {
   const contract::Terms terms = services_.terms(*service, event.method);
   const uint64_t bytes = event.payload.body.size();
   if (!is_kept_here(terms) || bytes > terms.max_bytes) return false;
-  const uint32_t instances = event.delivery != nullptr ? event.delivery->instances : 0;
-  const bool knows_all = instances > 0 && instances <= services_[*service].instances.size();
-  if (services_[*service].has_writes && !knows_all) return false;
+  // Where another instance writes as well, what it has told others may not be known here yet, and they would keep what
+  // this one gives them as new.
+  const bool is_known_alone = event.delivery != nullptr && event.delivery->instances == 1;
+  if (services_[*service].has_writes && (services_[*service].instances.size() > 1 || !is_known_alone)) return false;
   Call call{.path = {.link = event.link, .call_id = event.call_id, .decompress_us = event.decompress_us},
             .service = *service,
             .is_sensitive = terms.sensitive || (event.delivery != nullptr && event.delivery->is_sensitive),

@@ -130,57 +130,11 @@ TEST_CASE("nothing is kept for who knows of more writers than are known here, or
   }
 }
 
-TEST_CASE(
-    "beside another instance that writes something is kept under a lease of that one, and what it says is passed on") {
+TEST_CASE("beside another instance that writes nothing is kept at home") {
   Home bench(true);
-  const auto grant = [&] {
-    for (const AskLease& ask : bench.take<AskLease>()) bench.tell(PeerLeased{ask.peer, ask.token, 70});
-  };
   bench.ask(7, "ann", 2);
-  grant();
   bench.reply("one");
   bench.ask(8, "ann", 2);
-  CHECK(bench.replies() == "7:one 8:one ");
-  bench.tell(LeaseAsked{7, 3});
-  const std::array<uint64_t, 1> names = {cache::name_hash("db", "user:ann")};
-  bench.tell(PeerPurged{0, 5, 71, false, names});
-  const auto told = bench.take<TellPurge>();
-  REQUIRE(told.size() == 1);
-  CHECK(told[0].is_relayed);
-  CHECK(bench.take<HearPurge>().empty());  // not before who keeps this one's replies has heard
-  bench.tell(PurgeHeard{told[0].link, told[0].token});
-  CHECK(bench.take<HearPurge>().size() == 1);
-  bench.ask(8, "ann", 2);
-  CHECK(bench.delivered() == 1);
-  bench.tell(PeerPurged{0, 6, 72, true, names});
-  CHECK(bench.take<TellPurge>().empty());  // it has gone round already
-  CHECK(bench.take<HearPurge>().size() == 1);
-  bench.reply("two");
-}
-
-TEST_CASE(
-    "the other instance is called for its lease where nothing else is to be said to it, once a second if it is away") {
-  Home bench(true);
-  bench.tell(PeerLost{0, wire::Lane::kInteractive, {}, {}});
-  bench.ask(7, "ann", 2);
-  CHECK(bench.take<DialPeer>().size() == 1);
-  bench.ask(7, "bob", 2);
-  CHECK(bench.take<DialPeer>().empty());
-  bench.advance(1000);
-  bench.ask(7, "cat", 2);
-  CHECK(bench.take<DialPeer>().size() == 1);
-  bench.tell(PeerConnected{0, wire::Lane::kInteractive, true});
-  CHECK(bench.take<AskLease>().size() == 1);
-}
-
-TEST_CASE("behind the end of the other instance's lease the agent is asked") {
-  Home bench(true);
-  bench.ask(7, "ann", 2);
-  for (const AskLease& ask : bench.take<AskLease>()) bench.tell(PeerLeased{ask.peer, ask.token, 70});
-  bench.reply("one");
-  bench.advance(limits::lease_ms);
-  bench.ask(8, "ann", 2);
-  bench.advance(limits::lease_wait_ms);
   CHECK(bench.delivered() == 1);
 }
 
