@@ -11,14 +11,14 @@ namespace {
 // A sidecar whose agent "db" is asked by peers, over links, and that keeps its replies for all of them.
 struct Home : Bench {
   uint64_t last_call = 0;
-  explicit Home(bool has_second_instance = false) {
+  explicit Home(bool has_second_instance = false, bool has_writes = true) {
     config.agents[0] = {.name = "db", .service = "db", .endpoint = {}};
     contract::Declaration read;
     contract::CacheTerms& terms = read.cache.emplace();
     terms.ttl_ms = 10'000;
     REQUIRE(contract::TagPattern::parse("user:{user}", terms.tags.emplace_back()));
     config.contracts.declare_method("db", "read", read);
-    config.contracts.declare_method("db", "write", {.invalidates = terms.tags});
+    if (has_writes) config.contracts.declare_method("db", "write", {.invalidates = terms.tags});
     if (has_second_instance) config.peers[0].services.emplace_back("db");
     engine.emplace(config);
     tell(AgentConnected{0});
@@ -128,6 +128,27 @@ TEST_CASE("nothing is kept for who knows of more writers than are known here, or
     bench.ask(7, "ann", instances);
     CHECK(bench.delivered() == 1);
   }
+}
+
+TEST_CASE(
+    "what another instance says became wrong is passed on to who keeps this one's, once, before that is confirmed") {
+  Home bench(true, false);
+  bench.ask(7, "ann");
+  bench.reply("one");
+  bench.tell(LeaseAsked{7, 3});
+  const std::array<uint64_t, 1> names = {cache::name_hash("db", "user:ann")};
+  bench.tell(PeerPurged{0, 5, 71, false, names});
+  const auto told = bench.take<TellPurge>();
+  REQUIRE(told.size() == 1);
+  CHECK(told[0].is_relayed);
+  CHECK(bench.take<HearPurge>().empty());
+  bench.tell(PurgeHeard{told[0].link, told[0].token});
+  CHECK(bench.take<HearPurge>().size() == 1);
+  bench.ask(8, "ann");
+  CHECK(bench.delivered() == 1);  // what was kept is wrong here, too
+  bench.tell(PeerPurged{0, 6, 72, true, names});
+  CHECK(bench.take<TellPurge>().empty());  // it has gone round already
+  CHECK(bench.take<HearPurge>().size() == 1);
 }
 
 TEST_CASE("beside another instance that writes nothing is kept at home") {
