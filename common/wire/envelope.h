@@ -68,9 +68,9 @@ struct Delivery {
   std::string_view key{};     // idempotency key; empty: none
   std::string_view caller{};  // whose key it is
   bool is_sensitive = false;  // its body and its reply's are never compressed
-  // How many instances of the service the caller knows, where writes at one make replies of another wrong; 0: it does
-  // not say.
-  uint32_t instances = 0;
+  // Where calls make kept replies wrong: a digest of the instances of the service that the caller knows beside the one
+  // it asks, and of how far it knows what they made wrong; 0: it does not say. The same digest is the same knowledge.
+  uint64_t knowledge = 0;
 };
 
 // A reply that was kept beside its agent. Numbers as in telemetry::CacheVerdict and contract::Tier.

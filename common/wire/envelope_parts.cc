@@ -189,13 +189,14 @@ void encode_delivery(const Delivery& delivery, FieldWriter& writer) {
   writer.bytes_unless_empty(bytes_tag(2), delivery.key);
   writer.bytes_unless_empty(bytes_tag(3), delivery.caller);
   writer.number_unless_zero(number_tag(4), delivery.is_sensitive ? 1 : 0);
-  writer.number_unless_zero(number_tag(5), delivery.instances);
+  if (delivery.knowledge != 0) writer.fixed(fixed64_tag(6), delivery.knowledge);
 }
 
 const Fault* decode_delivery(std::string_view bytes, Delivery& delivery) {
   FieldReader reader(as_bytes(bytes));
   uint64_t attempt = delivery.attempt;
   while (!reader.done()) {
+    if (reader.fixed(fixed64_tag(6), delivery.knowledge)) continue;
     uint64_t tag = 0;
     uint64_t number = 0;
     bool is_read = false;
@@ -213,10 +214,6 @@ const Fault* decode_delivery(std::string_view bytes, Delivery& delivery) {
       case number_tag(4):
         is_read = reader.varint(number);
         delivery.is_sensitive = number != 0;
-        break;
-      case number_tag(5):
-        is_read = reader.varint(number);
-        delivery.instances = static_cast<uint32_t>(number);
         break;
       default:
         is_read = reader.skip(tag);

@@ -8,8 +8,9 @@
 namespace mesh::proxy {
 namespace {
 
-// REQ sockets of before reconnect soon after the start (libzmq: 100 ms by default); later ones are new.
-constexpr int64_t kStuckWindow_ms = 10'000;
+// REQ sockets of before reconnect soon after the start: libzmq within 100 ms by default, and who stood still meanwhile
+// (a suspended process, one that reads slowly) when it goes on. Later ones are new.
+constexpr int64_t kStuckWindow_ms = 60'000;
 // Connections come and go in crowds: once for all of them.
 constexpr int64_t kReleaseDelay_ms = 1000;
 constexpr int64_t kOverslept_ms = 100;

@@ -278,7 +278,7 @@ struct SendToPeer {
   Priority priority;
   uint32_t attempt = 1;
   bool is_sensitive = false;
-  uint32_t instances = 0;  // see wire::Delivery
+  uint64_t knowledge = 0;  // see wire::Delivery
   std::shared_ptr<const CallKey> key;
   Payload payload;
 };

@@ -54,6 +54,8 @@ class Inbound {
   // Before anything else, where there may have been a process before; see PurgeRounds::begin().
   // What a process before had given to agents to write, and did not live to tell of, is wrong.
   void begin(uint64_t purge_position, bool has_disk, Instant now, Actions& out);
+  // How often something became wrong here, from a number that no process before had.
+  uint64_t purge_position() const { return rounds_.position(); }
 
   void on(PeerRequested&& event, Instant now, Actions& out);
   void on(const PeerCancelled& event, Instant now, Actions& out);

@@ -36,6 +36,12 @@ class Leases {
     const Lease& lease = leases_[peer];
     return lease.is_asked && since >= lease.mark && now < until_if_asked_at(lease.asked_at);
   }
+  // Up to where all that the peer makes wrong is purged here; nothing if that is not known.
+  std::optional<uint64_t> position(PeerIndex peer) const {
+    const Lease& lease = leases_[peer];
+    if (lease.host) return lease.host->known();
+    return lease.is_known ? std::optional(lease.position) : std::nullopt;
+  }
   // The peer's version tells what becomes wrong; without that nothing that comes from it may be kept.
   bool is_offered(PeerIndex peer) const { return leases_[peer].is_offered; }
 

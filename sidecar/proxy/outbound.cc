@@ -178,7 +178,7 @@ void Outbound::send(uint64_t id, Payload&& payload, Instant now, Actions& out) {
                            .priority = call.priority,
                            .attempt = call.trace.attempts,
                            .is_sensitive = call.is_sensitive,
-                           .instances = instances_to_tell(call),
+                           .knowledge = knowledge_to_tell(call),
                            .key = call.key,
                            .payload = std::move(payload)});
 }

@@ -164,6 +164,7 @@ class Outbound {
     std::vector<std::string> echoes;  // that the request has
     uint64_t since = 0;               // cache::Purges::position()
     bool was_leased = false;          // when it was asked for
+    uint64_t knowledge = 0;           // then, of all instances
     uint32_t origin = 0;              // the instance that was asked last
     bool is_sent = false;
     bool is_home = false;  // on behalf of peers, by this sidecar's own agents
@@ -222,10 +223,10 @@ class Outbound {
   void leave_instance(const Call& call);
   // It takes no more of so many bytes. What stays in this sidecar is bounded where it goes to.
   bool is_full(const Instance& instance, uint64_t bytes) const;
-  // The peer keeps nothing of a service of which it does not know all that write.
-  uint32_t instances_to_tell(const Call& call) const {
-    const Service& service = services_[call.service];
-    return call.fetch != nullptr && service.has_writes ? static_cast<uint32_t>(service.instances.size()) : 0;
+  // Where others write as well, the peer gives what it keeps only to those who know as much of them as it does.
+  uint64_t knowledge_to_tell(const Call& call) const {
+    const bool is_needed = call.fetch != nullptr && services_[call.service].has_writes;
+    return is_needed ? knowledge_beside(call.service, call.instance) : 0;
   }
   void conclude(uint64_t id, Outcome&& outcome, Instant now, Actions& out) {
     conclude(id, std::move(outcome), {}, now, out);
@@ -270,7 +271,8 @@ class Outbound {
   void note_lookup(const cache::Kept* kept, bool is_worth_giving, bool is_given, telemetry::CacheTrace& trace);
   void note_access(uint64_t key_low, uint64_t bytes, bool is_compulsory);
   void note_kept(const Fetch& fetch, uint64_t bytes);
-  telemetry::CacheKeeping keeping_of(const Fetch& fetch, const Outcome& outcome, const cache::Reply& reply) const;
+  telemetry::CacheKeeping keeping_of(const Fetch& fetch, const Outcome& outcome, const cache::Reply& reply,
+                                     Instant now) const;
 
   // Purges by order.
   struct PurgeCaller {
@@ -290,6 +292,9 @@ class Outbound {
   bool is_leased(ServiceIndex service, uint32_t origin, Instant now) const;
   bool waits_for_leases(ServiceIndex service, const cache::Kept* worth_giving, Instant now) const;
   void renew_leases(ServiceIndex service, Instant now, Actions& out);
+  uint64_t knowledge_beside(ServiceIndex service, uint32_t except) const;
+  bool knows_as_much_as(const PeerRequested& caller, ServiceIndex service) const;
+  bool knows_what_it_knew(const Fetch& fetch, Instant now) const;
   void watch_leases(const Fetch& fetch, Instant now);
   void renew_leases_of_fetches(Instant now, Actions& out);
   TieredCache::Found find_kept(const Fetch& fetch, Instant now);
@@ -298,7 +303,7 @@ class Outbound {
   }
   void validate(const std::shared_ptr<Fetch>& fetch, Instant now);
   void go_on_validating(Instant now, Actions& out);
-  bool may_keep(const Fetch& fetch) const;
+  bool may_keep(const Fetch& fetch, Instant now) const;
   bool may_join(const Fetch& fetch, Instant now) const;
   void void_services_of(PeerIndex peer, uint64_t mark, Actions& out);
   std::unique_ptr<std::vector<uint64_t>> wrongs_of(const AgentRequested& event);

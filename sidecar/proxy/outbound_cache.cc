@@ -164,6 +164,7 @@ void Outbound::fetch(const std::shared_ptr<Fetch>& fetch, Instant now, Actions& 
   fetch->began = now;
   fetch->since = purges_.position();
   watch_leases(*fetch, now);
+  fetch->knowledge = knowledge_beside(fetch->service, kNobody);
   fetch->was_leased = true;
   for (uint32_t i = 0; i < services_[fetch->service].instances.size(); ++i) {
     fetch->was_leased = fetch->was_leased && is_leased(fetch->service, i, now);
@@ -226,7 +227,7 @@ CacheKeeping Outbound::keep(const Fetch& fetch, const Outcome& outcome, const ca
                             Actions& out) {
   const contract::CacheTerms& terms = *fetch.terms;
   const int64_t ttl_ms = reply.is_success ? terms.ttl_ms : terms.negative_ttl_ms;
-  const CacheKeeping keeping = keeping_of(fetch, outcome, reply);
+  const CacheKeeping keeping = keeping_of(fetch, outcome, reply, now);
   if (keeping != CacheKeeping::kKept) return keeping;
   const Duration age = milliseconds(outcome.cache != nullptr ? outcome.cache->age_ms : 0);
   cache::Kept kept{.key = fetch.key,

@@ -33,12 +33,13 @@ void Outbound::note_kept(const Fetch& fetch, uint64_t bytes) {
   }
 }
 
-CacheKeeping Outbound::keeping_of(const Fetch& fetch, const Outcome& outcome, const cache::Reply& reply) const {
+CacheKeeping Outbound::keeping_of(const Fetch& fetch, const Outcome& outcome, const cache::Reply& reply,
+                                  Instant now) const {
   const contract::CacheTerms& terms = *fetch.terms;
   if ((reply.is_success ? terms.ttl_ms : terms.negative_ttl_ms) <= 0) return CacheKeeping::kUnsuccessful;
   if (!kept_.is_used(terms, fetch.service, role_of(fetch.is_home))) return CacheKeeping::kElsewhere;
   if (outcome.payload.body.size() > limits::cached_reply_bytes) return CacheKeeping::kTooLarge;
-  if (!may_keep(fetch)) return CacheKeeping::kUnleased;
+  if (!may_keep(fetch, now)) return CacheKeeping::kUnleased;
   return purges_.holds(fetch.since, fetch.names()) ? CacheKeeping::kKept : CacheKeeping::kPurged;
 }
 

@@ -28,10 +28,10 @@ bool Outbound::take_home(PeerRequested& event, Instant now, Actions& out) {
   const contract::Terms terms = services_.terms(*service, event.method);
   const uint64_t bytes = event.payload.body.size();
   if (!is_kept_here(terms) || bytes > terms.max_bytes) return false;
-  // Where another instance writes as well, what it has told others may not be known here yet, and they would keep what
-  // this one gives them as new.
-  const bool is_known_alone = event.delivery != nullptr && event.delivery->instances == 1;
-  if (services_[*service].has_writes && (services_[*service].instances.size() > 1 || !is_known_alone)) return false;
+  if (services_[*service].has_writes && !knows_as_much_as(event, *service)) {
+    renew_leases(*service, now, out);
+    return false;
+  }
   Call call{.path = {.link = event.link, .call_id = event.call_id, .decompress_us = event.decompress_us},
             .service = *service,
             .is_sensitive = terms.sensitive || (event.delivery != nullptr && event.delivery->is_sensitive),
@@ -60,6 +60,15 @@ bool Outbound::take_home(PeerRequested& event, Instant now, Actions& out) {
   }
   event.payload = std::move(request.payload);
   return false;
+}
+
+// Where another instance writes as well, what it told the caller may not be known here yet, and he would keep what this
+// one gives him as new. (What it told this one and not yet him, he will hear of.)
+bool Outbound::knows_as_much_as(const PeerRequested& caller, ServiceIndex index) const {
+  if (caller.delivery == nullptr || caller.delivery->knowledge == 0) return false;
+  const auto& instances = services_[index].instances;
+  const auto own = std::find_if(instances.begin(), instances.end(), [](const Instance& each) { return each.local; });
+  return caller.delivery->knowledge == knowledge_beside(index, static_cast<uint32_t>(own - instances.begin()));
 }
 
 void Outbound::forget_home(LinkId link, std::optional<uint64_t> call_id) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/routing/rendezvous.h"
 #include "sidecar/proxy/outbound.h"
 
 namespace mesh::proxy {
@@ -38,6 +39,28 @@ bool Outbound::waits_for_leases(ServiceIndex index, const cache::Kept* worth_giv
   return is_coming && !is_there;
 }
 
+// How far it is known here what the instances made wrong, but for one of them; 0 if it is not known of each. The same
+// for all who know the same, in whatever order they name them.
+uint64_t Outbound::knowledge_beside(ServiceIndex index, uint32_t except) const {
+  const Service& service = services_[index];
+  uint64_t sum = 1;
+  for (uint32_t i = 0; i < service.instances.size(); ++i) {
+    if (i == except) continue;
+    const Instance& instance = service.instances[i];
+    const auto position = instance.local ? inbound_.purge_position() : leases_.position(instance.peer);
+    if (!position) return 0;
+    sum += routing::rendezvous_weight(*position, instance.name_digest);
+  }
+  return std::max<uint64_t>(sum, 1);
+}
+
+// What it was given may be what was kept beside an agent by one who knew as much as was known here then. Others of this
+// host may have learned more meanwhile: as long as the leases run, that is waited for here as well; else it must be the
+// same still.
+bool Outbound::knows_what_it_knew(const Fetch& fetch, Instant now) const {
+  return is_leased(fetch.service, fetch.origin, now) || knowledge_beside(fetch.service, kNobody) == fetch.knowledge;
+}
+
 void Outbound::renew_leases(ServiceIndex service, Instant now, Actions& out) {
   for (const Instance& instance : services_[service].instances) {
     if (!instance.local) leases_.want(instance.peer, now, out);
@@ -64,12 +87,12 @@ TieredCache::Found Outbound::find_kept(const Fetch& fetch, Instant now) {
 
 // Whoever could make it wrong knew before it was executed whom to tell: either the leases were there, or the only one
 // was asked for before, on the same connection.
-bool Outbound::may_keep(const Fetch& fetch) const {
+bool Outbound::may_keep(const Fetch& fetch, Instant now) const {
   const Service& service = services_[fetch.service];
   const Instance& origin = service.instances[fetch.origin];
   if (!origin.local && !leases_.is_offered(origin.peer)) return false;
-  if (fetch.was_leased) return true;
   const bool is_only = !service.has_writes || service.instances.size() == 1;
+  if (fetch.was_leased) return is_only || knows_what_it_knew(fetch, now);
   return is_only && (origin.local || fetch.payload.body.size() <= limits::bulk_body_bytes);
 }
 

@@ -107,9 +107,9 @@ void PeerLane::on_turn_ending() {
 
 void PeerLane::put(SendToPeer& call, uint64_t budget_us) {
   wire::Delivery delivery;
-  const bool is_plain = call.attempt == 1 && !call.is_sensitive && call.instances == 0 && !call.key;
+  const bool is_plain = call.attempt == 1 && !call.is_sensitive && call.knowledge == 0 && !call.key;
   if (!is_plain) [[unlikely]] {
-    delivery = {.attempt = call.attempt, .is_sensitive = call.is_sensitive, .instances = call.instances};
+    delivery = {.attempt = call.attempt, .is_sensitive = call.is_sensitive, .knowledge = call.knowledge};
     if (call.key) delivery.key = call.key->key, delivery.caller = call.key->caller;
   }
   link_->put({.kind = wire::Kind::kRequest,

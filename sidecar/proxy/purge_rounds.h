@@ -29,6 +29,8 @@ class PurgeRounds {
   // It is gone from the disk.
   void on_erased(uint64_t round);
 
+  // How often something was made wrong, from where it began.
+  uint64_t position() const { return position_; }
   bool empty() const { return rounds_.empty(); }
   Instant next_deadline() const;
   // Ends the rounds that wait for nobody any more, and appends their numbers.

@@ -97,7 +97,8 @@ void Simulation::judge_code(const Ask& ask, std::string_view reply) {
   const bool is_hurried = is_crumbly_ && ask.budget < kCrumbsTake;
   if (code == "DEADLINE") has_reason = is_hurt || is_hurried || (ask.is_durable && ask.budget < kDurableTakes);
   if (code == "NOT_SENT" || code == "OUTCOME_UNKNOWN") {
-    has_reason = std::any_of(faults_.begin(), faults_.end(), breaks_connections);
+    // Bytes that come one by one, and late, come too late for a heartbeat.
+    has_reason = std::any_of(faults_.begin(), faults_.end(), breaks_connections) || (is_crumbly_ && has(Kind::kDelay));
   }
   // One large body may be nearly all that an instance takes, and that a process holds.
   if (code == "OVERLOADED") {

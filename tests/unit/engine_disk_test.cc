@@ -23,7 +23,7 @@ struct DiskBench : Bench {
     tell(AgentConnected{0});
   }
   void ask(std::string_view user, std::string_view method = "read") {
-    const wire::Delivery delivery{.instances = 1};
+    const wire::Delivery delivery{.knowledge = 1};  // there is no other instance
     tell(PeerRequested{.link = 7,
                        .call_id = ++last_call,
                        .service = "db",

@@ -25,8 +25,9 @@ struct Home : Bench {
     if (has_second_instance) tell(PeerConnected{0, wire::Lane::kInteractive, true});
   }
   // Nobody else writes, as far as whoever asks knows.
-  uint64_t ask(LinkId link, std::string_view user, uint32_t instances = 1, std::string_view method = "read") {
-    const wire::Delivery delivery{.instances = instances};
+  static constexpr uint64_t kNobodyElse = 1;
+  uint64_t ask(LinkId link, std::string_view user, uint64_t knowledge = kNobodyElse, std::string_view method = "read") {
+    const wire::Delivery delivery{.knowledge = knowledge};
     tell(PeerRequested{.link = link,
                        .call_id = ++last_call,
                        .service = "db",
@@ -110,7 +111,7 @@ TEST_CASE("a write makes wrong what is kept beside its agent before its writer i
   Home bench;
   bench.ask(7, "ann");
   bench.reply("one");
-  bench.ask(8, "ann", 1, "write");
+  bench.ask(8, "ann", Home::kNobodyElse, "write");
   bench.reply("done");
   CHECK(bench.replies() == "7:one 8:done ");
   bench.ask(9, "ann");
@@ -120,14 +121,98 @@ TEST_CASE("a write makes wrong what is kept beside its agent before its writer i
   CHECK(bench.engine->audit().empty());
 }
 
-TEST_CASE("nothing is kept for who knows of more writers than are known here, or does not say") {
-  for (const uint32_t instances : {0U, 2U}) {
+TEST_CASE("who knows of writers that are not known here, or does not say, is given nothing that is kept") {
+  for (const uint64_t knowledge : {0U, 2U}) {
     Home bench;
-    bench.ask(7, "ann", instances);
+    bench.ask(7, "ann");
     bench.reply("one");
-    bench.ask(7, "ann", instances);
+    bench.ask(7, "ann", knowledge);
     CHECK(bench.delivered() == 1);
   }
+}
+
+// Both know of an instance at "b" that writes as well; the other is asked at "a", by a caller from elsewhere.
+struct HomeAndCaller {
+  Home home{true};
+  Bench caller;
+  contract::CacheTerms terms;
+  HomeAndCaller() {
+    terms.ttl_ms = 10'000;
+    caller.cache = &terms;
+    caller.config.host = "d";
+    caller.config.agents.clear();
+    caller.config.peers.clear();
+    for (const char* host : {"a", "b"}) {
+      caller.config.peers.push_back({.host = host, .sidecar = "main", .endpoint = {}, .services = {"db"}});
+    }
+    contract::TagPattern tag;
+    REQUIRE(contract::TagPattern::parse("user:{user}", tag));
+    caller.config.contracts.declare_method("db", "write", {.invalidates = std::vector{tag}});
+    caller.engine.emplace(caller.config);
+    for (const PeerIndex peer : {0U, 1U}) caller.tell(PeerConnected{peer, wire::Lane::kInteractive, true});
+  }
+  // What each hears from "b", where so many writes were answered.
+  void lease(Bench& bench, PeerIndex b, uint64_t writes) {
+    for (const AskLease& ask : bench.take<AskLease>()) {
+      bench.tell(PeerLeased{ask.peer, ask.token, ask.peer == b ? 70 + writes : 30});
+    }
+  }
+  // What the caller says it knows when it asks the instance at "a".
+  uint64_t knowledge_of_caller() {
+    for (int i = 0; i < 20; ++i) {
+      caller.request("db", "ask " + std::to_string(++asked));
+      lease(caller, 1, caller_heard);
+      for (const SendToPeer& call : caller.take<SendToPeer>()) {
+        Outcome outcome;
+        caller.tell(PeerReplied{call.peer, call.call_id, std::move(outcome)});
+        if (call.peer == 0) return call.knowledge;
+      }
+    }
+    return 0;
+  }
+  // Whether the agent is asked.
+  bool is_fetched(std::string_view user) {
+    home.ask(7, user, knowledge_of_caller());
+    lease(home, 0, home_heard);
+    const bool is_fetched = home.delivered() == 1;
+    if (is_fetched) home.reply("one");
+    home.replies();
+    return is_fetched;
+  }
+  void purge(Bench& bench, PeerIndex b, uint64_t& heard) {
+    const std::array<uint64_t, 1> names = {cache::name_hash("db", "user:bob")};
+    bench.tell(PeerPurged{b, 5, 70 + ++heard, false, names});
+  }
+  uint64_t home_heard = 0;
+  uint64_t caller_heard = 0;
+  int asked = 0;
+};
+
+TEST_CASE("beside another instance that writes, who knows as much of it is given what is kept") {
+  HomeAndCaller two;
+  CHECK(two.is_fetched("ann"));  // it has to ask the other first what that makes wrong
+  CHECK(two.is_fetched("ann"));
+  CHECK_FALSE(two.is_fetched("ann"));
+}
+
+TEST_CASE("who has heard of a write that is not known where replies are kept, is given what the agent says") {
+  HomeAndCaller two;
+  two.is_fetched("ann");
+  two.is_fetched("ann");
+  two.purge(two.caller, 1, two.caller_heard);
+  CHECK(two.is_fetched("ann"));
+  two.purge(two.home, 0, two.home_heard);
+  CHECK_FALSE(two.is_fetched("ann"));
+}
+
+TEST_CASE("who has not yet heard of a write that is known where replies are kept, is given what the agent says") {
+  HomeAndCaller two;
+  two.is_fetched("ann");
+  two.is_fetched("ann");
+  two.purge(two.home, 0, two.home_heard);
+  CHECK(two.is_fetched("ann"));
+  two.purge(two.caller, 1, two.caller_heard);
+  CHECK_FALSE(two.is_fetched("ann"));
 }
 
 TEST_CASE(
@@ -149,14 +234,6 @@ TEST_CASE(
   bench.tell(PeerPurged{0, 6, 72, true, names});
   CHECK(bench.take<TellPurge>().empty());  // it has gone round already
   CHECK(bench.take<HearPurge>().size() == 1);
-}
-
-TEST_CASE("beside another instance that writes nothing is kept at home") {
-  Home bench(true);
-  bench.ask(7, "ann", 2);
-  bench.reply("one");
-  bench.ask(8, "ann", 2);
-  CHECK(bench.delivered() == 1);
 }
 
 TEST_CASE("a reply that was old when it came is kept for what is left of its time") {

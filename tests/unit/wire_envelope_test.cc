@@ -104,7 +104,7 @@ v1::Envelope random_message(Draw& draw) {
     if (draw.coin()) delivery->set_attempt(2 + static_cast<uint32_t>(draw.below(254)));
     delivery->set_caller(draw.text(limits::caller_bytes));
     delivery->set_sensitive(draw.coin());
-    delivery->set_instances(static_cast<uint32_t>(draw.number()));
+    delivery->set_knowledge(draw.number());
     if (draw.coin()) delivery->set_idempotency_key("k" + draw.text(limits::name_bytes - 1));
     if (!delivery->idempotency_key().empty()) message.set_critical(1);
   }
@@ -168,7 +168,7 @@ void check_same(const DecodedEnvelope& decoded, const v1::Envelope& message) {
     CHECK(envelope.delivery->key == delivery.idempotency_key());
     CHECK(envelope.delivery->caller == delivery.caller());
     CHECK(envelope.delivery->is_sensitive == delivery.sensitive());
-    CHECK(envelope.delivery->instances == delivery.instances());
+    CHECK(envelope.delivery->knowledge == delivery.knowledge());
   }
   REQUIRE((envelope.validity != nullptr) == message.has_validity());
   if (envelope.validity != nullptr) {
