@@ -162,6 +162,22 @@ TEST_CASE("a REQ socket left waiting by the death of its sidecar is freed within
   CHECK(world.agent.asked == std::vector<std::string>{"x"});
 }
 
+TEST_CASE("a caller that stood still for half a minute while its sidecar was started anew is freed when it goes on") {
+  World world;
+  world.agent.echoes = false;
+  const auto caller = world.caller();
+  world.network.run_for(milliseconds(100));
+  caller->ask("x");
+  world.network.run_for(milliseconds(100));
+  world.a.kill();
+  world.a.start();
+  world.network.run_for(milliseconds(30'000));
+  caller->reconnect();
+  world.network.run_for(milliseconds(2900));
+  REQUIRE(caller->replies.size() == 1);
+  CHECK(has_code(caller->replies[0], "OUTCOME_UNKNOWN"));
+}
+
 TEST_CASE("whoever was freed may ask at once and is served, whether it had waited for something or not") {
   World world;
   const auto caller = world.caller();
@@ -175,7 +191,7 @@ TEST_CASE("whoever was freed may ask at once and is served, whether it had waite
   REQUIRE(caller->replies.size() == 2);
   CHECK(caller->replies[1] == "y");
   // Later ones may be silent as long as they like.
-  world.network.run_for(milliseconds(11'000));
+  world.network.run_for(milliseconds(61'000));
   const auto late = world.caller();
   world.network.run_for(milliseconds(9000));
   CHECK(late->replies.empty());

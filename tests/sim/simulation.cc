@@ -15,7 +15,7 @@ namespace {
 constexpr Duration kSettling = milliseconds(3000);
 constexpr Duration kServed = milliseconds(3000);
 constexpr Duration kSettlingOfCrumbs = milliseconds(12'000);
-constexpr Duration kServedCrumbs = milliseconds(5500);
+constexpr Duration kServedCrumbs = milliseconds(5500);  // also where large answers queue for a slow way
 // Idle links close after a minute, asked every 15 s, and the last call may take its time.
 constexpr Duration kQuiet = milliseconds(95'000);
 
@@ -269,7 +269,7 @@ std::vector<std::string> Simulation::run() {
   run_watched(is_crumbly_ ? kSettlingOfCrumbs : kSettling);
   if (!violations_.empty()) return violations_;
   const Instant from = network_.local_now(kHomeSite);
-  run_watched(is_crumbly_ ? kServedCrumbs : kServed);
+  run_watched(is_crumbly_ || is_uneven_ ? kServedCrumbs : kServed);
   if (!violations_.empty()) return violations_;
   check_served(from);
   asking_ = false;
