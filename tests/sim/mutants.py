@@ -123,6 +123,10 @@ MUTANTS = [
            "                       microseconds(static_cast<int64_t>(event.spans->received_us)) > call->deadline.time_since_epoch();\n"
            "  if (is_late) return expire(event.call_id, now, out);\n"
            "  conclude(event.call_id, std::move(event.outcome), {event.spans, event.decompress_us, event.batch}, now, out);"),
+    Mutant("given by a home to who knows more of the other instances", PROXY + "outbound_home.cc",
+           "return caller.delivery->knowledge == knowledge_beside(", "return caller.delivery->knowledge != 0 || 0 == knowledge_beside("),
+    Mutant("what another instance says is not passed on", PROXY + "outbound_leases.cc",
+           "if (!event.is_relayed && shares_service_with(event.peer)) {", "if (false && shares_service_with(event.peer)) {"),
     Mutant("kept for too long", PROXY + "outbound_cache.cc", "kept.error_until += milliseconds(", "kept.error_until += 60 * milliseconds("),
 ]
 
