@@ -152,6 +152,9 @@ inline constexpr int64_t lease_renewal_ms = 350;
 inline constexpr int64_t lease_margin_ms = 100;
 // What is kept is not given before the answer, which is worth waiting for rather than asking the agent.
 inline constexpr int64_t lease_wait_ms = 50;
+// What another sidecar of the host fetches is waited for as long as that says so, each time for so long.
+inline constexpr int64_t flight_ms = 50;
+inline constexpr int64_t flight_renewal_ms = 10;
 // Names that one purge tells of.
 inline constexpr size_t purged_names_max = 64;
 // A purge that somebody ordered waits no longer than this for those who have not confirmed it: behind it nobody gives

@@ -1,7 +1,7 @@
 // What lies where in a region of shared memory. It follows from the size of the region alone, so that whoever comes
 // first and is killed half way leaves nothing half made: a region of zeros is an empty one.
 //
-//   head | book of purges | witnesses | a word or more on each segment | index | segments
+//   head | book of purges | witnesses | flights | a word or more on each segment | index | segments
 #pragma once
 
 #include <algorithm>
@@ -11,11 +11,12 @@
 
 #include "common/base/limits.h"
 #include "common/cache/purges.h"
+#include "common/cache/shared_flights.h"
 
 namespace mesh::cache {
 
 // Raised with any change of what lies where, or of what it means.
-inline constexpr uint64_t kSharedLayoutVersion = 1;
+inline constexpr uint64_t kSharedLayoutVersion = 2;
 inline constexpr size_t kSharedRegionBytesMin = 4 * limits::MiB;
 inline constexpr size_t kSharedRegionBytesMax = size_t{64} << 30;
 
@@ -67,7 +68,8 @@ class SharedLayout {
 
   static constexpr size_t purges_at() { return sizeof(SharedHead); }
   static constexpr size_t witnesses_at() { return purges_at() + 8 * Purges::words_for(Purges::kSharedPlaces); }
-  static constexpr size_t segment_table_at() { return witnesses_at() + kWitnesses * sizeof(WitnessWords); }
+  static constexpr size_t flights_at() { return witnesses_at() + kWitnesses * sizeof(WitnessWords); }
+  static constexpr size_t segment_table_at() { return flights_at() + 8 * SharedFlights::kPlaces; }
   size_t index_at() const { return index_at_; }
   size_t buckets() const { return buckets_; }
   // Also what must be there from the beginning.

@@ -247,6 +247,10 @@ bool SharedTier::carry(const KeptFormHead& entry, Instant now) {
 
 // --- what else lies there ---
 
+SharedFlights SharedTier::flights() const {
+  return SharedFlights(array_at<uint64_t>(region_, SharedLayout::flights_at(), SharedFlights::kPlaces));
+}
+
 std::span<uint64_t> SharedTier::purge_words() const {
   return array_at<uint64_t>(region_, SharedLayout::purges_at(), Purges::words_for(Purges::kSharedPlaces));
 }

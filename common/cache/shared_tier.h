@@ -4,13 +4,11 @@
 // nothing is ever locked, and nobody waits for anybody:
 //
 //  - Memory is a ring of segments. A writer takes the next one by one atomic addition and appends to it alone; with
-//  that
-//    the entries in it are evicted, the oldest of all. Those that were asked for since they came are carried over
+//    that the entries in it are evicted, the oldest of all. Those that were asked for since they came are carried over
 //    before, as far as half of the writer's segment allows (FIFO with reinsertion, as S3-FIFO's main queue: Yang et
 //    al., SOSP 2023; segments as in Memshare and Segcache, NSDI 2021). Each put carries a little, so none takes long.
 //  - An index of one word for each entry (shared_index.h) says where. Writers change it by compare and exchange once
-//  the
-//    entry lies there.
+//    the entry lies there.
 //  - A reader copies an entry out, and whether it was whole is judged by the copy: its checksum (kept_form.h) and the
 //    whole key. A seqlock without the waiting: what is wrong is a miss.
 //
@@ -62,6 +60,8 @@ class SharedTier {
   // What is put at this moment may stay: that a reply is wrong is told to purges().
   void erase(const Key& key);
 
+  // What the sidecars that share it are fetching.
+  SharedFlights flights() const;
   // The words for a Purges that all share.
   std::span<uint64_t> purge_words() const;
   // Positions mean something only within one book: those of a region made anew begin again.

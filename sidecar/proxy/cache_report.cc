@@ -63,6 +63,7 @@ class CacheReporter {
             {"given", counters_[Counter::kCacheHits]},
             {"stale", counters_[Counter::kCacheStale]},
             {"joined", counters_[Counter::kCacheJoined]},
+            {"joined_host", counters_[Counter::kCacheJoinedHost]},
             {"fetches", counters_[Counter::kCacheFetches]},
             {"purges", counters_[Counter::kCachePurges]},
             {"purge_rounds", counters_[Counter::kCachePurgeRounds]},

@@ -10,8 +10,10 @@ namespace mesh::proxy {
 namespace {
 
 // How long a REQ socket that reconnected may stay silent before it is taken for stuck: a caller that reconnects to ask
-// does so at once. With the wait for its reconnect (100 ms by default) it is freed within 3 s.
-constexpr int64_t kStuckSilence_ms = 2000;
+// does so at once. With the wait for its reconnect (100 ms by default) it is freed within 3 s. Not at a round time, at
+// which programs that sleep like to ask, nor all at the same.
+constexpr int64_t kStuckSilence_ms = 2110;
+constexpr uint64_t kStuckSpread_ms = 600;
 // A peer that knows no PING (ZMTP 3.0): what comes this soon after may have crossed the error on its way.
 constexpr int64_t kCrossing_ms = 100;
 // One client's share of a turn; more wait for the next, so that a flood of tiny messages holds up
@@ -83,7 +85,7 @@ void ClientSession::receive() {
     if (connection_.ready() && !was_ready_) {
       was_ready_ = true;
       host_.on_handshake_ended();
-      if (may_be_stuck_ && is_req()) stuck_at_ = host_.now() + milliseconds(kStuckSilence_ms);
+      if (may_be_stuck_ && is_req()) stuck_at_ = host_.now() + silence();
       arm();
     }
     if (*message == nullptr) break;
@@ -102,6 +104,10 @@ void ClientSession::receive() {
   stream_->flush_later();
   // Also those who are only ever sent PONGs have to read them.
   if (stream_->unsent_bytes() > limits::stream_high_water_bytes) adjust_reading();
+}
+
+Duration ClientSession::silence() const {
+  return milliseconds(kStuckSilence_ms + static_cast<int64_t>(id() * 2'654'435'761 % kStuckSpread_ms));
 }
 
 void ClientSession::on_room() {

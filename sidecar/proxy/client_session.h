@@ -79,6 +79,7 @@ class ClientSession final : public Session {
                                         std::unique_ptr<Error>& unreadable);
   Keeping keeping_of(const contract::Terms& terms) const;
   void put_reply(const ReturnPath& path, const Outcome& outcome);
+  Duration silence() const;
   void free_stuck(Instant now);
   bool has_crossed() const;
   void adjust_reading();

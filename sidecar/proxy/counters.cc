@@ -18,6 +18,7 @@ constexpr std::array<std::string_view, static_cast<size_t>(Counter::kCount)> kNa
     "cache_hits",
     "cache_stale",
     "cache_joined",
+    "cache_joined_host",
     "cache_fetches",
     "cache_evicted",
     "cache_purges",

@@ -28,6 +28,7 @@ enum class Counter : uint8_t {
   kCacheHits,            // answered with what was kept
   kCacheStale,           // of these, with what was no longer fresh
   kCacheJoined,          // waited for what another had asked for
+  kCacheJoinedHost,      // waited for what another sidecar of the host had asked for
   kCacheFetches,         // asked for on behalf of all who wait
   kCacheEvicted,         // for want of room
   kCachePurges,          // names that became wrong, as others told

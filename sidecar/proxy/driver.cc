@@ -65,7 +65,7 @@ Result<void> Driver::start() {
   }
   const Endpoint admin{.is_ipc = true, .address = config_.admin_path, .port = 0, .text = "ipc://" + config_.admin_path};
   if (auto opened = open_door(Kind::kAdmin, admin, kAdminSocketMode, nullptr); !opened) return opened;
-  stuck_until_ = started_ + milliseconds(kStuckWindow_ms);
+  stuck_until_ = settings_.is_successor ? started_ + milliseconds(kStuckWindow_ms) : started_;
   for (AgentSession* agent : agents_) agent->start();
   return {};
 }

@@ -29,6 +29,8 @@ namespace mesh::proxy {
 
 // What the process brings: everything that is not the same in a simulation.
 struct DriverSettings {
+  // Since the computer was started there may have been a process before this one, for whose answers somebody waits.
+  bool is_successor = true;
   uint64_t seed = 0;   // for jitter
   uint64_t epoch = 0;  // another process, another number
   // `who` is a name from the configuration, so that lines can be rate-limited by it.

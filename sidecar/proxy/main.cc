@@ -1,4 +1,5 @@
 // mesh-sidecar: reads the configuration, builds the parts, runs until it is told to stop.
+#include <fcntl.h>
 #include <getopt.h>
 #include <malloc.h>
 #include <sys/prctl.h>
@@ -117,6 +118,15 @@ void make_directory_of(const std::string& path) {
   if (!directory.empty()) mkdir(directory.c_str(), 0750);  // if it cannot be made, opening the socket says so
 }
 
+// Leaves a note for the next one in the runtime directory, which goes with the computer's start.
+bool is_successor(const proxy::SidecarConfig& config) {
+  const std::string note = config.admin_path + ".ran";
+  const int file = open(note.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+  if (file < 0) return true;
+  close(file);
+  return false;
+}
+
 // For the results of durable methods, if there are any. Without it they are refused, and all others work.
 std::unique_ptr<RecordStore> open_store(io::Loop& loop, const proxy::SidecarConfig& config, io::Log& log) {
   if (config.data_path.empty()) return nullptr;
@@ -174,7 +184,8 @@ int run(const proxy::SidecarConfig& config) {
   const auto replies = open_replies(loop, config);
   proxy::Driver driver(
       loop, config,
-      {.seed = random_number(),
+      {.is_successor = is_successor(config),
+       .seed = random_number(),
        .epoch = random_number(),
        .log =
            [&](std::string_view event, std::string_view who, std::string_view text) {

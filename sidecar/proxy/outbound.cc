@@ -29,7 +29,9 @@ Outbound::Outbound(const SidecarConfig& config, Services& services, Inbound& inb
       kept_(config.limits.cache_local_bytes, shared, services, purges),
       purges_(purges),
       leases_(config, purges, shared),
-      orders_(config.peers.size()) {}
+      orders_(config.peers.size()) {
+  if (shared != nullptr) flights_ = shared->flights();
+}
 
 void Outbound::on(AgentRequested&& event, Instant now, Actions& out) {
   counters_.add(Counter::kRequests);
@@ -361,6 +363,10 @@ void Outbound::on_time(Instant now, Actions& out) {
     go_on_validating(now, out);
   if (!loading_.empty()) [[unlikely]]
     give_up_disk(now, out);
+  if (look_at_ <= now) [[unlikely]]
+    look_for_flights(now, out);
+  if (extend_at_ <= now) [[unlikely]]
+    extend_flights(now);
   if (renew_leases_at_ <= now) [[unlikely]]
     renew_leases_of_fetches(now, out);
   if (!orders_.empty()) [[unlikely]] {

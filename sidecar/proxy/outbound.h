@@ -83,7 +83,7 @@ class Outbound {
     const Instant loaded = loading_.empty() ? kNever : loading_.front().until;
     const Instant validated =
         validating_.empty() ? kNever : validating_.front()->began + milliseconds(limits::lease_wait_ms);
-    return std::min({calls, loaded, validated});
+    return std::min({calls, loaded, validated, look_at_, extend_at_});
   }
   void on_time(Instant now, Actions& out);
   void give_up_disk(Instant now, Actions& out);
@@ -182,7 +182,10 @@ class Outbound {
     uint32_t linger_count = 1;
     std::string method;
     Payload payload;
-    std::vector<uint64_t> waiters;  // of waiting_
+    std::vector<uint64_t> waiters;                   // of waiting_
+    std::optional<cache::SharedFlights::Mark> mark;  // on this host it is known that it is under way
+    bool was_waited_for = false;                     // as another sidecar of this host was fetching it
+    Instant look_at{};                               // next, whether that has got it
     cache::Names names() const { return {service_name, method_name, cache::key_name(key.hash), tags}; }
   };
   // A call that is answered by a fetch, and has its own deadline.
@@ -240,6 +243,7 @@ class Outbound {
   void give(Call& call, TieredCache::Found found, telemetry::CacheVerdict verdict,
             const std::vector<std::string>& echoes, Instant now, Actions& out);
   static cache::Hash flight_of(const cache::Hash& hash, bool is_home);
+  void forget(const std::shared_ptr<Fetch>& fetch);
   std::shared_ptr<Fetch> fetch_under_way(const cache::Key& key, bool is_home, Instant now);
   std::shared_ptr<Fetch> fetch_for(const Call& call, const AgentRequested& event, const cache::Request& request);
   void fetch(const std::shared_ptr<Fetch>& fetch, Instant now, Actions& out);
@@ -247,6 +251,13 @@ class Outbound {
   bool may_be_on_disk(const Fetch& fetch) const;
   void take_from_disk(Fetch& fetch, const StoredReply& stored, Instant now);
   void store(const cache::Kept& kept, const Fetch& fetch, Instant now, Actions& out);
+  void renew(const std::shared_ptr<Fetch>& fetch, Instant now, Actions& out);
+  bool begin_flight(const std::shared_ptr<Fetch>& fetch, Instant now);
+  void end_flight(Fetch& fetch);
+  void extend_flights(Instant now);
+  bool wait_for_host(const std::shared_ptr<Fetch>& fetch, Instant now, Actions& out);
+  void look_for_flights(Instant now, Actions& out);
+  void give_to_all(const std::shared_ptr<Fetch>& fetch, const TieredCache::Found& found, Instant now, Actions& out);
   void wait(Call call, std::shared_ptr<Fetch> fetch, std::vector<std::string> echoes);
   void land(const std::shared_ptr<Fetch>& fetch, Outcome&& outcome, const wire::CalleeSpans* spans, Instant now,
             Actions& out);
@@ -334,6 +345,11 @@ class Outbound {
   std::unordered_map<cache::Hash, std::shared_ptr<Fetch>, cache::HashOfHash> fetches_;
   routing::CallTable<Waiting> waiting_;
   Instant renew_leases_at_ = kNever;
+  std::optional<cache::SharedFlights> flights_;           // of this host; nothing if its sidecars share no memory
+  std::vector<std::shared_ptr<Fetch>> marked_;            // that others may wait for
+  Instant extend_at_ = kNever;                            // next, that they are under way
+  std::vector<std::shared_ptr<Fetch>> waiting_for_host_;  // that others of this host have under way
+  Instant look_at_ = kNever;
   struct Loading {
     uint64_t ticket;
     std::shared_ptr<Fetch> fetch;

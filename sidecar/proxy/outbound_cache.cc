@@ -63,7 +63,7 @@ bool Outbound::answer_from_cache(Call& call, const AgentRequested& event, Instan
   if (is_given) {
     const bool is_to_renew = !is_fresh || is_early(*kept, Prng(call.trace.number ^ trace.key_low).next(), now);
     give(call, found, is_fresh ? CacheVerdict::kHit : CacheVerdict::kStale, request.echoes, now, out);
-    if (is_to_renew && under_way == nullptr) fetch(fetch_for(call, event, request), now, out);
+    if (is_to_renew && under_way == nullptr) renew(fetch_for(call, event, request), now, out);
     return true;
   }
   const bool is_first = under_way == nullptr;
@@ -94,6 +94,12 @@ void Outbound::give(Call& call, TieredCache::Found found, CacheVerdict verdict, 
 // What peers wait for must not wait for another instance, which may wait for this one.
 cache::Hash Outbound::flight_of(const cache::Hash& hash, bool is_home) {
   return {hash.low, is_home ? ~hash.high : hash.high};
+}
+
+// Nobody waits for it any more.
+void Outbound::forget(const std::shared_ptr<Fetch>& fetch) {
+  const auto flight = fetches_.find(flight_of(fetch->key.hash, fetch->is_home));
+  if (flight != fetches_.end() && flight->second == fetch) fetches_.erase(flight);
 }
 
 // What may have become wrong since it began is nothing to wait for, nor what has run out of time.
@@ -175,8 +181,7 @@ void Outbound::fetch(const std::shared_ptr<Fetch>& fetch, Instant now, Actions& 
 // It came, or it will not: all who wait are told.
 void Outbound::land(const std::shared_ptr<Fetch>& landed, Outcome&& outcome, const wire::CalleeSpans* spans,
                     Instant now, Actions& out) {
-  const auto found = fetches_.find(flight_of(landed->key.hash, landed->is_home));
-  if (found != fetches_.end() && found->second == landed) fetches_.erase(found);
+  forget(landed);
   std::optional<cache::Kept> old;  // giving it may bring others, for whom it has to go
   Tier old_tier = Tier::kLocal;
   cache::Reply reply;
@@ -192,6 +197,7 @@ void Outbound::land(const std::shared_ptr<Fetch>& landed, Outcome&& outcome, con
       old_tier = found_old.tier;
     }
   }
+  end_flight(*landed);
   std::shared_ptr<Fetch> again;
   bool is_under_way = false;
   for (const uint64_t id : std::exchange(landed->waiters, {})) {

@@ -24,6 +24,7 @@ bool Outbound::may_be_on_disk(const Fetch& fetch) const {
 }
 
 void Outbound::look_further(const std::shared_ptr<Fetch>& fetch, Instant now, Actions& out) {
+  if (wait_for_host(fetch, now, out)) return;
   if (!may_be_on_disk(*fetch)) return this->fetch(fetch, now, out);
   fetches_[flight_of(fetch->key.hash, fetch->is_home)] = fetch;
   fetch->was_looked_for_on_disk = true;

@@ -82,7 +82,7 @@ void Outbound::renew_leases_of_fetches(Instant now, Actions& out) {
 }
 
 TieredCache::Found Outbound::find_kept(const Fetch& fetch, Instant now) {
-  return kept_.find(fetch.key, *fetch.terms, fetch.service, role_of(fetch.is_home), now);
+  return kept_.find_again(fetch.key, *fetch.terms, fetch.service, role_of(fetch.is_home), now);
 }
 
 // Whoever could make it wrong knew before it was executed whom to tell: either the leases were there, or the only one
@@ -131,20 +131,23 @@ void Outbound::go_on_validating(Instant now, Actions& out) {
       look_further(fetch, now, out);
       continue;
     }
-    const auto verdict = now < kept->fresh_until ? telemetry::CacheVerdict::kHit : telemetry::CacheVerdict::kStale;
-    const cache::Kept given = *kept;  // giving it may bring others, for whom it has to go
-    for (const uint64_t id : std::exchange(fetch->waiters, {})) {
-      Waiting waiter = waiting_.close(id);
-      give(waiter.call, {&given, fetch->was_on_disk ? contract::Tier::kDisk : found.tier}, verdict, waiter.echoes, now,
-           out);
-    }
-    if (now >= given.fresh_until) {
-      this->fetch(fetch, now, out);
-    } else {
-      const auto flight = fetches_.find(flight_of(fetch->key.hash, fetch->is_home));
-      if (flight != fetches_.end() && flight->second == fetch) fetches_.erase(flight);
-    }
+    give_to_all(fetch, found, now, out);
   }
+}
+
+// To all who wait for it what is kept; and what has run out is fetched anew.
+void Outbound::give_to_all(const std::shared_ptr<Fetch>& fetch, const TieredCache::Found& found, Instant now,
+                           Actions& out) {
+  const cache::Kept given = *found.kept;  // giving it may bring others, for whom it has to go
+  const auto verdict = now < given.fresh_until ? telemetry::CacheVerdict::kHit : telemetry::CacheVerdict::kStale;
+  const contract::Tier tier = fetch->was_on_disk ? contract::Tier::kDisk : found.tier;
+  for (const uint64_t id : std::exchange(fetch->waiters, {})) {
+    Waiting waiter = waiting_.close(id);
+    give(waiter.call, {&given, tier}, verdict, waiter.echoes, now, out);
+  }
+  if (now >= given.fresh_until) return this->fetch(fetch, now, out);
+  end_flight(*fetch);
+  forget(fetch);
 }
 
 // Something may have been missed that became wrong there. What the peer itself gave behind the mark it gave to one who

@@ -23,17 +23,17 @@ void TieredCache::count(Tier tier, const cache::Kept* kept, Instant now) {
   ++(kept != nullptr && now < kept->fresh_until ? counts.hits : counts.misses);
 }
 
-TieredCache::Found TieredCache::find(const cache::Key& key, const contract::CacheTerms& terms, ServiceIndex service,
-                                     Role role, Instant now) {
+TieredCache::Found TieredCache::look(const cache::Key& key, const contract::CacheTerms& terms, ServiceIndex service,
+                                     Role role, bool counts, Instant now) {
   const Tier behind = role == Role::kHome ? Tier::kHome : Tier::kShared;
   const Tier near = role == Role::kHome ? Tier::kHome : Tier::kLocal;
   const cache::Kept* local = uses_local(terms, service, role) ? local_.find(key, purges_, now) : nullptr;
   if (local != nullptr && local->origin >= services_[service].instances.size()) local = nullptr;
   const bool looks_on = uses_shared(terms, role) && (local == nullptr || now >= local->fresh_until);
-  if (uses_local(terms, service, role) && (near != behind || !looks_on)) count(near, local, now);
+  if (counts && uses_local(terms, service, role) && (near != behind || !looks_on)) count(near, local, now);
   if (!looks_on) return {local, near};
   const cache::Kept* shared = find_shared(key, terms, service, now);
-  count(behind, shared, now);
+  if (counts) count(behind, shared, now);
   if (shared == nullptr || (local != nullptr && local->fresh_until >= shared->fresh_until)) return {local, near};
   if (role == Role::kCaller && uses_local(terms, service, role)) local_.put(*shared, now);
   return {shared, behind};

@@ -34,13 +34,23 @@ class TieredCache {
 
   // What is kept for the key in the tiers that the terms allow for the role, the fresher one if there are two; none if
   // that is of no use, was purged or came from an instance that is not known here.
-  Found find(const cache::Key& key, const contract::CacheTerms& terms, ServiceIndex service, Role role, Instant now);
+  Found find(const cache::Key& key, const contract::CacheTerms& terms, ServiceIndex service, Role role, Instant now) {
+    return look(key, terms, service, role, true, now);
+  }
+  // Likewise, for who has looked before: it counts for nothing.
+  Found find_again(const cache::Key& key, const contract::CacheTerms& terms, ServiceIndex service, Role role,
+                   Instant now) {
+    return look(key, terms, service, role, false, now);
+  }
   void put(cache::Kept kept, const contract::CacheTerms& terms, ServiceIndex service, Role role, Instant now);
 
   // Whether the terms allow any tier here.
   bool is_used(const contract::CacheTerms& terms, ServiceIndex service, Role role) const {
     return uses_local(terms, service, role) || uses_shared(terms, role);
   }
+
+  // Whether what one sidecar of the host gets, the others find.
+  bool is_shared(const contract::CacheTerms& terms, Role role) const { return uses_shared(terms, role); }
 
   const cache::MemoryTier& local() const { return local_; }
   const cache::SharedTier* shared() const { return shared_; }
@@ -52,6 +62,8 @@ class TieredCache {
   bool uses_shared(const contract::CacheTerms& terms, Role role) const;
   const cache::Kept* find_shared(const cache::Key& key, const contract::CacheTerms& terms, ServiceIndex service,
                                  Instant now);
+  Found look(const cache::Key& key, const contract::CacheTerms& terms, ServiceIndex service, Role role, bool counts,
+             Instant now);
   void count(contract::Tier tier, const cache::Kept* kept, Instant now);
 
   cache::MemoryTier local_;

@@ -11,6 +11,7 @@ import zmq
 
 CONTRACTS = {"voices": {"budget_ms": 20000, "cache": {"ttl_s": 60, "tags": "user:{user}"},
                         "methods": {"set": {"invalidates": "user:{user}"}}}}
+CALLERS = 1000
 KILLS = int(os.environ.get("MESH_SHARED_KILLS", "12"))
 
 
@@ -21,6 +22,8 @@ class Voices:
     def __call__(self, request: bytes) -> bytes:
         asked = json.loads(request)
         user = asked["user"]
+        if user == "slow":
+            time.sleep(1)
         if asked["action"] == "set":
             self.voices[user] = self.voices.get(user, 0) + 1
         return json.dumps({"status": "ok", "user": user, "voice": self.voices.get(user, 0), "pad": user * 50}).encode()
@@ -69,6 +72,32 @@ class SharedCache(unittest.TestCase):
         self.ask(second, "set", "ann")
         for client in (first, second):
             self.assertEqual(self.ask(client, "get", "ann")[1]["voice"], 1)
+
+    def fetches(self) -> int:
+        return sum(self.mesh.admin(name, "counters")["cache_fetches"] for name in ("a", "second"))
+
+    def ask_all(self, clients: list[zmq.Socket], user: str) -> None:
+        for client in clients:
+            client.send_multipart([json.dumps({"service": "voices", "method": "get"}).encode(), body("get", user)])
+
+    def test_callers_of_several_sidecars_that_ask_the_same_cold_thing_at_once_are_one_call_upstream(self):
+        clients = [self.client(name) for name in ("a", "second") for _ in range(CALLERS // 2)]
+        self.ask_all(clients, "slow")
+        replies = [json.loads(client.recv_multipart()[1]) for client in clients]
+        self.assertEqual([reply for reply in replies if reply.get("user") != "slow"], [])
+        self.assertEqual(self.fetches(), 1)
+        self.assertEqual(len(self.agent.executed), 1)
+
+    def test_a_sidecar_that_dies_with_the_only_fetch_of_its_host_costs_the_others_a_moment(self):
+        first, second = self.client("a"), self.client("second")
+        self.ask(second, "get", "warm")
+        self.ask_all([first], "slow")
+        mesh.wait_for(lambda: len(self.agent.executed) == 2, "the first to be asked")
+        self.ask_all([second], "slow")
+        mesh.wait_for(lambda: self.mesh.admin("second", "counters")["cache_joined_host"] == 1, "the second to wait")
+        self.mesh.kill("a")
+        mesh.wait_for(lambda: self.mesh.admin("second", "counters")["cache_fetches"] == 2, "the second to ask", 0.3)
+        self.assertEqual(json.loads(second.recv_multipart()[1])["user"], "slow")
 
     def test_a_restarted_sidecar_finds_what_it_had_kept_and_nothing_that_became_wrong_meanwhile(self):
         first, second = self.client("a"), self.client("second")

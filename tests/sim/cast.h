@@ -176,6 +176,7 @@ class Sidecar {
   void start() {
     host_ = std::make_unique<VirtualHost>(network_, site_, config_.host + "/" + config_.sidecar);
     proxy::DriverSettings settings;
+    settings.is_successor = std::exchange(was_started_, true);
     settings.seed = network_.prng().next();
     settings.epoch = network_.prng().next();
     settings.on_drained = [this] { drained = true; };
@@ -222,6 +223,7 @@ class Sidecar {
   VirtualNetwork& network_;
   proxy::SidecarConfig config_;
   int site_;
+  bool was_started_ = false;
   std::function<void()> watcher_;
   VirtualMemory* memory_;
   std::unique_ptr<cache::SharedTier> shared_;

@@ -13,6 +13,7 @@ namespace mesh::sim {
 
 inline constexpr int kHomeSite = 1;
 inline constexpr int kAgentSite = 2;
+inline constexpr int kThirdSite = 3;  // of second instances, where they are not beside the first ones
 
 // Something that can be killed, stopped and started again.
 struct Simulation::Process {

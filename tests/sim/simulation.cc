@@ -47,7 +47,7 @@ Simulation::Simulation(uint64_t seed, std::vector<Fault> faults, bool keeps_line
   network_.set_clock(
       kAgentSite, network_.now() - milliseconds(900'000) + milliseconds(static_cast<int64_t>(prng_.below(1'800'000))));
   // Where the sidecars of a host share no memory, only who is told knows.
-  std::array<VirtualMemory*, 2> shares{};
+  std::array<VirtualMemory*, 3> shares{};
   for (size_t i = 0; i < shares.size(); ++i) shares[i] = prng_.below(2) == 0 ? &memory_[i] : nullptr;
   processes_.reserve(32);  // the hooks of what is in it point there
   const auto add_agent = [this](const std::string& name, int site, const std::string& where, zmtp::SocketType type) {
@@ -71,20 +71,22 @@ Simulation::Simulation(uint64_t seed, std::vector<Fault> faults, bool keeps_line
     const size_t index = processes_.size() - 1;
     process.sidecar->watch_turns([this, index] { look_behind_turn(index); });
   };
+  // What one instance says must reach another over a way that breaks, too.
+  second_site_ = prng_.below(2) == 0 ? kAgentSite : kThirdSite;
   add_sidecar(kHomeSite, home_config());  // the first
   add_sidecar(kAgentSite, agents_config(false));
-  add_sidecar(kAgentSite, agents_config(true));
+  add_sidecar(second_site_, agents_config(true));
   add_sidecar(kHomeSite, readers_config());
   add_agent("agent own", kHomeSite, "a.own", zmtp::SocketType::kRep);
   add_agent("agent echo", kAgentSite, "b.echo", zmtp::SocketType::kRep);
-  add_agent("agent echo 2", kAgentSite, "b2.echo", zmtp::SocketType::kRep);
+  add_agent("agent echo 2", second_site_, "b2.echo", zmtp::SocketType::kRep);
   add_agent("agent wide", kAgentSite, "b.wide", zmtp::SocketType::kRouter);
   add_agent("agent pay", kAgentSite, "b.pay", zmtp::SocketType::kRep);
-  add_agent("agent pay 2", kAgentSite, "b2.pay", zmtp::SocketType::kRep);
+  add_agent("agent pay 2", second_site_, "b2.pay", zmtp::SocketType::kRep);
   add_agent("agent look", kAgentSite, "b.look", zmtp::SocketType::kRep);
-  add_agent("agent look 2", kAgentSite, "b2.look", zmtp::SocketType::kRep);
+  add_agent("agent look 2", second_site_, "b2.look", zmtp::SocketType::kRep);
   add_agent("agent fact", kAgentSite, "b.fact", zmtp::SocketType::kRep);
-  add_agent("agent fact 2", kAgentSite, "b2.fact", zmtp::SocketType::kRep);
+  add_agent("agent fact 2", second_site_, "b2.fact", zmtp::SocketType::kRep);
   add_agent("agent fact 3", kAgentSite, "b.lone", zmtp::SocketType::kRep);
   add_agent("agent line", kAgentSite, "b.line", zmtp::SocketType::kRouter);
   network_.run_for(milliseconds(500));

@@ -101,6 +101,7 @@ class Simulation {
   void claim(bool holds, const std::string& otherwise) {
     if (!holds) violate(otherwise);
   }
+  std::vector<std::pair<int, int>> ways_of(const Fault& fault) const;
   void begin_fault(size_t index);
   void end_fault(size_t index);
   void take_down(size_t process, bool is_drain);
@@ -142,7 +143,7 @@ class Simulation {
   VirtualNetwork network_;
   Prng prng_;
   std::vector<Fault> faults_;
-  VirtualMemory memory_[2];  // of each host's sidecars
+  VirtualMemory memory_[3];  // of each host's sidecars
   std::vector<Process> processes_;
   std::vector<std::unique_ptr<SimCaller>> callers_;
   Facts facts_;
@@ -150,6 +151,7 @@ class Simulation {
   std::map<std::string, uint64_t> results_;
   std::vector<std::string> violations_;
   bool asking_ = true;
+  int second_site_ = 0;
   bool is_crumbly_ = false;  // bytes come one by one
   bool is_uneven_ = false;   // and each after another while
   // Of the service whose calls come to their agent, and back, in the order in which they were asked.

@@ -84,6 +84,19 @@ void Simulation::crash_unseen(Duration period, Instant end) {
   network_.at(network_.now() + period, [this, period, end] { crash_unseen(period, end); });
 }
 
+// Between which sites nothing passes.
+std::vector<std::pair<int, int>> Simulation::ways_of(const Fault& fault) const {
+  if (second_site_ == kAgentSite) return {{kHomeSite, kAgentSite}};
+  switch (fault.which % 3) {
+    case 0:
+      return {{kHomeSite, kAgentSite}, {kHomeSite, kThirdSite}};
+    case 1:
+      return {{kHomeSite, kAgentSite}};
+    default:
+      return {{kAgentSite, kThirdSite}};
+  }
+}
+
 void Simulation::begin_fault(size_t index) {
   const Fault& fault = faults_[index];
   note("fault", to_string(fault), index + 1);
@@ -106,13 +119,13 @@ void Simulation::begin_fault(size_t index) {
                          fault.which);
       break;
     case Fault::Kind::kPartition:
-      network_.cut = {{kHomeSite, kAgentSite}, {kAgentSite, kHomeSite}};
+      for (const auto& [from, to] : ways_of(fault)) network_.cut.insert({{from, to}, {to, from}});
       break;
     case Fault::Kind::kOneWay:
-      network_.cut.insert({kHomeSite, kAgentSite});
+      for (const auto& way : ways_of(fault)) network_.cut.insert(way);
       break;
     case Fault::Kind::kOneWayBack:
-      network_.cut.insert({kAgentSite, kHomeSite});
+      for (const auto& [from, to] : ways_of(fault)) network_.cut.insert({to, from});
       break;
     case Fault::Kind::kCrashSidecar:
       take_down(index_of(one_of(true, fault.which)), false);
@@ -183,10 +196,10 @@ void Simulation::end_fault(size_t index) {
       network_.cut.clear();
       break;
     case Fault::Kind::kOneWay:
-      network_.cut.erase({kHomeSite, kAgentSite});
+      for (const auto& way : ways_of(fault)) network_.cut.erase(way);
       break;
     case Fault::Kind::kOneWayBack:
-      network_.cut.erase({kAgentSite, kHomeSite});
+      for (const auto& [from, to] : ways_of(fault)) network_.cut.erase({to, from});
       break;
     case Fault::Kind::kCrashSidecar:
     case Fault::Kind::kDrain:

@@ -80,7 +80,7 @@ std::string cache_stats_text(const Json& stats, const Paint& paint) {
   text += table(rows, {1, 2, 3, 4, 5, 6, 7});
   const auto count = [&](const char* key) { return std::to_string(count_at(stats, key)); };
   text += "  given " + count("given") + ", of these stale " + count("stale") + "; fetched " + count("fetches") +
-          ", who waited for another's " + count("joined") + "\n";
+          ", who waited for another's " + count("joined") + ", for another sidecar's " + count("joined_host") + "\n";
   text += "  became wrong, as others told " + count("purges") + "; told to others " + count("purge_rounds") +
           "; ordered here " + count("purge_orders") + ", not confirmed by all " + count("purges_unconfirmed") + "\n";
   return text + curve_text(stats);

@@ -1,0 +1,89 @@
+// What this host's other sidecars are fetching is waited for, and found where they all keep it: so a host asks once.
+//
+// Each is waited for once, and only as long as it says that it is still at it.
+
+#include <algorithm>
+#include <utility>
+
+#include "sidecar/proxy/outbound.h"
+
+namespace mesh::proxy {
+namespace {
+
+// Between two looks: an eighth of what it has taken so far, so that what is quick is not made slow.
+constexpr Duration kLook_min = milliseconds(1);
+constexpr Duration kLook_max = milliseconds(10);
+
+}  // namespace
+
+// False if another sidecar has it under way, which will tell the host.
+bool Outbound::begin_flight(const std::shared_ptr<Fetch>& fetch, Instant now) {
+  if (!flights_ || fetch->is_home || fetch->mark || !kept_.is_shared(*fetch->terms, role_of(false))) return true;
+  fetch->mark = flights_->begin(fetch->key.hash, now, now + milliseconds(limits::flight_ms));
+  if (!fetch->mark) return !flights_->is_under_way(fetch->key.hash, now);
+  marked_.push_back(fetch);
+  extend_at_ = std::min(extend_at_, now + milliseconds(limits::flight_renewal_ms));
+  return true;
+}
+
+void Outbound::end_flight(Fetch& fetch) {
+  if (fetch.mark) flights_->end(*fetch.mark);
+  fetch.mark.reset();
+}
+
+void Outbound::extend_flights(Instant now) {
+  std::erase_if(marked_, [&](const std::shared_ptr<Fetch>& fetch) {
+    if (fetch->mark && !flights_->extend(*fetch->mark, now + milliseconds(limits::flight_ms))) fetch->mark.reset();
+    return !fetch->mark;
+  });
+  extend_at_ = marked_.empty() ? kNever : now + milliseconds(limits::flight_renewal_ms);
+}
+
+// Nobody waits for it yet: if another sidecar does the same there is nothing to do.
+void Outbound::renew(const std::shared_ptr<Fetch>& fetch, Instant now, Actions& out) {
+  if (begin_flight(fetch, now)) this->fetch(fetch, now, out);
+}
+
+// False if it is to be asked for by this sidecar.
+bool Outbound::wait_for_host(const std::shared_ptr<Fetch>& fetch, Instant now, Actions& out) {
+  if (!flights_ || std::exchange(fetch->was_waited_for, true)) return false;
+  if (begin_flight(fetch, now)) {
+    // Who had it under way may have got it, and ended, since it was looked for.
+    if (!fetch->mark || find_kept(*fetch, now).kept == nullptr) return false;
+    validate(fetch, now);
+    go_on_validating(now, out);
+    return true;
+  }
+  counters_.add(Counter::kCacheJoinedHost);
+  fetches_[flight_of(fetch->key.hash, fetch->is_home)] = fetch;
+  fetch->began = now;
+  fetch->since = purges_.position();
+  fetch->look_at = now + kLook_min;
+  look_at_ = std::min(look_at_, fetch->look_at);
+  waiting_for_host_.push_back(fetch);
+  return true;
+}
+
+void Outbound::look_for_flights(Instant now, Actions& out) {
+  look_at_ = kNever;
+  for (std::shared_ptr<Fetch>& fetch : std::exchange(waiting_for_host_, {})) {
+    if (fetch->look_at <= now) {
+      const bool has_time = now - fetch->began < fetch->budget / 2;
+      if (fetch->waiters.empty()) {
+        forget(fetch);
+        continue;
+      }
+      if (!has_time || !flights_->is_under_way(fetch->key.hash, now)) {
+        renew_leases(fetch->service, now, out);  // it may have taken longer than they last
+        validate(fetch, now);
+        continue;
+      }
+      fetch->look_at = now + std::clamp((now - fetch->began) / 8, kLook_min, kLook_max);
+    }
+    look_at_ = std::min(look_at_, fetch->look_at);
+    waiting_for_host_.push_back(std::move(fetch));
+  }
+  go_on_validating(now, out);
+}
+
+}  // namespace mesh::proxy

@@ -1,0 +1,127 @@
+#include <doctest/doctest.h>
+
+#include "tests/unit/engine_bench.h"
+#include "tests/unit/shared_memory.h"
+
+namespace mesh::proxy {
+namespace {
+
+// Two sidecars of one host that share memory; each asks "ocr" at a peer of its own choice.
+struct OneHost {
+  cache::Memory memory{4 * limits::MiB};
+  cache::SharedTier tiers[2] = {memory.attach(), memory.attach()};
+  contract::CacheTerms terms;
+  Bench sidecars[2];
+
+  OneHost() {
+    terms.ttl_ms = 10'000;
+    for (int i = 0; i < 2; ++i) {
+      Bench& bench = sidecars[i];
+      bench.config.sidecar = i == 0 ? "main" : "second";
+      bench.config.peers.resize(1);
+      bench.engine.emplace(bench.config, &tiers[i]);
+      bench.cache = &terms;
+      bench.tell(PeerConnected{0, wire::Lane::kInteractive, true});
+    }
+  }
+  Bench& first() { return sidecars[0]; }
+  Bench& second() { return sidecars[1]; }
+  // Who asks gets the lease that he asks for with it.
+  static void ask(Bench& bench, std::string_view body, int64_t budget_ms = 1000) {
+    bench.request("ocr", body, budget_ms);
+    lease(bench);
+  }
+  static void lease(Bench& bench) {
+    for (const AskLease& ask : bench.take<AskLease>()) bench.tell(PeerLeased{ask.peer, ask.token, 70});
+  }
+  void advance(int64_t ms) {
+    for (int64_t i = 0; i < ms; ++i) {
+      for (Bench& bench : sidecars) bench.advance(1);
+    }
+  }
+  static size_t asked(Bench& bench) { return bench.take<SendToPeer>().size(); }
+  static void reply(Bench& bench, const SendToPeer& call, std::string_view body, Code code = Code::kOk) {
+    Outcome outcome;
+    outcome.code = code;
+    if (code != Code::kOk) outcome.error = std::make_unique<Error>();
+    outcome.payload.body = Slice::copy_of(body);
+    bench.tell(PeerReplied{call.peer, call.call_id, std::move(outcome)});
+  }
+  static std::string replies(Bench& bench) {
+    std::string all;
+    for (const ReplyToAgent& reply : bench.take<ReplyToAgent>())
+      all += std::string(reply.outcome.payload.body.text()) + " ";
+    return all;
+  }
+};
+
+TEST_CASE("what one sidecar of a host fetches, the others wait for and do not ask as well, however long it takes") {
+  OneHost host;
+  OneHost::ask(host.first(), "x", 5000);
+  const SendToPeer call = host.first().sent();
+  host.advance(3);
+  OneHost::ask(host.second(), "x", 5000);
+  OneHost::ask(host.second(), "x", 5000);
+  OneHost::ask(host.second(), "y", 5000);
+  const SendToPeer other = host.second().sent();
+  CHECK(other.payload.body.text() == "y");
+  host.advance(limits::lease_ms + 300);
+  CHECK(OneHost::asked(host.second()) == 0);
+  OneHost::reply(host.first(), call, "answer");
+  CHECK(OneHost::replies(host.first()) == "answer ");
+  host.advance(10);
+  OneHost::lease(host.second());
+  CHECK(OneHost::replies(host.second()) == "answer answer ");
+  CHECK(OneHost::asked(host.second()) == 0);
+  OneHost::reply(host.second(), other, "other");
+  CHECK(host.first().engine->audit().empty());
+  CHECK(host.second().engine->audit().empty());
+  CHECK(host.second().engine->idle());
+}
+
+TEST_CASE("nobody waits longer than a moment for a sidecar that was stopped or killed in the middle of a fetch") {
+  OneHost host;
+  OneHost::ask(host.first(), "x");
+  host.first().sent();
+  OneHost::ask(host.second(), "x");
+  CHECK(OneHost::asked(host.second()) == 0);
+  host.second().advance(limits::flight_ms);  // and the first does not
+  CHECK(OneHost::asked(host.second()) == 1);
+}
+
+TEST_CASE("what another sidecar could not get is asked for at once, by each for itself") {
+  OneHost host;
+  OneHost::ask(host.first(), "x");
+  const SendToPeer call = host.first().sent();
+  OneHost::ask(host.second(), "x");
+  host.advance(2);
+  OneHost::reply(host.first(), call, "", Code::kAppError);
+  host.advance(2);
+  const SendToPeer own = host.second().sent();
+  OneHost::reply(host.second(), own, "answer");
+  CHECK(OneHost::replies(host.second()) == "answer ");
+}
+
+TEST_CASE("of what time there is, at most half is spent on waiting for another sidecar") {
+  OneHost host;
+  OneHost::ask(host.first(), "x", 1000);
+  OneHost::ask(host.second(), "x", 100);
+  host.advance(45);
+  CHECK(OneHost::asked(host.second()) == 0);
+  host.advance(15);
+  CHECK(OneHost::asked(host.second()) == 1);
+}
+
+TEST_CASE("where all who asked have gone, what another sidecar fetches is looked for no more") {
+  OneHost host;
+  OneHost::ask(host.first(), "x");
+  const ClientId client = host.second().request("ocr", "x");
+  OneHost::lease(host.second());
+  host.second().tell(ClientClosed{client});
+  host.second().advance(100);
+  CHECK(OneHost::asked(host.second()) == 0);
+  CHECK(host.second().engine->idle());
+}
+
+}  // namespace
+}  // namespace mesh::proxy
