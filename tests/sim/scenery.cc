@@ -1,5 +1,7 @@
 #include "tests/sim/scenery.h"
 
+#include <algorithm>
+
 #include "tests/sim/cast.h"
 
 namespace mesh::sim {
@@ -114,6 +116,17 @@ proxy::SidecarConfig agents_config(bool is_second) {
   return config;
 }
 
+std::vector<std::string> kept_services(const proxy::SidecarConfig& config) {
+  std::vector<std::string> kept;
+  const auto add = [&](const std::string& service) {
+    const bool is_known = std::find(kept.begin(), kept.end(), service) != kept.end();
+    if (!is_known && config.contracts.keeps(service, contract::Tier::kLocal)) kept.push_back(service);
+  };
+  for (const auto& agent : config.agents) add(agent.service);
+  for (const auto& peer : config.peers) std::for_each(peer.services.begin(), peer.services.end(), add);
+  return kept;
+}
+
 std::vector<Habit> habits() {
   const Habit patient{.port = "a.echo.port", .service = "echo", .budget = milliseconds(2000), .body_bytes_max = 20'000};
   Habit fresh = patient;
@@ -159,8 +172,14 @@ std::vector<Habit> habits() {
   Habit readers = reader;
   readers.is_req = false;
   readers.outstanding_max = 4;
-  return {patient, patient, patient, fresh, fresh, impatient, impatient, dealer, dealer, wide,   own,     mesh,
-          look,    look,    payer,   payer, keyed, line,      fact,      facts,  facts,  reader, readers, lone};
+  Habit purger = mesh;
+  purger.service = "mesh.cache";
+  purger.outstanding_max = 2;
+  purger.rest = milliseconds(400);
+  purger.budget = milliseconds(2000);
+  purger.orders_purges = true;
+  return {patient, patient, patient, fresh, fresh, impatient, impatient, dealer, dealer, wide,    own,  mesh,  look,
+          look,    payer,   payer,   keyed, line,  fact,      facts,     facts,  reader, readers, lone, purger};
 }
 
 }  // namespace mesh::sim

@@ -1,6 +1,7 @@
 // Who stands where in a simulation, and what callers have the habit of.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "sidecar/proxy/config.h"
@@ -22,6 +23,8 @@ proxy::SidecarConfig home_config();
 proxy::SidecarConfig readers_config();
 // Those with the agents.
 proxy::SidecarConfig agents_config(bool is_second);
+// Those that it serves or asks for, of the services whose replies are kept.
+std::vector<std::string> kept_services(const proxy::SidecarConfig& config);
 // One for each caller.
 std::vector<Habit> habits();
 
