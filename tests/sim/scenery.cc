@@ -8,7 +8,7 @@ namespace mesh::sim {
 namespace {
 
 // What it costs to execute a call twice: a durable service, and one that does not mind.
-void declare(contract::Table& contracts) {
+void declare(contract::Table& contracts, bool keeps_briefly = false) {
   contracts.declare_service("pay", {.durable = true});
   contracts.declare_service("look", {.idempotent = true, .hedge_ms = 40});
   // Read again and again, and sometimes written.
@@ -18,6 +18,10 @@ void declare(contract::Table& contracts) {
   cache.tiers = contract::kAllTiers;
   cache.stale_while_revalidate_ms = Facts::kRevalidate_ms;
   cache.stale_if_error_ms = Facts::kError_ms;
+  if (keeps_briefly) {
+    cache.ttl_ms = Facts::kTtl_ms / 2;
+    cache.stale_while_revalidate_ms = cache.stale_if_error_ms = 0;
+  }
   MESH_CHECK(contract::TagPattern::parse("fact:{fact}", cache.tags.emplace_back()));
   contract::Declaration set;
   set.invalidates = cache.tags;
@@ -66,13 +70,13 @@ proxy::SidecarConfig home_config() {
   return config;
 }
 
-proxy::SidecarConfig readers_config() {
+proxy::SidecarConfig readers_config(bool keeps_briefly) {
   proxy::SidecarConfig config;
   config.host = "a";
   config.sidecar = "readers";
   config.admin_path = "r.admin";
   limit(config);
-  declare(config.contracts);
+  declare(config.contracts, keeps_briefly);
   config.ports.push_back({.name = "fact", .listen = endpoint("r.fact.port"), .service = "fact", .terms = {}});
   config.ports.back().terms.budget_ms = 1500;
   config.peers.push_back({.host = "b", .sidecar = "main", .endpoint = endpoint("b.link"), .services = {"fact"}});

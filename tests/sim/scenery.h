@@ -19,8 +19,8 @@ inline constexpr size_t kReaders = 3;
 
 // The callers' sidecar, with an agent of its own.
 proxy::SidecarConfig home_config();
-// Another on the same host, whose callers ask for facts, too.
-proxy::SidecarConfig readers_config();
+// Another on the same host, whose callers ask for facts, too. Its contract may have them kept for a shorter time.
+proxy::SidecarConfig readers_config(bool keeps_briefly);
 // Those with the agents.
 proxy::SidecarConfig agents_config(bool is_second);
 // Those that it serves or asks for, of the services whose replies are kept.

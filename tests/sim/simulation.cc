@@ -80,7 +80,7 @@ Simulation::Simulation(uint64_t seed, std::vector<Fault> faults, bool keeps_line
   add_sidecar(kHomeSite, home_config());  // the first
   add_sidecar(kAgentSite, agents_config(false));
   add_sidecar(kAgentSite, agents_config(true));
-  add_sidecar(kHomeSite, readers_config());
+  add_sidecar(kHomeSite, readers_config(prng_.below(3) == 0));
   // Where there is room for what they know and for no reply, a process finds only on its disk what the one before had.
   memory_[kAgentSite - kHomeSite].is_full = prng_.below(3) == 0;
   add_agent("agent own", kHomeSite, "a.own", zmtp::SocketType::kRep);
@@ -278,7 +278,11 @@ std::vector<std::string> Simulation::run() {
   for (size_t i = 0; i < faults_.size(); ++i) {
     network_.at(begin + faults_[i].at, [this, i] { begin_fault(i); });
     network_.at(begin + faults_[i].at + faults_[i].lasts, [this, i] { end_fault(i); });
-    healed = std::max(healed, begin + faults_[i].at + faults_[i].lasts + aftermath_of(faults_[i]));
+    Duration aftermath = aftermath_of(faults_[i]);
+    // What a stuck agent has got is given up by a sidecar that runs.
+    const bool holds_up = faults_[i].kind == Fault::Kind::kPauseSidecar && has(Fault::Kind::kStuckAgent);
+    if (holds_up) aftermath = milliseconds(limits::agent_abandon_ms);
+    healed = std::max(healed, begin + faults_[i].at + faults_[i].lasts + aftermath);
   }
   run_watched(healed - network_.now());
   run_watched(is_crumbly_ ? kSettlingOfCrumbs : kSettling);
