@@ -14,6 +14,28 @@ using mesh::sim::Simulation;
 
 using Chosen = std::vector<size_t>;  // positions among the seed's faults
 
+// Of all seeds.
+struct Seen {
+  Simulation::Seen sum;
+
+  void add(const Simulation::Seen& seen) {
+    sum.facts.reads += seen.facts.reads;
+    sum.facts.close_reads += seen.facts.close_reads;
+    sum.facts.writes += seen.facts.writes;
+    sum.facts.orders += seen.facts.orders;
+    sum.facts.crossings += seen.facts.crossings;
+    sum.outlived_replies += seen.outlived_replies;
+  }
+  std::string text() const {
+    const auto number = [](uint64_t count) { return std::to_string(count); };
+    return number(sum.facts.reads) + " reads judged against " + number(sum.facts.writes + sum.facts.orders) +
+           " acknowledged purges (" + number(sum.facts.writes) + " writes, " + number(sum.facts.orders) + " orders), " +
+           number(sum.facts.close_reads) + " of them within a lease; " + number(sum.facts.crossings) +
+           " fetches crossed a purge; " + number(sum.outlived_replies) +
+           " replies taken from the disk of a process before";
+  }
+};
+
 std::vector<Fault> faults_of(uint64_t seed, const Chosen* only) {
   std::vector<Fault> drawn = draw_faults(seed);
   if (only == nullptr) return drawn;
@@ -60,12 +82,14 @@ int replay(uint64_t seed, const Chosen* only) {
 int explore(uint64_t first, uint64_t count, uint64_t failures_max, const char* program) {
   const auto began = std::chrono::steady_clock::now();
   std::map<std::string, uint64_t> results;
+  Seen seen;
   uint64_t failures = 0;
   uint64_t done = 0;
   for (uint64_t seed = first; seed < first + count && failures < failures_max; ++seed, ++done) {
     Simulation simulation(seed, draw_faults(seed));
     const auto violations = simulation.run();
     for (const auto& [code, number] : simulation.results()) results[code] += number;
+    seen.add(simulation.seen());
     if (seed % 10 == 0) {
       // The same seed is the same story, to the last byte.
       Simulation again(seed, draw_faults(seed));
@@ -85,7 +109,7 @@ int explore(uint64_t first, uint64_t count, uint64_t failures_max, const char* p
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   std::printf("%lu seeds, %lu failed, %.1f s;", done, failures, seconds);
   for (const auto& [code, number] : results) std::printf(" %s %lu", code.c_str(), number);
-  std::printf("\n");
+  std::printf("\n%s\n", seen.text().c_str());
   return failures == 0 ? 0 : 1;
 }
 

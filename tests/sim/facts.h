@@ -1,16 +1,19 @@
 // What agents know and callers ask for again and again, with everything that it ever was: so that it can be judged
 // whether an answer that was kept may still be given.
+//
+// A purge is a write that ended well for its caller, or an order that all have confirmed: whoever asks from then on is
+// given what was true when it began, or something newer.
 #pragma once
 
-#include <algorithm>
 #include <array>
-#include <charconv>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "common/base/instant.h"
 #include "common/base/prng.h"
+#include "common/contract/cache_terms.h"
 
 namespace mesh::sim {
 
@@ -21,76 +24,80 @@ class Facts {
   static constexpr int64_t kRevalidate_ms = 300;
   static constexpr int64_t kError_ms = 1500;
 
+  // That somebody wants to be given no more, as he says it.
+  struct Order {
+    std::string text{};              // JSON; empty: there is none
+    std::vector<size_t> facts{};     // all that it covers
+    std::vector<size_t> versions{};  // of these, when it was given
+  };
+  // What was judged, so that a simulation that judges nothing is noticed.
+  struct Seen {
+    uint64_t reads = 0;        // answered, and asked after an acknowledged purge of their fact
+    uint64_t close_reads = 0;  // of these, those that were asked at most as long after it as a lease lasts
+    uint64_t writes = 0;       // acknowledged
+    uint64_t orders = 0;       // confirmed by all
+    uint64_t crossings = 0;    // an agent had read the fact, and it was purged before who asked had the reply
+  };
+
+  // Of which terms their replies are kept: that says what the key of a question is.
+  explicit Facts(const contract::CacheTerms& terms);
+
   // A request of a caller: mostly reads, of few facts. Each service has its own.
-  static std::string draw_body(std::string_view service, Prng& prng) {
-    const bool is_write = prng.below(12) == 0;
-    const std::string fact = std::to_string(service == "lone" ? kFacts + prng.below(kLoneFacts) : prng.below(kFacts));
-    return is_write
-               ? R"({"action":"set","fact":)" + fact + "}"
-               : R"({"request_id":)" + std::to_string(prng.below(1000)) + R"(,"action":"get","fact":)" + fact + "}";
-  }
+  static std::string draw_body(std::string_view service, Prng& prng);
+  // Which, of a request or a reply.
+  static size_t fact_in(std::string_view body) { return number_in(body, R"("fact":)"); }
+  static std::string_view service_of(size_t fact) { return fact < kFacts ? "fact" : "lone"; }
+  static bool is_read(std::string_view body) { return body.find(R"("get")") != std::string_view::npos; }
   static bool is_about_one(std::string_view body) { return body.find(R"("fact":)") != std::string_view::npos; }
+  // An order about a fact, or about all that its service or all of these services know. Now and then the fact is
+  // another since a moment ago, and nobody was told.
+  Order draw_order(const std::vector<std::string>& services, size_t fact, Prng& prng, Instant now);
+  static size_t draw_fact(std::string_view service, Prng& prng);
+  // One to write or to purge: the higher its number, the longer a fact stays as it is.
+  static size_t draw_changing(std::string_view service, Prng& prng);
 
   // What an agent does and says.
-  std::string execute(std::string_view body, Instant now) {
-    const size_t fact = number_in(body, R"("fact":)");
-    std::vector<Instant>& versions = versions_.at(fact);
-    if (body.find("\"set\"") != std::string_view::npos) versions.push_back(now);
-    return R"({"status":"ok","fact":)" + std::to_string(fact) + R"(,"version":)" + std::to_string(versions.size()) +
-           "}";
-  }
-
+  std::string execute(std::string_view body, Instant now);
+  void on_answered(std::string_view reply, Instant now);
   // The world goes on, and nobody tells.
   void change(Prng& prng, Instant now) { versions_[prng.below(versions_.size())].push_back(now); }
 
   // A caller got this for what it asked then. Empty, or what is wrong with it.
-  std::string judge(std::string_view body, std::string_view reply, Instant asked) {
-    const size_t fact = number_in(body, R"("fact":)");
-    const size_t version = number_in(reply, R"("version":)");
-    if (number_in(reply, R"("fact":)") != fact) return "got another fact";
-    if (version > versions_[fact].size()) return "got a fact of the future";
-    const bool is_write = body.find("\"set\"") != std::string_view::npos;
-    if (!is_write && version < floor_at(fact, asked)) {
-      return "got version " + std::to_string(version) + " although " + std::to_string(floor_at(fact, asked)) +
-             " had been written, and its caller told, before it asked";
-    }
-    // How old it may be at most, by a clock that drifts.
-    const Instant oldest = asked - milliseconds((kTtl_ms + kError_ms) * 12 / 10);
-    if (version < versions_[fact].size() && versions_[fact][version] < oldest) {
-      return "got version " + std::to_string(version) + ", which was wrong for longer than it may be kept";
-    }
-    return "";
-  }
+  std::string judge(std::string_view body, std::string_view reply, Instant asked);
   // A write ended well for its caller: who asks from now on reads it.
-  void acknowledge(std::string_view body, std::string_view reply, Instant now) {
-    if (body.find("\"set\"") == std::string_view::npos) return;
-    acknowledged_.at(number_in(body, R"("fact":)")).push_back({now, number_in(reply, R"("version":)")});
-  }
+  void acknowledge(std::string_view body, std::string_view reply, Instant now);
+  // A sidecar is told of the order; and later, all have confirmed it.
+  void give(Order& order, Instant now);
+  void acknowledge(const Order& order, Instant now);
+
+  const Seen& seen() const { return seen_; }
 
  private:
   static constexpr uint64_t kFacts = 6;
   static constexpr uint64_t kLoneFacts = 2;
-  struct Written {
+  static constexpr uint64_t kAllFacts = kFacts + kLoneFacts;
+  struct Purged {
     Instant at;
-    size_t version;
+    size_t version;  // the newest that any purge until then was about
   };
-  static size_t number_in(std::string_view text, std::string_view behind) {
-    const size_t at = text.find(behind);
-    size_t number = 0;
-    if (at != std::string_view::npos)
-      std::from_chars(text.data() + at + behind.size(), text.data() + text.size(), number);
-    return number;
-  }
-  size_t floor_at(size_t fact, Instant asked) const {
-    size_t floor = 0;
-    for (const Written& written : acknowledged_.at(fact)) {
-      if (written.at < asked) floor = std::max(floor, written.version);
-    }
-    return floor;
-  }
+  struct Read {
+    Instant at;
+    bool is_crossed = false;
+  };
+  static size_t number_in(std::string_view text, std::string_view behind);
+  static std::string question(size_t fact);
+  void note_purged(size_t fact, size_t version, Instant now);
+  // The last that was acknowledged before; null if none was.
+  const Purged* purged_before(size_t fact, Instant asked) const;
+  void note_crossing(size_t fact, Instant asked);
 
-  std::array<std::vector<Instant>, kFacts + kLoneFacts> versions_;  // when each was written; version 0 always was
-  std::array<std::vector<Written>, kFacts + kLoneFacts> acknowledged_;
+  std::array<std::string, kAllFacts> keys_;               // as an operator writes them
+  std::array<std::vector<Instant>, kAllFacts> versions_;  // when each was written; version 0 always was
+  std::array<std::vector<Purged>, kAllFacts> purged_;
+  std::array<std::vector<size_t>, kAllFacts> unanswered_;   // versions whose writer its agent has not answered
+  std::array<std::vector<Read>, kAllFacts> reads_;          // by agents
+  std::array<std::vector<Instant>, kAllFacts> purging_at_;  // what makes it wrong left the agent, or the operator
+  Seen seen_;
 };
 
 }  // namespace mesh::sim

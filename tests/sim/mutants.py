@@ -127,6 +127,17 @@ MUTANTS = [
            "return caller.delivery->knowledge == knowledge_beside(", "return caller.delivery->knowledge != 0 || 0 == knowledge_beside("),
     Mutant("what another instance says is not passed on", PROXY + "outbound_leases.cc",
            "if (!event.is_relayed && shares_service_with(event.peer)) {", "if (false && shares_service_with(event.peer)) {"),
+    Mutant("an order is confirmed before a peer has confirmed it", PROXY + "purge_orders.cc",
+           "  add(order, std::move(ask));\n}\n\nPurgeOrders::Doubt", "  note(orders_.at(order), peer, Doubt::kNone);\n}\n\nPurgeOrders::Doubt"),
+    Mutant("an order is confirmed to a peer before all have heard of it", PROXY + "inbound_purge.cc",
+           "release_after(round, {.round = 0, .origin = {event.link, 0},", "release_after(0, {.round = 0, .origin = {event.link, 0},"),
+    Mutant("an order does not reach the disk of a peer", PROXY + "inbound_purge.cc",
+           "purge(event.names, false, true, now, out);", "purge(event.names, false, false, now, out);"),
+    Mutant("an order of this sidecar does not reach its own agents' keepers", PROXY + "outbound_purge.cc",
+           "    inbound_.purge_for(order, names, now, out);", "    orders_.on_own_purged(order);"),
+    Mutant("an order by key names another key", PROXY + "purge_spec.cc", "return cache::key_name(key);", "return key.high;"),
+    Mutant("who does not confirm an order is waited for longer", PROXY + "purge_orders.cc",
+           "orders_[++last_order_].until = until;", "orders_[++last_order_].until = until + milliseconds(2000);"),
     Mutant("kept for too long", PROXY + "outbound_cache.cc", "kept.error_until += milliseconds(", "kept.error_until += 60 * milliseconds("),
 ]
 

@@ -22,8 +22,10 @@ struct Simulation::Process {
   int down = 0;  // by so many faults at once
   uint64_t life = 0;
   Instant up_since{};
-  Instant went_on_at{};               // when it was stopped last: when that is over
-  std::vector<std::string> services;  // of a sidecar
+  Instant went_on_at{};                    // when it was stopped last: when that is over
+  std::vector<std::string> services;       // of a sidecar's agents
+  std::vector<std::string> kept_services;  // of which it gives what is kept
+  std::string admin;                       // where it takes orders
   std::unique_ptr<Sidecar> sidecar;
   std::unique_ptr<SimAgent> agent;
   std::function<std::unique_ptr<SimAgent>()> make_agent;

@@ -1,12 +1,14 @@
 #include "tests/sim/scenery.h"
 
+#include <algorithm>
+
 #include "tests/sim/cast.h"
 
 namespace mesh::sim {
 namespace {
 
 // What it costs to execute a call twice: a durable service, and one that does not mind.
-void declare(contract::Table& contracts) {
+void declare(contract::Table& contracts, bool keeps_briefly = false) {
   contracts.declare_service("pay", {.durable = true});
   contracts.declare_service("look", {.idempotent = true, .hedge_ms = 40});
   // Read again and again, and sometimes written.
@@ -16,6 +18,10 @@ void declare(contract::Table& contracts) {
   cache.tiers = contract::kAllTiers;
   cache.stale_while_revalidate_ms = Facts::kRevalidate_ms;
   cache.stale_if_error_ms = Facts::kError_ms;
+  if (keeps_briefly) {
+    cache.ttl_ms = Facts::kTtl_ms / 2;
+    cache.stale_while_revalidate_ms = cache.stale_if_error_ms = 0;
+  }
   MESH_CHECK(contract::TagPattern::parse("fact:{fact}", cache.tags.emplace_back()));
   contract::Declaration set;
   set.invalidates = cache.tags;
@@ -64,13 +70,13 @@ proxy::SidecarConfig home_config() {
   return config;
 }
 
-proxy::SidecarConfig readers_config() {
+proxy::SidecarConfig readers_config(bool keeps_briefly) {
   proxy::SidecarConfig config;
   config.host = "a";
   config.sidecar = "readers";
   config.admin_path = "r.admin";
   limit(config);
-  declare(config.contracts);
+  declare(config.contracts, keeps_briefly);
   config.ports.push_back({.name = "fact", .listen = endpoint("r.fact.port"), .service = "fact", .terms = {}});
   config.ports.back().terms.budget_ms = 1500;
   config.peers.push_back({.host = "b", .sidecar = "main", .endpoint = endpoint("b.link"), .services = {"fact"}});
@@ -112,6 +118,17 @@ proxy::SidecarConfig agents_config(bool is_second) {
                           .endpoint = endpoint(is_second ? "b.link" : "b2.link"),
                           .services = {"fact"}});
   return config;
+}
+
+std::vector<std::string> kept_services(const proxy::SidecarConfig& config) {
+  std::vector<std::string> kept;
+  const auto add = [&](const std::string& service) {
+    const bool is_known = std::find(kept.begin(), kept.end(), service) != kept.end();
+    if (!is_known && config.contracts.keeps(service, contract::Tier::kLocal)) kept.push_back(service);
+  };
+  for (const auto& agent : config.agents) add(agent.service);
+  for (const auto& peer : config.peers) std::for_each(peer.services.begin(), peer.services.end(), add);
+  return kept;
 }
 
 std::vector<Habit> habits() {
@@ -159,8 +176,14 @@ std::vector<Habit> habits() {
   Habit readers = reader;
   readers.is_req = false;
   readers.outstanding_max = 4;
-  return {patient, patient, patient, fresh, fresh, impatient, impatient, dealer, dealer, wide,   own,     mesh,
-          look,    look,    payer,   payer, keyed, line,      fact,      facts,  facts,  reader, readers, lone};
+  Habit purger = mesh;
+  purger.service = "mesh.cache";
+  purger.outstanding_max = 2;
+  purger.rest = milliseconds(400);
+  purger.budget = milliseconds(2000);
+  purger.orders_purges = true;
+  return {patient, patient, patient, fresh, fresh, impatient, impatient, dealer, dealer, wide,    own,  mesh,  look,
+          look,    payer,   payer,   keyed, line,  fact,      facts,     facts,  reader, readers, lone, purger};
 }
 
 }  // namespace mesh::sim

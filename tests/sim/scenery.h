@@ -1,6 +1,7 @@
 // Who stands where in a simulation, and what callers have the habit of.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "sidecar/proxy/config.h"
@@ -18,10 +19,12 @@ inline constexpr size_t kReaders = 3;
 
 // The callers' sidecar, with an agent of its own.
 proxy::SidecarConfig home_config();
-// Another on the same host, whose callers ask for facts, too.
-proxy::SidecarConfig readers_config();
+// Another on the same host, whose callers ask for facts, too. Its contract may have them kept for a shorter time.
+proxy::SidecarConfig readers_config(bool keeps_briefly);
 // Those with the agents.
 proxy::SidecarConfig agents_config(bool is_second);
+// Those that it serves or asks for, of the services whose replies are kept.
+std::vector<std::string> kept_services(const proxy::SidecarConfig& config);
 // One for each caller.
 std::vector<Habit> habits();
 

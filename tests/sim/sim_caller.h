@@ -24,8 +24,10 @@ struct Habit {
   bool at_mesh_socket = false;           // names its service and its budget itself
   Duration budget = milliseconds(4500);  // what its port gives
   size_t body_bytes_max = 300;
-  bool asks_facts = false;  // what others ask, too
-  bool has_keys = false;    // at the mesh socket: asks again with the same key until it knows
+  bool asks_facts = false;     // what others ask, too
+  bool orders_purges = false;  // at the mesh socket
+  Duration rest{0};            // at least, between two asks
+  bool has_keys = false;       // at the mesh socket: asks again with the same key until it knows
   static constexpr Duration kNoEnd = std::chrono::hours(1);
 };
 
@@ -120,6 +122,7 @@ class SimCaller final : public StreamObserver {
     host_.turn([&] {
       if (is_out_of_patience()) throw_away();
       if (!connection_ || !connection_->ready() || !simulation_.may_ask()) return;
+      if (habit_.rest > Duration{0} && host_.now() - asked_ < habit_.rest) return;
       while (outstanding_.size() < habit_.outstanding_max && prng_.below(3) > 0) ask();
     });
   }
@@ -137,10 +140,12 @@ class SimCaller final : public StreamObserver {
     const size_t bytes =
         24 + prng_.below(is_large ? habit_.body_bytes_max : std::min<size_t>(habit_.body_bytes_max, 300));
     Duration budget = habit_.budget;
-    if (habit_.at_mesh_socket) budget = milliseconds(static_cast<int64_t>(30 + prng_.below(5000)));
+    if (habit_.at_mesh_socket && !habit_.orders_purges)
+      budget = milliseconds(static_cast<int64_t>(30 + prng_.below(5000)));
     const uint64_t again = habit_.has_keys ? draw_again() : 0;
     Ask& made = simulation_.begin_ask(index_, habit_.service, budget, bytes, again);
     if (habit_.asks_facts) made.fact = Facts::draw_body(habit_.service, prng_);
+    if (habit_.orders_purges) simulation_.draw_order(made, prng_);
     asked_ = host_.now();
     outstanding_.push_back(made.id);
     std::vector<Slice> frames;

@@ -7,6 +7,7 @@
 #include "tests/sim/process.h"
 #include "tests/sim/scenery.h"
 #include "tests/sim/sim_caller.h"
+#include "tests/sim/sim_order.h"
 
 namespace mesh::sim {
 namespace {
@@ -34,7 +35,10 @@ uint64_t ask_in(std::string_view body) {
 }  // namespace
 
 Simulation::Simulation(uint64_t seed, std::vector<Fault> faults, bool keeps_lines)
-    : network_(seed), prng_(seed ^ 0x5EED), faults_(std::move(faults)) {
+    : network_(seed),
+      prng_(seed ^ 0x5EED),
+      faults_(std::move(faults)),
+      facts_(*home_config().contracts.lookup("fact", "get").cache) {
   if (keeps_lines) network_.trace().keep_lines();
   // Bytes that come one by one take their time; then nobody asks for much.
   is_crumbly_ = prng_.below(8) == 0;
@@ -65,7 +69,9 @@ Simulation::Simulation(uint64_t seed, std::vector<Fault> faults, bool keeps_line
     Process& process = processes_.emplace_back();
     process.name = config.host + "/" + config.sidecar;
     process.site = site;
+    process.admin = "ipc://" + config.admin_path;
     for (const auto& agent : config.agents) process.services.push_back(agent.service);
+    process.kept_services = kept_services(config);
     process.sidecar = std::make_unique<Sidecar>(network_, std::move(config), site, shares[site - kHomeSite]);
     process.up_since = network_.now();
     const size_t index = processes_.size() - 1;
@@ -76,7 +82,9 @@ Simulation::Simulation(uint64_t seed, std::vector<Fault> faults, bool keeps_line
   add_sidecar(kHomeSite, home_config());  // the first
   add_sidecar(kAgentSite, agents_config(false));
   add_sidecar(second_site_, agents_config(true));
-  add_sidecar(kHomeSite, readers_config());
+  add_sidecar(kHomeSite, readers_config(prng_.below(3) == 0));
+  // Where there is room for what they know and for no reply, a process finds only on its disk what the one before had.
+  memory_[kAgentSite - kHomeSite].is_full = prng_.below(3) == 0;
   add_agent("agent own", kHomeSite, "a.own", zmtp::SocketType::kRep);
   add_agent("agent echo", kAgentSite, "b.echo", zmtp::SocketType::kRep);
   add_agent("agent echo 2", second_site_, "b2.echo", zmtp::SocketType::kRep);
@@ -186,6 +194,7 @@ Ask& Simulation::begin_ask(size_t caller, std::string_view service, Duration bud
 
 std::string Simulation::body_of(const Ask& ask) const {
   if (!ask.fact.empty()) return ask.fact;
+  if (!ask.order.text.empty()) return ask.order.text;
   std::string body = "ask " + std::to_string(ask.subject) + " ";
   body.resize(std::max(body.size(), ask_of(ask.subject).body_bytes), 'x');
   return body;
@@ -199,7 +208,10 @@ std::string Simulation::answer_to(std::string_view body) const {
 }
 
 std::string Simulation::on_executed(std::string_view agent, std::string_view body) {
-  if (Facts::is_about_one(body)) return facts_.execute(body, network_.now());
+  if (Facts::is_about_one(body)) {
+    if (Facts::is_read(body)) order_meanwhile(Facts::fact_in(body));
+    return facts_.execute(body, network_.now());
+  }
   Ask* ask = find(ask_in(body));
   if (ask == nullptr) {
     violate(std::string(agent) + " was asked what nobody asked");
@@ -216,6 +228,7 @@ std::string Simulation::on_executed(std::string_view agent, std::string_view bod
 }
 
 void Simulation::on_answered(std::string_view body) {
+  if (Facts::is_about_one(body)) return facts_.on_answered(body, network_.now());
   if (Ask* ask = find(ask_in(body)); ask != nullptr) ask->answered_as = ++answers_;
 }
 
@@ -262,14 +275,21 @@ std::vector<std::string> Simulation::run() {
   const Instant begin = network_.now();
   Instant healed = begin + kFaultySpan;
   change_a_fact();
+  has_operator_ = prng_.below(4) > 0;
+  order_now_and_then();
   for (size_t i = 0; i < faults_.size(); ++i) {
     network_.at(begin + faults_[i].at, [this, i] { begin_fault(i); });
     network_.at(begin + faults_[i].at + faults_[i].lasts, [this, i] { end_fault(i); });
-    healed = std::max(healed, begin + faults_[i].at + faults_[i].lasts + aftermath_of(faults_[i]));
+    Duration aftermath = aftermath_of(faults_[i]);
+    // What a stuck agent has got is given up by a sidecar that runs.
+    const bool holds_up = faults_[i].kind == Fault::Kind::kPauseSidecar && has(Fault::Kind::kStuckAgent);
+    if (holds_up) aftermath = milliseconds(limits::agent_abandon_ms);
+    healed = std::max(healed, begin + faults_[i].at + faults_[i].lasts + aftermath);
   }
   run_watched(healed - network_.now());
   run_watched(is_crumbly_ ? kSettlingOfCrumbs : kSettling);
   if (!violations_.empty()) return violations_;
+  well_since_ = network_.now();
   const Instant from = network_.local_now(kHomeSite);
   run_watched(is_crumbly_ || is_uneven_ ? kServedCrumbs : kServed);
   if (!violations_.empty()) return violations_;

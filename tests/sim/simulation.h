@@ -10,6 +10,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,6 +25,7 @@ namespace mesh::sim {
 class Sidecar;
 class SimAgent;
 class SimCaller;
+class SimOrder;
 
 // One request and what became of it.
 struct Ask {
@@ -53,7 +55,8 @@ struct Ask {
   // A sidecar that serves it had been up for so long that it was certainly connected.
   bool is_reachable = true;
   std::string code{};
-  std::string fact{};  // a body that many ask alike; else empty
+  std::string fact{};    // a body that many ask alike; else empty
+  Facts::Order order{};  // of what is to be given no more
 };
 
 class Simulation {
@@ -68,6 +71,11 @@ class Simulation {
   const std::vector<std::string>& lines() { return network_.trace().lines(); }
   // What was tried, so that a simulation that does nothing is noticed.
   const std::map<std::string, uint64_t>& results() const { return results_; }
+  struct Seen {
+    Facts::Seen facts;
+    uint64_t outlived_replies = 0;  // that the disk gave to another process than had put them there
+  };
+  Seen seen() const;
 
   // --- for callers and agents ---
   VirtualNetwork& network() { return network_; }
@@ -75,6 +83,8 @@ class Simulation {
   // The whole body, which names its ask, or what is asked of a fact.
   std::string body_of(const Ask& ask) const;
   const Ask& on_result(size_t caller, uint64_t ask, std::string_view reply);
+  // Has it order a purge.
+  void draw_order(Ask& ask, Prng& prng);
   // Gives the subject.
   uint64_t give_up(uint64_t ask);
   // Gives the answer.
@@ -83,6 +93,11 @@ class Simulation {
   void on_answered(std::string_view body);
   // A caller's connection was closed from the other side.
   void on_hung_up(size_t caller, std::string_view reason);
+  // An operator has written it; has its answer; has more than that; was hung up on.
+  void on_order_given(SimOrder& order);
+  void on_order_answered(SimOrder& order);
+  void on_order_answered_again(const SimOrder& order);
+  void on_order_over(const SimOrder& order);
   bool may_ask() const { return asking_; }
   // Another number for each process of a caller's sidecar.
   uint64_t life_of_home(size_t caller);
@@ -111,6 +126,9 @@ class Simulation {
   void await_drained(size_t process, uint64_t life);
   void pause(Process& process, Duration span);
   void change_a_fact();
+  void order_now_and_then();
+  void order_meanwhile(size_t fact);
+  void order_a_purge(std::optional<size_t> fact);
   Process& home_of(size_t caller);
   VirtualMemory& memory_of(const Process& process);
   Process& one_of(bool is_sidecar, uint64_t which);
@@ -123,6 +141,7 @@ class Simulation {
   void judge_result(const Ask& ask, std::string_view reply);
   void judge_code(const Ask& ask, std::string_view reply);
   void judge_reply(const Ask& ask, std::string_view reply);
+  bool may_be_unconfirmed(Instant given) const;
   void judge_known(const Ask& ask, std::string_view reply);
   void judge_order_of_answers(const Ask& ask);
   void judge_execution(Ask& subject, std::string_view agent);
@@ -132,6 +151,7 @@ class Simulation {
   void run_watched(Duration span);
   void check_owed();
   void check_freed();
+  void check_orders();
   void check_untouched();
   bool was_alone(size_t fault) const;
   void expect_resumed(size_t fault);
@@ -146,14 +166,18 @@ class Simulation {
   VirtualMemory memory_[3];  // of each host's sidecars
   std::vector<Process> processes_;
   std::vector<std::unique_ptr<SimCaller>> callers_;
+  std::vector<std::unique_ptr<SimOrder>> orders_;  // the last ones
+  uint64_t last_order_ = 0;
   Facts facts_;
   std::deque<Ask> asks_;  // by their ids, from 1
   std::map<std::string, uint64_t> results_;
   std::vector<std::string> violations_;
   bool asking_ = true;
   int second_site_ = 0;
-  bool is_crumbly_ = false;  // bytes come one by one
-  bool is_uneven_ = false;   // and each after another while
+  bool has_operator_ = false;
+  Instant well_since_ = kNever;  // all faults are over, and what they did
+  bool is_crumbly_ = false;      // bytes come one by one
+  bool is_uneven_ = false;       // and each after another while
   // Of the service whose calls come to their agent, and back, in the order in which they were asked.
   uint64_t last_in_line_ = 0;                                    // that was executed
   uint64_t answered_in_line_ = 0;                                // Ask::answered_as of the last that came back

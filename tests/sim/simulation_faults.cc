@@ -2,6 +2,7 @@
 
 #include "tests/sim/process.h"
 #include "tests/sim/sim_caller.h"
+#include "tests/sim/sim_order.h"
 #include "tests/sim/simulation.h"
 
 namespace mesh::sim {
@@ -65,6 +66,9 @@ void Simulation::pause(Process& process, Duration span) {
   if (process.host() == nullptr || process.host()->is_paused()) return;
   process.host()->pause_until(network_.now() + span);
   process.went_on_at = network_.now() + span;
+  for (const auto& order : orders_) {
+    if (&process == &processes_[order->sidecar]) order->excused += process.host()->pause_left();
+  }
   for (const auto& caller : callers_) {
     if (&process != &processes_[caller->home()]) continue;
     for (const uint64_t id : caller->outstanding()) ask_of(id).excused += process.host()->pause_left();
@@ -138,6 +142,7 @@ void Simulation::begin_fault(size_t index) {
       for (size_t i = 0; i < processes_.size(); ++i) {
         if (processes_[i].site == kAgentSite) take_down(i, false);
       }
+      std::erase_if(orders_, [this](const auto& order) { return processes_[order->sidecar].site == kAgentSite; });
       memory_[kAgentSite - kHomeSite].forget();
       break;
     case Fault::Kind::kPauseSidecar:

@@ -100,6 +100,9 @@ void Simulation::judge_code(const Ask& ask, std::string_view reply) {
     // Bytes that come one by one, and late, come too late for a heartbeat.
     has_reason = std::any_of(faults_.begin(), faults_.end(), breaks_connections) || (is_crumbly_ && has(Kind::kDelay));
   }
+  if (!ask.order.text.empty()) {
+    has_reason = code == "OUTCOME_UNKNOWN" && may_be_unconfirmed(ask.asked_at);
+  }
   // One large body may be nearly all that an instance takes, and that a process holds.
   if (code == "OVERLOADED") {
     has_reason = is_hurt || callers_[ask.caller]->service() == "wide" || field_in(reply, "rule") == "memory";
@@ -111,6 +114,10 @@ void Simulation::judge_code(const Ask& ask, std::string_view reply) {
 
 void Simulation::judge_reply(const Ask& ask, std::string_view reply) {
   const std::string name = "ask " + std::to_string(ask.id);
+  if (!ask.order.text.empty()) {
+    claim(reply.find(R"("purged":)") != std::string_view::npos, name + " got a reply to something else");
+    return facts_.acknowledge(ask.order, network_.now());
+  }
   if (!ask.fact.empty()) {
     const std::string problem = facts_.judge(ask.fact, reply, ask.asked_at);
     claim(problem.empty(), name + " " + problem);
@@ -203,6 +210,7 @@ void Simulation::watch() {
   }
   check_owed();
   check_freed();
+  check_orders();
 }
 
 void Simulation::run_watched(Duration span) {
@@ -313,7 +321,7 @@ void Simulation::check_drains() {
   if (!is_peaceful()) return;
   for (const Ask& ask : asks_) {
     // What was not read when its sidecar went, the next one answers as well as it can.
-    if (ask.is_given_up) continue;
+    if (ask.is_given_up || !ask.order.text.empty()) continue;
     // Where bytes or disks crawl, or the budget is small, the time can be up without anybody's fault.
     const bool is_late =
         ask.code == "DEADLINE" && ask.is_reachable && !ask.is_durable && ask.budget >= milliseconds(1000);

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -21,21 +20,22 @@ struct VirtualReplyDisk {
     Instant made{};
     Instant until{};
     std::vector<uint64_t> names;
+    uint64_t put_by = 0;  // which process
   };
   std::map<std::pair<uint64_t, uint64_t>, Entry> entries;
-  bool is_full = false;  // and broken: nothing is read, put or erased
+  uint64_t processes = 0;         // that used it until now
+  uint64_t given_to_another = 0;  // than had put it there
+  bool is_full = false;           // and broken: nothing is read, put or erased
 };
 
 class VirtualReplies final : public ReplyStore {
  public:
   VirtualReplies(VirtualNetwork& network, VirtualHost& host, VirtualReplyDisk& disk)
-      : network_(network), host_(host), disk_(disk) {}
+      : network_(network), host_(host), disk_(disk), number_(++disk.processes) {}
   // A kill: what was under way may have been done or not.
   ~VirtualReplies() override {
-    while (!queue_.empty() && network_.prng().below(2) == 0) {
-      queue_.front().done();
-      queue_.pop_front();
-    }
+    if (network_.prng().below(2) > 0) return;
+    for (const Work& work : batch_) work.done();
   }
 
   void set_observer(ReplyStoreObserver* observer) override { observer_ = observer; }
@@ -51,6 +51,7 @@ class VirtualReplies final : public ReplyStore {
         const bool is_there = *read && network_.now() < (*read)->until && erasures == erasures_;
         std::optional<StoredReply> reply;
         if (is_there) {
+          if ((*read)->put_by != number_) ++disk_.given_to_another;
           reply = StoredReply{.value = Slice::copy_of((*read)->value),
                               .age_ms = to_us(network_.now() - (*read)->made) / 1000,
                               .left_ms = to_us((*read)->until - network_.now()) / 1000};
@@ -63,7 +64,8 @@ class VirtualReplies final : public ReplyStore {
     const VirtualReplyDisk::Entry entry{.value = std::string(value.text()),
                                         .made = network_.now() - milliseconds(terms.age_ms),
                                         .until = network_.now() + milliseconds(terms.ttl_ms),
-                                        .names = {terms.names.begin(), terms.names.end()}};
+                                        .names = {terms.names.begin(), terms.names.end()},
+                                        .put_by = number_};
     write([this, hash, entry] {
       if (!disk_.is_full) disk_.entries[{hash.low, hash.high}] = entry;
     });
@@ -108,24 +110,31 @@ class VirtualReplies final : public ReplyStore {
   }
   void write(std::function<void()> done, std::function<void()> told = nullptr) {
     queue_.push_back({std::move(done), std::move(told)});
-    if (queue_.size() == 1) work();
+    if (batch_.empty()) work();
   }
+  // What waits meanwhile is written together.
   void work() {
+    batch_ = std::exchange(queue_, {});
     const bool is_slow = network_.prng().below(20) == 0;
     later(100 + network_.prng().below(is_slow ? 400'000 : 5000), [this] {
-      Work work = std::move(queue_.front());
-      work.done();
-      queue_.pop_front();
-      if (!queue_.empty()) this->work();
-      if (work.told) host_.turn([&] { work.told(); });
+      const std::vector<Work> written = std::exchange(batch_, {});
+      for (const Work& each : written) each.done();
+      if (!queue_.empty()) work();
+      host_.turn([&] {
+        for (const Work& each : written) {
+          if (each.told) each.told();
+        }
+      });
     });
   }
 
   VirtualNetwork& network_;
   VirtualHost& host_;
   VirtualReplyDisk& disk_;
+  uint64_t number_;  // of this process
   ReplyStoreObserver* observer_ = nullptr;
-  std::deque<Work> queue_;
+  std::vector<Work> batch_;  // that is being written
+  std::vector<Work> queue_;
   uint64_t erasures_ = 0;  // that were reported
   Stats stats_{.is_serving = true};
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
