@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 
+#include <bit>
+
 namespace mesh::io {
 namespace {
 
@@ -117,7 +119,7 @@ MemoryResult<uint64_t> CudaDevice::import_handle(int fd, uint64_t) {
   if (!caps_.can_export) return memory_fault(MemoryFault::kUnsupported, "this device imports no memory");
   if (fcntl(fd, F_GETFD) < 0) return memory_fault(MemoryFault::kWrongKind, "this is no open descriptor");
   CudaHandle handle = 0;
-  void* const shareable = reinterpret_cast<void*>(static_cast<uintptr_t>(fd));
+  void* const shareable = std::bit_cast<void*>(static_cast<uintptr_t>(fd));
   if (const CudaStatus status = driver_.import_handle(&handle, shareable, kCudaHandleIsFd)) {
     auto fault = driver_.fault("cuMemImportFromShareableHandle", status);
     if (fault.value().fault == MemoryFault::kDriver) fault.value().fault = MemoryFault::kWrongKind;

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include <bit>
 #include <cerrno>
 #include <cstring>
 #include <map>
@@ -22,7 +23,7 @@ tl::unexpected<MemoryError> system_fault(const std::string& what, int number) {
 }
 
 int fd_of(uint64_t handle) { return static_cast<int>(handle); }
-void* pointer_to(uint64_t address) { return reinterpret_cast<void*>(address); }
+void* pointer_to(uint64_t address) { return std::bit_cast<void*>(address); }
 
 }  // namespace
 
