@@ -240,6 +240,8 @@ CudaStatus cuDevicePrimaryCtxRetain(void** context, int) {
 
 CudaStatus cuDevicePrimaryCtxRelease_v2(int) { return card().context.release(), 0; }
 CudaStatus cuCtxSetCurrent(void* context) { return context == &card() ? 0 : kInvalidContext; }
+CudaStatus cuCtxPushCurrent_v2(void* context) { return cuCtxSetCurrent(context); }
+CudaStatus cuCtxPopCurrent_v2(void** context) { return *context = &card(), 0; }
 CudaStatus cuCtxSynchronize() { return card().context ? card().broken : kInvalidContext; }
 CudaStatus cuModuleLoadData(void** module, const void* image) {
   *module = &card();
