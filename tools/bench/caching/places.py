@@ -18,6 +18,8 @@ KEYS = 1000
 SLOW_KEYS = 8  # asked of an agent that answers ten times a second
 TTL_S = 3600
 HIT_SHARE_MIN = 0.99
+DISK_KEYS = 200  # all of them are on disk after the warm-up
+SMALL_MEMORY = {"cache_local_bytes": 16 << 10}  # for some ten replies
 
 
 @dataclass
@@ -54,12 +56,14 @@ def direct(tools: Tools, started: Started) -> Source:
     return Source(zmq_client(tools, endpoint), [server.pid])
 
 
-def mesh(contract: dict, nap_ms: int = 0, keys: int = KEYS) -> Callable[[Tools, Started], Source]:
-    """Two sidecars and an agent behind the second."""
+def mesh(contract: dict, nap_ms: int = 0, keys: int = KEYS, limits: dict | None = None) -> Callable[[Tools, Started], Source]:
+    """Two sidecars and an agent behind the second. `limits` are those of both hosts."""
     def start(tools: Tools, started: Started) -> Source:
         server, agent = started.start_listener([tools.bench / "mesh-bench-server", ANY_PORT, str(nap_ms)], tools.ends_cpus)
         port, link = free_ports(2)
         configs = mesh_configs(port, link, agent, contract, in_flight=1 if nap_ms else 256)
+        for config in configs:
+            config.update({"limits": limits or {}, "data_dir": str(started.folder / config["host"] / "data")})
         callee, caller = (started.start_sidecar(tools.sidecar, config, tools.middle_cpus).pid for config in reversed(configs))
         folders = [started.folder / config["host"] for config in configs]
         wait_for_agent(folders[1])
@@ -68,8 +72,8 @@ def mesh(contract: dict, nap_ms: int = 0, keys: int = KEYS) -> Callable[[Tools, 
     return start
 
 
-def kept_in(tier: str) -> Callable[[Tools, Started], Source]:
-    return mesh({"cache": {"ttl_s": TTL_S, "tiers": tier, "echo_fields": "request_id"}})
+def kept_in(tier: str, keys: int = KEYS, limits: dict | None = None) -> Callable[[Tools, Started], Source]:
+    return mesh({"cache": {"ttl_s": TTL_S, "tiers": tier, "echo_fields": "request_id"}}, keys=keys, limits=limits)
 
 
 def redis(tools: Tools, started: Started) -> Source:
@@ -94,6 +98,9 @@ def table(tools: Tools, _started: Started) -> Source:
 ROWS = [
     Place("direct", "libzmq at both ends, nothing in between: the control", direct),
     Place("local", "a reply that the caller's sidecar keeps (tier 1)", kept_in("local")),
+    Place("shared", "one that memory of the caller's host has (tier 2)", kept_in("shared")),
+    Place("home", "one that is kept beside the agent (tier 3)", kept_in("home")),
+    Place("disk", "one that is on the agent's host's disk, and in memory only by chance (tier 4)", kept_in("disk", DISK_KEYS, SMALL_MEMORY)),
     Place("uncached", "two sidecars and the agent, asked each time", mesh({})),
     Place("redis", "GET from a Redis server on loopback, plain RESP", redis),
     Place("table", "std::unordered_map in the client's own process", table),
