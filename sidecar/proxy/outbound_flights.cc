@@ -14,6 +14,11 @@ namespace {
 constexpr Duration kLook_min = milliseconds(1);
 constexpr Duration kLook_max = milliseconds(10);
 
+// What is left must be enough to ask, and to hear that nobody can be asked.
+Duration patience(Duration budget) {
+  return std::max(budget / 4, std::min(budget / 2, budget - milliseconds(limits::connect_wait_ms)));
+}
+
 }  // namespace
 
 // False if another sidecar has it under way, which will tell the host.
@@ -68,7 +73,7 @@ void Outbound::look_for_flights(Instant now, Actions& out) {
   look_at_ = kNever;
   for (std::shared_ptr<Fetch>& fetch : std::exchange(waiting_for_host_, {})) {
     if (fetch->look_at <= now) {
-      const bool has_time = now - fetch->began < fetch->budget / 2;
+      const bool has_time = now - fetch->began < patience(fetch->budget);
       if (fetch->waiters.empty()) {
         forget(fetch);
         continue;

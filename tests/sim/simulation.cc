@@ -142,13 +142,13 @@ bool Simulation::is_peaceful() const {
 
 // --- what callers and agents tell ---
 
-// A peer that was gone is tried again after 2 s at the latest.
+// A peer that was gone is tried again after 2 s at the latest; one that is about to go takes nothing more.
 bool Simulation::is_reachable(std::string_view service) {
   constexpr Duration kFound = milliseconds(limits::reconnect_max_ms + 300);
   return std::any_of(processes_.begin(), processes_.end(), [&](const Process& process) {
     const auto& services = process.services;
     return std::find(services.begin(), services.end(), service) != services.end() && process.sidecar->lives() &&
-           network_.now() - process.up_since > kFound;
+           process.down == 0 && network_.now() - process.up_since > kFound;
   });
 }
 
