@@ -271,7 +271,7 @@ void Driver::on_envelope(LinkSession& link, const wire::Envelope& envelope) {
       return;
     }
     case wire::Kind::kDraining:
-      if (lane != nullptr) tell(PeerDraining{lane->peer()});
+      if (lane != nullptr) tell(PeerDraining{lane->peer(), lane->lane()});
       return;
     case wire::Kind::kLease:
       transport_.refresh();  // it must not seem older than it is

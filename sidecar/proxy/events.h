@@ -173,6 +173,7 @@ struct PeerLost {  // a connection to a peer ended, or could not be made
 
 struct PeerDraining {
   PeerIndex peer;
+  wire::Lane lane;  // the process at the other end of that one; the other's may have come after it
 };
 
 // Of leases on kept replies; see Leases for whoever keeps them, PurgeRounds for whose agents gave them.

@@ -12,12 +12,10 @@ constexpr int64_t kAskAgain_ms = 1000;
 
 }  // namespace
 
-Leases::Leases(const SidecarConfig& config, cache::Purges& purges, cache::SharedTier* shared)
-    : leases_(config.peers.size()), purges_(purges) {
+Leases::Leases(std::span<const uint64_t> views, cache::Purges& purges, cache::SharedTier* shared)
+    : leases_(views.size()), purges_(purges) {
   if (shared == nullptr) return;
-  for (PeerIndex i = 0; i < leases_.size(); ++i) {
-    leases_[i].host = shared->witness(cache::name_hash(config.peers[i].host, config.peers[i].sidecar));
-  }
+  for (PeerIndex i = 0; i < leases_.size(); ++i) leases_[i].host = shared->witness(views[i]);
 }
 
 void Leases::want(PeerIndex peer, Instant now, Actions& out) {

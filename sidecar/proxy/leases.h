@@ -7,12 +7,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "common/base/limits.h"
 #include "common/cache/purges.h"
 #include "common/cache/shared_tier.h"
-#include "sidecar/proxy/config.h"
 #include "sidecar/proxy/events.h"
 
 namespace mesh::proxy {
@@ -20,8 +21,10 @@ namespace mesh::proxy {
 // Of this sidecar, from each peer.
 class Leases {
  public:
-  // `purges` must outlive this, and so must `shared`, which may be null: what this host's sidecars know together.
-  Leases(const SidecarConfig& config, cache::Purges& purges, cache::SharedTier* shared);
+  // `purges` must outlive this, and so must `shared`, which may be null: what this host's sidecars know together. They
+  // share what they know of a peer only where `views` of it are the same: who missed something throws away what he
+  // knows that it concerns, and nothing else.
+  Leases(std::span<const uint64_t> views, cache::Purges& purges, cache::SharedTier* shared);
 
   // Replies of the peer's agents are being asked for: subscribes anew where that is due, before what is asked next.
   void want(PeerIndex peer, Instant now, Actions& out);

@@ -28,7 +28,7 @@ Outbound::Outbound(const SidecarConfig& config, Services& services, Inbound& inb
       peers_(config.peers.size()),
       kept_(config.limits.cache_local_bytes, shared, services, purges),
       purges_(purges),
-      leases_(config, purges, shared),
+      leases_(services.views(), purges, shared),
       orders_(config.peers.size()) {
   if (shared != nullptr) flights_ = shared->flights();
 }

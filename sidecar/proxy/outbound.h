@@ -164,7 +164,6 @@ class Outbound {
     std::vector<std::string> echoes;  // that the request has
     uint64_t since = 0;               // cache::Purges::position()
     bool was_leased = false;          // when it was asked for
-    uint64_t knowledge = 0;           // then, of all instances
     uint32_t origin = 0;              // the instance that was asked last
     bool is_sent = false;
     bool is_home = false;  // on behalf of peers, by this sidecar's own agents
@@ -305,7 +304,7 @@ class Outbound {
   void renew_leases(ServiceIndex service, Instant now, Actions& out);
   uint64_t knowledge_beside(ServiceIndex service, uint32_t except) const;
   bool knows_as_much_as(const PeerRequested& caller, ServiceIndex service) const;
-  bool knows_what_it_knew(const Fetch& fetch, Instant now) const;
+  bool needs_leases(const Fetch& fetch) const;
   void watch_leases(const Fetch& fetch, Instant now);
   void renew_leases_of_fetches(Instant now, Actions& out);
   TieredCache::Found find_kept(const Fetch& fetch, Instant now);

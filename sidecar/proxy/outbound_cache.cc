@@ -170,7 +170,6 @@ void Outbound::fetch(const std::shared_ptr<Fetch>& fetch, Instant now, Actions& 
   fetch->began = now;
   fetch->since = purges_.position();
   watch_leases(*fetch, now);
-  fetch->knowledge = knowledge_beside(fetch->service, kNobody);
   fetch->was_leased = true;
   for (uint32_t i = 0; i < services_[fetch->service].instances.size(); ++i) {
     fetch->was_leased = fetch->was_leased && is_leased(fetch->service, i, now);

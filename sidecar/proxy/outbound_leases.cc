@@ -54,29 +54,27 @@ uint64_t Outbound::knowledge_beside(ServiceIndex index, uint32_t except) const {
   return std::max<uint64_t>(sum, 1);
 }
 
-// What it was given may be what was kept beside an agent by one who knew as much as was known here then. Others of this
-// host may have learned more meanwhile: as long as the leases run, that is waited for here as well; else it must be the
-// same still.
-bool Outbound::knows_what_it_knew(const Fetch& fetch, Instant now) const {
-  return is_leased(fetch.service, fetch.origin, now) || knowledge_beside(fetch.service, kNobody) == fetch.knowledge;
-}
-
 void Outbound::renew_leases(ServiceIndex service, Instant now, Actions& out) {
   for (const Instance& instance : services_[service].instances) {
     if (!instance.local) leases_.want(instance.peer, now, out);
   }
 }
 
-// If it fails, what is kept is to be given: the leases must still be there then.
+// If it fails, what is kept is to be given, and where several write, what comes is to be kept: the leases must still be
+// there then.
+bool Outbound::needs_leases(const Fetch& fetch) const {
+  const Service& service = services_[fetch.service];
+  return fetch.terms->stale_if_error_ms > 0 || (service.has_writes && service.instances.size() > 1);
+}
+
 void Outbound::watch_leases(const Fetch& fetch, Instant now) {
-  if (fetch.terms->stale_if_error_ms == 0) return;
-  renew_leases_at_ = std::min(renew_leases_at_, now + milliseconds(limits::lease_renewal_ms));
+  if (needs_leases(fetch)) renew_leases_at_ = std::min(renew_leases_at_, now + milliseconds(limits::lease_renewal_ms));
 }
 
 void Outbound::renew_leases_of_fetches(Instant now, Actions& out) {
   renew_leases_at_ = kNever;
   for (const auto& [hash, fetch] : fetches_) {
-    if (fetch->terms->stale_if_error_ms > 0) renew_leases(fetch->service, now, out);
+    if (needs_leases(*fetch)) renew_leases(fetch->service, now, out);
     watch_leases(*fetch, now);
   }
 }
@@ -86,13 +84,15 @@ TieredCache::Found Outbound::find_kept(const Fetch& fetch, Instant now) {
 }
 
 // Whoever could make it wrong knew before it was executed whom to tell: either the leases were there, or the only one
-// was asked for before, on the same connection.
+// was asked for before, on the same connection. Where others write as well it may have been kept by one who knew as
+// much as was known here when it was asked for; others of this host may know more by now, and as long as the leases
+// run, what they know is waited for here, too.
 bool Outbound::may_keep(const Fetch& fetch, Instant now) const {
   const Service& service = services_[fetch.service];
   const Instance& origin = service.instances[fetch.origin];
   if (!origin.local && !leases_.is_offered(origin.peer)) return false;
   const bool is_only = !service.has_writes || service.instances.size() == 1;
-  if (fetch.was_leased) return is_only || knows_what_it_knew(fetch, now);
+  if (fetch.was_leased) return is_only || is_leased(fetch.service, fetch.origin, now);
   return is_only && (origin.local || fetch.payload.body.size() <= limits::bulk_body_bytes);
 }
 

@@ -77,8 +77,7 @@ void Outbound::on(const PeerLost& event, Instant now, Actions& out) {
 }
 
 void Outbound::on(const PeerDraining& event, Instant /*now*/, Actions& /*out*/) {
-  Peer& peer = peers_[event.peer];
-  for (const size_t lane : {0, 1}) peer.draining[lane] = peer.up[lane];
+  peers_[event.peer].draining[static_cast<size_t>(event.lane)] = true;
 }
 
 void Outbound::on(const PeerLacksKeys& event, Instant now, Actions& out) {

@@ -1,5 +1,6 @@
 #include "sidecar/proxy/services.h"
 
+#include "common/routing/rendezvous.h"
 #include "common/wire/digest.h"
 
 namespace mesh::proxy {
@@ -41,6 +42,21 @@ void Services::name_instances() {
       instance.name_digest = wire::digest_of({host, sidecar}).short_form();
     }
   }
+}
+
+std::vector<uint64_t> Services::views() const {
+  std::vector<uint64_t> views;
+  for (const PeerConfig& peer : config_->peers)
+    views.push_back(wire::digest_of({peer.host, peer.sidecar}).short_form());
+  for (const Service& service : services_) {
+    const uint64_t name = wire::digest_of({service.name, service.has_writes ? "written" : ""}).short_form();
+    uint64_t view = name;
+    for (const Instance& instance : service.instances) view += routing::rendezvous_weight(name, instance.name_digest);
+    for (const Instance& instance : service.instances) {
+      if (!instance.local) views[instance.peer] += routing::rendezvous_weight(view, instance.name_digest);
+    }
+  }
+  return views;
 }
 
 ServiceIndex Services::intern(const std::string& name) {

@@ -59,6 +59,9 @@ class Services {
   const Service& operator[](ServiceIndex index) const { return services_[index]; }
   size_t size() const { return services_.size(); }
   bool any_at_home() const { return any_at_home_; }
+  // Of each peer a digest of its name, its services, which of them others serve and which are written: the same in each
+  // sidecar that knows the same of it.
+  std::vector<uint64_t> views() const;
   contract::Terms terms(ServiceIndex index, std::string_view method) const;
 
  private:

@@ -89,7 +89,7 @@ const std::vector<Row> kRows = {
     {"all instances shut down", Code::kDraining, "routing", "all_draining",
      [](Scene& s) {
        s.connect_peer();
-       s.tell(PeerDraining{0});
+       s.tell(PeerDraining{0, wire::Lane::kInteractive});
        s.ask("ocr");
      }},
     {"the agent is down", Code::kNotSent, "agent", "agent_down",

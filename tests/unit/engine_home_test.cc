@@ -319,7 +319,7 @@ TEST_CASE("where an answer costs little more than the way, whoever has least to 
 TEST_CASE("while the home of a key is away another instance is asked") {
   TwoHomes bench;
   bench.ask("before", 50'000);
-  bench.tell(PeerDraining{0});
+  bench.tell(PeerDraining{0, wire::Lane::kInteractive});
   for (int i = 0; i < 16; ++i) CHECK(bench.ask("dear " + std::to_string(i), 50'000) == 1);
 }
 

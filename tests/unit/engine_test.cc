@@ -110,13 +110,24 @@ TEST_CASE("a peer that drains gets nothing more on one of its connections when t
     bench.tell(PeerConnected{peer, wire::Lane::kInteractive});
     bench.tell(PeerConnected{peer, wire::Lane::kBulk});
   }
-  bench.tell(PeerDraining{0});
+  bench.tell(PeerDraining{0, wire::Lane::kInteractive});
   bench.tell(PeerLost{0, wire::Lane::kBulk, {}, {}});
   for (int i = 0; i < 4; ++i) bench.request("ocr", "x");
   for (const SendToPeer& sent : bench.take<SendToPeer>()) CHECK(sent.peer == 1);
   // Whoever listens there again is another process.
   bench.tell(PeerLost{0, wire::Lane::kInteractive, {}, {}});
   bench.tell(PeerConnected{0, wire::Lane::kInteractive});
+  bench.request("ocr", "x");
+  CHECK(bench.take<SendToPeer>().at(0).peer == 0);
+}
+
+TEST_CASE("what a process says before it goes is not taken for the word of the one that came after it") {
+  Bench bench;
+  bench.tell(PeerConnected{0, wire::Lane::kBulk});
+  bench.tell(
+      PeerConnected{0, wire::Lane::kInteractive});  // since it was started anew, of which the other does not know
+  bench.tell(PeerDraining{0, wire::Lane::kBulk});
+  bench.tell(PeerLost{0, wire::Lane::kBulk, {}, {}});
   bench.request("ocr", "x");
   CHECK(bench.take<SendToPeer>().at(0).peer == 0);
 }
