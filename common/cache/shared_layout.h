@@ -16,7 +16,7 @@
 namespace mesh::cache {
 
 // Raised with any change of what lies where, or of what it means.
-inline constexpr uint64_t kSharedLayoutVersion = 2;
+inline constexpr uint64_t kSharedLayoutVersion = 3;
 inline constexpr size_t kSharedRegionBytesMin = 4 * limits::MiB;
 inline constexpr size_t kSharedRegionBytesMax = size_t{64} << 30;
 
@@ -34,6 +34,7 @@ static_assert(sizeof(SharedHead) == 128);
 struct WitnessWords {
   uint64_t name;           // 0: free
   uint64_t known;          // position + 1; 0: nothing is known
+  uint64_t noting;         // likewise: up to where somebody has begun to note
   uint64_t writing;        // calls that make replies wrong
   uint64_t writing_until;  // microseconds
 };

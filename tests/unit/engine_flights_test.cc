@@ -123,5 +123,39 @@ TEST_CASE("where all who asked have gone, what another sidecar fetches is looked
   CHECK(host.second().engine->idle());
 }
 
+TEST_CASE("who hears that something was missed takes nothing of before for right, whoever of the host asked for it") {
+  OneHost host;
+  host.second().tell(PeerLost{0, wire::Lane::kInteractive, {}, {}});
+  OneHost::ask(host.second(), "y");  // it waits for the connection, and so does the question for a lease
+  OneHost::ask(host.first(), "x");
+  OneHost::reply(host.first(), host.first().sent(), "old");
+  host.first().tell(PeerLost{0, wire::Lane::kInteractive, {}, {}});  // and the word of a write is lost with it
+  host.advance(limits::lease_ms);
+  OneHost::replies(host.second());
+  host.second().tell(PeerConnected{0, wire::Lane::kInteractive, true});
+  for (const AskLease& ask : host.second().take<AskLease>()) host.second().tell(PeerLeased{ask.peer, ask.token, 71});
+  OneHost::ask(host.second(), "x");
+  CHECK(OneHost::replies(host.second()).empty());
+}
+
+TEST_CASE("while one sidecar of a host notes what became wrong, the others neither know of it nor do without") {
+  OneHost host;
+  cache::Purges book(host.tiers[0].purge_words());
+  Leases noting(host.first().config, book, &host.tiers[0]);
+  Leases other(host.second().config, book, &host.tiers[1]);
+  Actions out;
+  for (Leases* leases : {&noting, &other}) leases->on_connected(0, true, kStart, out);
+  other.want(0, kStart, out);
+  other.on_leased({0, 1, 70});
+  other.settle(0);
+  CHECK(other.position(0) == 70U);
+  const auto missed = noting.on_purged({0, 5, 71, false, {}});
+  CHECK_FALSE(missed.has_value());
+  CHECK(other.position(0) != 70U);
+  CHECK(other.position(0) != 71U);
+  noting.settle(0);
+  CHECK(other.position(0) == 71U);
+}
+
 }  // namespace
 }  // namespace mesh::proxy
