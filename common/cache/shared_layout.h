@@ -70,7 +70,7 @@ class SharedLayout {
   static constexpr size_t purges_at() { return sizeof(SharedHead); }
   static constexpr size_t witnesses_at() { return purges_at() + 8 * Purges::words_for(Purges::kSharedPlaces); }
   static constexpr size_t flights_at() { return witnesses_at() + kWitnesses * sizeof(WitnessWords); }
-  static constexpr size_t segment_table_at() { return flights_at() + 8 * SharedFlights::kPlaces; }
+  static constexpr size_t segment_table_at() { return flights_at() + 8 * SharedFlights::kWords; }
   size_t index_at() const { return index_at_; }
   size_t buckets() const { return buckets_; }
   // Also what must be there from the beginning.
