@@ -16,6 +16,7 @@
 // Positions of different books say nothing about each other; what was found by this book's rules keeps its `since`.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <span>
@@ -68,6 +69,14 @@ class Purges {
   // process itself fetched.
   void purge_before(uint64_t mark, uint64_t name) { raise(place_of(name), mark); }
 
+  // What began before this does not hold.
+  uint64_t purged_up_to(const Names& names) const {
+    uint64_t latest = load(words_[kAllAt]);
+    for (const uint64_t name : {names.service, names.method, names.key})
+      latest = std::max(latest, load(place_of(name)));
+    for (const uint64_t tag : names.tags) latest = std::max(latest, load(place_of(tag)));
+    return latest;
+  }
   bool holds(uint64_t since, const Names& names) const {
     if (since >= position()) return true;
     if (since < load(words_[kAllAt]) || is_purged(since, names.service) || is_purged(since, names.method)) return false;

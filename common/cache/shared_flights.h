@@ -3,7 +3,8 @@
 // A jacket on a chair: the place is taken, until its owner has not been seen for a while. Nobody is waited for who does
 // not say again and again that he is still at it, so one that was stopped or killed holds up nobody for long. A word
 // says both what is fetched, by a part of its hash, and until when that is believed; two keys with the same place and
-// part take each other for the same, and are fetched one after the other.
+// part take each other for the same, and are fetched one after the other. A second word says at which position of the
+// book of purges it began: what became wrong since is nothing to wait for, and its place is free.
 #pragma once
 
 #include <bit>
@@ -24,8 +25,14 @@ class SharedFlights {
   // Nobody is believed for longer at a time.
   static constexpr int64_t kBelieved_ms = 1000;
 
-  // So many words, a power of two, which outlive this; 0 is a free place. The clock is the same in all processes.
-  explicit SharedFlights(std::span<uint64_t> words) : words_(words) { MESH_CHECK(std::has_single_bit(words.size())); }
+  static constexpr size_t kWords = 2 * kPlaces;
+
+  // Two words for each place, of which there are a power of two; they outlive this, and 0 is a free place. The clock is
+  // the same in all processes.
+  explicit SharedFlights(std::span<uint64_t> words)
+      : words_(words.first(words.size() / 2)), since_(words.subspan(words.size() / 2)) {
+    MESH_CHECK(words.size() > 1 && std::has_single_bit(words.size()));
+  }
 
   // That this process fetches it; to be extended, and to be ended by whoever has it.
   struct Mark {
@@ -33,16 +40,21 @@ class SharedFlights {
     uint64_t word;
   };
 
-  bool is_under_way(const Hash& hash, Instant now) const {
-    const uint64_t word = load(words_[place_of(hash)]);
-    return tag_of(word) == tag_of(hash) && is_believed(word, now);
+  // `right_from`: what began before that position does not hold.
+  bool is_under_way(const Hash& hash, Instant now, uint64_t right_from = 0) const {
+    const size_t place = place_of(hash);
+    const uint64_t word = load(words_[place]);
+    return tag_of(word) == tag_of(hash) && is_believed(word, now) && load(since_[place]) >= right_from;
   }
   // Nothing if it is under way already, or another key's is at its place. `until` is less than kBelieved_ms away.
-  std::optional<Mark> begin(const Hash& hash, Instant now, Instant until) {
+  std::optional<Mark> begin(const Hash& hash, Instant now, Instant until, uint64_t since = 0, uint64_t right_from = 0) {
     const size_t place = place_of(hash);
     uint64_t was = load(words_[place]);
-    const uint64_t word = tag_of(hash) | ms_of(until);
-    if (is_believed(was, now) || !Word(words_[place]).compare_exchange_strong(was, word)) return std::nullopt;
+    if (is_believed(was, now) && (tag_of(was) != tag_of(hash) || load(since_[place]) >= right_from)) return {};
+    uint64_t word = tag_of(hash) | ms_of(until);
+    if (word == was) ++word;  // or its owner would take this for its own
+    if (!Word(words_[place]).compare_exchange_strong(was, word)) return std::nullopt;
+    Word(since_[place]).store(since);  // who looks in between takes it for wrong, and asks as well
     return Mark{place, word};
   }
   // False if it was late, and another has the place.
@@ -74,6 +86,7 @@ class SharedFlights {
   }
 
   std::span<uint64_t> words_;
+  std::span<uint64_t> since_;
 };
 
 }  // namespace mesh::cache

@@ -16,7 +16,7 @@
 namespace mesh::cache {
 
 // Raised with any change of what lies where, or of what it means.
-inline constexpr uint64_t kSharedLayoutVersion = 2;
+inline constexpr uint64_t kSharedLayoutVersion = 3;
 inline constexpr size_t kSharedRegionBytesMin = 4 * limits::MiB;
 inline constexpr size_t kSharedRegionBytesMax = size_t{64} << 30;
 
@@ -34,6 +34,7 @@ static_assert(sizeof(SharedHead) == 128);
 struct WitnessWords {
   uint64_t name;           // 0: free
   uint64_t known;          // position + 1; 0: nothing is known
+  uint64_t noting;         // likewise: up to where somebody has begun to note
   uint64_t writing;        // calls that make replies wrong
   uint64_t writing_until;  // microseconds
 };
@@ -69,7 +70,7 @@ class SharedLayout {
   static constexpr size_t purges_at() { return sizeof(SharedHead); }
   static constexpr size_t witnesses_at() { return purges_at() + 8 * Purges::words_for(Purges::kSharedPlaces); }
   static constexpr size_t flights_at() { return witnesses_at() + kWitnesses * sizeof(WitnessWords); }
-  static constexpr size_t segment_table_at() { return flights_at() + 8 * SharedFlights::kPlaces; }
+  static constexpr size_t segment_table_at() { return flights_at() + 8 * SharedFlights::kWords; }
   size_t index_at() const { return index_at_; }
   size_t buckets() const { return buckets_; }
   // Also what must be there from the beginning.

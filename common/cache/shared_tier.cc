@@ -248,7 +248,7 @@ bool SharedTier::carry(const KeptFormHead& entry, Instant now) {
 // --- what else lies there ---
 
 SharedFlights SharedTier::flights() const {
-  return SharedFlights(array_at<uint64_t>(region_, SharedLayout::flights_at(), SharedFlights::kPlaces));
+  return SharedFlights(array_at<uint64_t>(region_, SharedLayout::flights_at(), SharedFlights::kWords));
 }
 
 std::span<uint64_t> SharedTier::purge_words() const {

@@ -20,10 +20,12 @@ class Witness {
   void set_known(std::optional<uint64_t> position) { Word(words_->known).store(to_word(position)); }
   // False, and `expected` becomes what is there, if that is something else.
   bool exchange_known(std::optional<uint64_t>& expected, std::optional<uint64_t> position) {
-    uint64_t was = to_word(expected);
-    const bool is_done = Word(words_->known).compare_exchange_strong(was, to_word(position));
-    if (!is_done) expected = to_position(was);
-    return is_done;
+    return exchange(words_->known, expected, position);
+  }
+  // Up to which position somebody has begun to note: as long as it is not known, some of it may be noted already.
+  std::optional<uint64_t> noting() const { return to_position(load(words_->noting)); }
+  bool exchange_noting(std::optional<uint64_t>& expected, std::optional<uint64_t> position) {
+    return exchange(words_->noting, expected, position);
   }
 
   // A call that makes replies wrong is under way to that sidecar, until then at most. Who is killed never ends it.
@@ -42,6 +44,12 @@ class Witness {
   }
 
  private:
+  static bool exchange(uint64_t& word, std::optional<uint64_t>& expected, std::optional<uint64_t> position) {
+    uint64_t was = to_word(expected);
+    const bool is_done = Word(word).compare_exchange_strong(was, to_word(position));
+    if (!is_done) expected = to_position(was);
+    return is_done;
+  }
   static uint64_t to_word(std::optional<uint64_t> position) { return position ? *position + 1 : 0; }
   static std::optional<uint64_t> to_position(uint64_t word) {
     return word == 0 ? std::nullopt : std::optional(word - 1);

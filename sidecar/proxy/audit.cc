@@ -49,6 +49,7 @@ std::string Outbound::audit() {
     ++sum.calls;
     sum.bytes += call.bytes;
   });
+  for (const auto& fetch : waiting_for_host_) held += fetch->payload.body.size();
   std::string problem = differ("what open calls hold", held_bytes_, held);
   for (ServiceIndex s = 0; s < services_.size(); ++s) {
     for (size_t i = 0; i < sums[s].size(); ++i) {

@@ -72,12 +72,15 @@ void Leases::on_lost(PeerIndex peer) {
   lease.is_asked = false;
 }
 
-// Whether this process has, or another of its host. A peer that was started anew counts from another number, far away.
-bool Leases::has_heard_of(const Lease& lease, uint64_t position) {
+// A peer that was started anew counts from another number, far away.
+bool Leases::reaches(std::optional<uint64_t> up_to, uint64_t position) {
   constexpr uint64_t kApartMax = 1 << 24;
-  if (!lease.host) return lease.is_known && lease.position == position;
-  const auto known = lease.host->known();
-  return known && *known - position < kApartMax;
+  return up_to && *up_to - position < kApartMax;
+}
+
+// Whether this process has, or another of its host.
+bool Leases::has_heard_of(const Lease& lease, uint64_t position) {
+  return lease.host ? reaches(lease.host->known(), position) : lease.is_known && lease.position == position;
 }
 
 std::optional<uint64_t> Leases::on_leased(const PeerLeased& event) {
@@ -86,9 +89,13 @@ std::optional<uint64_t> Leases::on_leased(const PeerLeased& event) {
   lease.is_asked = false;
   lease.until = until_if_asked_at(lease.asked_at);
   const bool has_missed = !has_heard_of(lease, event.position);
+  // Others of this host may have asked since this did, and before something became wrong; but for the first to hear.
+  const bool may_others_keep = lease.host && lease.host->known().value_or(0) != 0;
   lease.is_known = true;
   lease.position = event.position;
-  return has_missed ? std::optional(lease.mark) : std::nullopt;
+  if (!has_missed) return std::nullopt;
+  begin_noting(lease);
+  return may_others_keep ? purges_.mark() : lease.mark;
 }
 
 std::optional<uint64_t> Leases::on_purged(const PeerPurged& event) {
@@ -97,7 +104,17 @@ std::optional<uint64_t> Leases::on_purged(const PeerPurged& event) {
   const bool has_missed = !is_next && !has_heard_of(lease, event.position - 1);
   lease.is_known = true;
   lease.position = event.position;
+  begin_noting(lease);
   return has_missed ? std::optional(purges_.mark()) : std::nullopt;
+}
+
+// Who of this host begins something meanwhile begins behind it in the book, and must not say that it knows only what
+// was known before. If this process is stopped or killed on the way, the next that hears of it goes on.
+void Leases::begin_noting(Lease& lease) {
+  if (!lease.host) return;
+  auto noting = lease.host->noting();
+  while (!reaches(noting, lease.position) && !lease.host->exchange_noting(noting, lease.position)) {
+  }
 }
 
 void Leases::settle(PeerIndex peer) {

@@ -39,10 +39,13 @@ class Leases {
     const Lease& lease = leases_[peer];
     return lease.is_asked && since >= lease.mark && now < until_if_asked_at(lease.asked_at);
   }
-  // Up to where all that the peer makes wrong is purged here; nothing if that is not known.
+  // Up to where all that the peer makes wrong is purged here; nothing if that is not known, or more is being purged.
   std::optional<uint64_t> position(PeerIndex peer) const {
     const Lease& lease = leases_[peer];
-    if (lease.host) return lease.host->known();
+    if (lease.host) {
+      const auto known = lease.host->known();
+      return lease.host->noting() == known ? known : std::nullopt;
+    }
     return lease.is_known ? std::optional(lease.position) : std::nullopt;
   }
   // The peer's version tells what becomes wrong; without that nothing that comes from it may be kept.
@@ -79,6 +82,8 @@ class Leases {
   void ask(PeerIndex peer, Instant now, Actions& out);
   void dial(PeerIndex peer, Instant now, Actions& out);
   static bool has_heard_of(const Lease& lease, uint64_t position);
+  static bool reaches(std::optional<uint64_t> up_to, uint64_t position);
+  static void begin_noting(Lease& lease);
 
   std::vector<Lease> leases_;
   cache::Purges& purges_;

@@ -118,8 +118,11 @@ void make_directory_of(const std::string& path) {
   if (!directory.empty()) mkdir(directory.c_str(), 0750);  // if it cannot be made, opening the socket says so
 }
 
-// Leaves a note for the next one in the runtime directory, which goes with the computer's start.
+// Leaves a note for the next one in the runtime directory, which goes with the computer's start. One that was killed left
+// its socket, too.
 bool is_successor(const proxy::SidecarConfig& config) {
+  struct stat left{};
+  if (lstat(config.admin_path.c_str(), &left) == 0) return true;
   const std::string note = config.admin_path + ".ran";
   const int file = open(note.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
   if (file < 0) return true;

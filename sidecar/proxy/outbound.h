@@ -251,6 +251,7 @@ class Outbound {
   void take_from_disk(Fetch& fetch, const StoredReply& stored, Instant now);
   void store(const cache::Kept& kept, const Fetch& fetch, Instant now, Actions& out);
   void renew(const std::shared_ptr<Fetch>& fetch, Instant now, Actions& out);
+  bool is_on_its_way(const Fetch& fetch, Instant now) const;
   bool begin_flight(const std::shared_ptr<Fetch>& fetch, Instant now);
   void end_flight(Fetch& fetch);
   void extend_flights(Instant now);
@@ -313,6 +314,10 @@ class Outbound {
   }
   void validate(const std::shared_ptr<Fetch>& fetch, Instant now);
   void go_on_validating(Instant now, Actions& out);
+  // No other instance makes wrong what one says.
+  bool is_only_writer(ServiceIndex service) const {
+    return !services_[service].has_writes || services_[service].instances.size() == 1;
+  }
   bool may_keep(const Fetch& fetch, Instant now) const;
   bool may_join(const Fetch& fetch, Instant now) const;
   void void_services_of(PeerIndex peer, uint64_t mark, Actions& out);

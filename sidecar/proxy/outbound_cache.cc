@@ -174,6 +174,7 @@ void Outbound::fetch(const std::shared_ptr<Fetch>& fetch, Instant now, Actions& 
   for (uint32_t i = 0; i < services_[fetch->service].instances.size(); ++i) {
     fetch->was_leased = fetch->was_leased && is_leased(fetch->service, i, now);
   }
+  if (!fetch->was_leased && !is_only_writer(fetch->service)) end_flight(*fetch);  // it is not kept: nobody is to wait
   admit(std::move(call), Payload(fetch->payload), now, out);
 }
 

@@ -91,7 +91,7 @@ bool Outbound::may_keep(const Fetch& fetch, Instant now) const {
   const Service& service = services_[fetch.service];
   const Instance& origin = service.instances[fetch.origin];
   if (!origin.local && !leases_.is_offered(origin.peer)) return false;
-  const bool is_only = !service.has_writes || service.instances.size() == 1;
+  const bool is_only = is_only_writer(fetch.service);
   if (fetch.was_leased) return is_only || is_leased(fetch.service, fetch.origin, now);
   return is_only && (origin.local || fetch.payload.body.size() <= limits::bulk_body_bytes);
 }

@@ -39,6 +39,16 @@ TieredCache::Found TieredCache::look(const cache::Key& key, const contract::Cach
   return {shared, behind};
 }
 
+bool TieredCache::takes_fresher(const cache::Key& key, const contract::CacheTerms& terms, ServiceIndex service,
+                                Instant now) {
+  if (!uses_local(terms, service, Role::kCaller) || !uses_shared(terms, Role::kCaller)) return false;
+  const cache::Kept* local = local_.find(key, purges_, now);
+  const cache::Kept* shared = find_shared(key, terms, service, now);
+  if (local == nullptr || shared == nullptr || local->fresh_until >= shared->fresh_until) return false;
+  local_.put(*shared, now);
+  return true;
+}
+
 const cache::Kept* TieredCache::find_shared(const cache::Key& key, const contract::CacheTerms& terms,
                                             ServiceIndex service, Instant now) {
   auto found = shared_->find(key, now);

@@ -42,6 +42,8 @@ class TieredCache {
                    Instant now) {
     return look(key, terms, service, role, false, now);
   }
+  // Whether another sidecar put something fresher than this one's memory has, for callers; then that has it, too.
+  bool takes_fresher(const cache::Key& key, const contract::CacheTerms& terms, ServiceIndex service, Instant now);
   void put(cache::Kept kept, const contract::CacheTerms& terms, ServiceIndex service, Role role, Instant now);
 
   // Whether the terms allow any tier here.

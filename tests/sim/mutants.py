@@ -89,7 +89,7 @@ MUTANTS = [
     Mutant("a lease never runs out", PROXY + "leases.h", "return now < leases_[peer].until;", "return leases_[peer].until != Instant{};",
            through=PROXY + "outbound_leases.cc"),
     Mutant("what was missed without a lease is not noticed", PROXY + "leases.cc",
-           "return has_missed ? std::optional(lease.mark) : std::nullopt;", "return std::nullopt;"),
+           "if (!has_missed) return std::nullopt;", "if (!has_missed || may_others_keep || true) return std::nullopt;"),
     Mutant("a purge that was missed is not noticed with the next", PROXY + "leases.cc",
            "return has_missed ? std::optional(purges_.mark()) : std::nullopt;", "return std::nullopt;"),
     Mutant("who asks joins a fetch without a lease", PROXY + "outbound_leases.cc", "if (!fetch.is_sent) return true;", "return true;"),

@@ -1,5 +1,8 @@
 #include <doctest/doctest.h>
 
+#include <array>
+#include <vector>
+
 #include "tests/unit/engine_bench.h"
 #include "tests/unit/shared_memory.h"
 
@@ -121,6 +124,118 @@ TEST_CASE("where all who asked have gone, what another sidecar fetches is looked
   host.second().advance(100);
   CHECK(OneHost::asked(host.second()) == 0);
   CHECK(host.second().engine->idle());
+}
+
+TEST_CASE("what was asked for before a purge is not waited for behind it, and the host asks for it once more") {
+  OneHost host;
+  OneHost::ask(host.first(), "x");
+  const SendToPeer before = host.first().sent();
+  const std::array<uint64_t, 1> names = {cache::name_hash("ocr", "")};
+  for (Bench& bench : host.sidecars) bench.tell(PeerPurged{0, 5, 71, false, names});
+  OneHost::ask(host.second(), "x");
+  const SendToPeer behind = host.second().sent();
+  OneHost::ask(host.first(), "x");
+  CHECK(OneHost::asked(host.first()) == 0);
+  OneHost::reply(host.first(), before, "old");
+  OneHost::reply(host.second(), behind, "new");
+  host.advance(2);
+  CHECK(OneHost::replies(host.first()) == "old new ");
+  CHECK(OneHost::asked(host.first()) == 0);
+}
+
+TEST_CASE(
+    "who keeps shared memory waits no longer than 50 ms for a peer that does not say whether something was missed") {
+  OneHost host;
+  OneHost::ask(host.first(), "x");
+  OneHost::reply(host.first(), host.first().sent(), "old");
+  host.second().request("ocr", "x");
+  CHECK(OneHost::asked(host.second()) == 0);
+  host.second().advance(limits::lease_wait_ms);
+  CHECK(OneHost::asked(host.second()) == 1);
+}
+
+TEST_CASE("requests that wait for another sidecar are counted among the bytes that one may hold") {
+  OneHost host;
+  for (const char* body : {"12345678", "abcdefgh"}) {
+    OneHost::ask(host.first(), body);
+    host.first().sent();
+  }
+  host.second().config.limits.process_queued_bytes = 10;
+  OneHost::ask(host.second(), "12345678");
+  CHECK(host.second().engine->audit().empty());
+  OneHost::ask(host.second(), "abcdefgh");
+  CHECK(host.second().only_code() == Code::kOverloaded);
+  host.second().advance(limits::flight_ms);  // and the first does not
+  CHECK(OneHost::asked(host.second()) == 1);
+  CHECK(host.second().engine->audit().empty());
+}
+
+TEST_CASE("what cannot be kept, as not all who write can be heard, nobody waits for") {
+  OneHost host;
+  for (int i = 0; i < 2; ++i) {
+    Bench& bench = host.sidecars[i];
+    bench.config.peers.push_back({.host = "c", .sidecar = "main", .endpoint = {}, .services = {"ocr"}});
+    bench.config.contracts.declare_method("ocr", "forget", {.invalidates = std::vector<contract::TagPattern>(1)});
+    bench.engine.emplace(bench.config, &host.tiers[i]);
+    bench.tell(PeerConnected{0, wire::Lane::kInteractive, true});
+    OneHost::ask(bench, "x");
+    CHECK(OneHost::asked(bench) == 1);
+  }
+}
+
+TEST_CASE("what is about to run out one sidecar of a host fetches anew, and the others take that") {
+  OneHost host;
+  OneHost::ask(host.first(), "x");
+  const SendToPeer call = host.first().sent();
+  host.advance(500);
+  OneHost::reply(host.first(), call, "one");
+  OneHost::ask(host.second(), "x");
+  CHECK(OneHost::replies(host.second()) == "one ");
+  std::vector<SendToPeer> early;
+  while (early.empty()) {
+    host.advance(100);
+    OneHost::ask(host.first(), "x");
+    early = host.first().take<SendToPeer>();
+  }
+  CHECK(OneHost::replies(host.first()).ends_with("one one "));
+  OneHost::reply(host.first(), early[0], "two");
+  for (int i = 0; i < 200; ++i) OneHost::ask(host.second(), "x");
+  CHECK(OneHost::asked(host.second()) == 0);
+  CHECK(OneHost::replies(host.second()).ends_with(" two "));
+}
+
+TEST_CASE("who hears that something was missed takes nothing of before for right, whoever of the host asked for it") {
+  OneHost host;
+  host.second().tell(PeerLost{0, wire::Lane::kInteractive, {}, {}});
+  OneHost::ask(host.second(), "y");  // it waits for the connection, and so does the question for a lease
+  OneHost::ask(host.first(), "x");
+  OneHost::reply(host.first(), host.first().sent(), "old");
+  host.first().tell(PeerLost{0, wire::Lane::kInteractive, {}, {}});  // and the word of a write is lost with it
+  host.advance(limits::lease_ms);
+  OneHost::replies(host.second());
+  host.second().tell(PeerConnected{0, wire::Lane::kInteractive, true});
+  for (const AskLease& ask : host.second().take<AskLease>()) host.second().tell(PeerLeased{ask.peer, ask.token, 71});
+  OneHost::ask(host.second(), "x");
+  CHECK(OneHost::replies(host.second()).empty());
+}
+
+TEST_CASE("while one sidecar of a host notes what became wrong, the others neither know of it nor do without") {
+  OneHost host;
+  cache::Purges book(host.tiers[0].purge_words());
+  Leases noting(host.first().config, book, &host.tiers[0]);
+  Leases other(host.second().config, book, &host.tiers[1]);
+  Actions out;
+  for (Leases* leases : {&noting, &other}) leases->on_connected(0, true, kStart, out);
+  other.want(0, kStart, out);
+  other.on_leased({0, 1, 70});
+  other.settle(0);
+  CHECK(other.position(0) == 70U);
+  const auto missed = noting.on_purged({0, 5, 71, false, {}});
+  CHECK_FALSE(missed.has_value());
+  CHECK(other.position(0) != 70U);
+  CHECK(other.position(0) != 71U);
+  noting.settle(0);
+  CHECK(other.position(0) == 71U);
 }
 
 }  // namespace

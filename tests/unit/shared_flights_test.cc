@@ -45,6 +45,19 @@ TEST_CASE("who was late neither extends nor ends what another has begun since") 
   CHECK(places.flights.is_under_way(hash, after(44)));
 }
 
+TEST_CASE("what began before it became wrong is not under way, and who begins behind that has the place") {
+  Places places;
+  const Hash hash{3, 0x1234'5678'9ABC'DEF0};
+  auto wrong = places.flights.begin(hash, kNow, after(20), 7, 5);
+  REQUIRE(wrong);
+  CHECK(places.others.is_under_way(hash, kNow, 7));
+  CHECK_FALSE(places.others.is_under_way(hash, kNow, 8));
+  CHECK_FALSE(places.others.begin(hash, kNow, after(20), 9, 7));
+  CHECK(places.others.begin(hash, kNow, after(20), 9, 8));
+  CHECK_FALSE(places.flights.extend(*wrong, after(40)));
+  CHECK(places.flights.is_under_way(hash, kNow, 8));
+}
+
 TEST_CASE("another key at the same place is neither under way nor can it be begun meanwhile") {
   Places places;
   CHECK(places.flights.begin({3, 1ULL << 60}, kNow, after(20)));
