@@ -222,8 +222,8 @@ TEST_CASE("who hears that something was missed takes nothing of before for right
 TEST_CASE("while one sidecar of a host notes what became wrong, the others neither know of it nor do without") {
   OneHost host;
   cache::Purges book(host.tiers[0].purge_words());
-  Leases noting(host.first().config, book, &host.tiers[0]);
-  Leases other(host.second().config, book, &host.tiers[1]);
+  Leases noting(Services(host.first().config).views(), book, &host.tiers[0]);
+  Leases other(Services(host.second().config).views(), book, &host.tiers[1]);
   Actions out;
   for (Leases* leases : {&noting, &other}) leases->on_connected(0, true, kStart, out);
   other.want(0, kStart, out);
@@ -236,6 +236,23 @@ TEST_CASE("while one sidecar of a host notes what became wrong, the others neith
   CHECK(other.position(0) != 71U);
   noting.settle(0);
   CHECK(other.position(0) == 71U);
+}
+
+TEST_CASE("what one sidecar knows of a peer another takes over only if it knows the same services there") {
+  OneHost host;
+  cache::Purges book(host.tiers[0].purge_words());
+  SidecarConfig more = host.second().config;
+  more.peers[0].services.emplace_back("tts");
+  Leases one(Services(host.first().config).views(), book, &host.tiers[0]);
+  Leases same(Services(host.second().config).views(), book, &host.tiers[1]);
+  Leases another(Services(more).views(), book, &host.tiers[1]);
+  Actions out;
+  one.on_connected(0, true, kStart, out);
+  one.want(0, kStart, out);
+  one.on_leased({0, 1, 70});
+  one.settle(0);
+  CHECK(same.position(0) == 70U);
+  CHECK_FALSE(another.position(0));
 }
 
 }  // namespace
