@@ -49,13 +49,16 @@ inline constexpr int64_t hold_hint_ms = 10'000;
 inline constexpr int64_t draw_deadline_ms = 1000;
 inline constexpr int64_t draw_ms_max = 5000;
 
+// While somebody waits it is looked for what became possible by time alone.
+inline constexpr int64_t look_again_ms = 250;
+
 // --- taking memory back ---
 // An answer to YIELD is one message; a loop that needs longer is busy in a kernel call.
 inline constexpr int64_t ack_ms = 500;
 // From YIELD to DONE unless the holder says more: 4 GiB go to host memory in about a second.
 inline constexpr int64_t grace_ms = 2000;
 inline constexpr int64_t eta_ms_max = 10'000;
-// Until a sample shows that what was said to be free is: two at 1 Hz.
+// How long a sample may show that what was said to be free is not: a driver takes its time, and so does a sample.
 inline constexpr int64_t verify_ms = 2500;
 inline constexpr int yields_max = 2;  // asked once more before it is given up or signalled
 inline constexpr int64_t term_ms = 2000;
@@ -69,6 +72,9 @@ inline constexpr int ghost_returns = 2;
 // Per card and minute, in cards: more is time spent loading.
 inline constexpr int64_t swap_window_ms = 60'000;
 inline constexpr double swap_cards_per_window = 1.0;
+
+// What a context takes of a card at most: more of a process that is first seen is its doing.
+inline constexpr Units context_units_max = units_of(600 * kMiB);
 
 // --- restart ---
 // Agents come back to a new arbiter within this.

@@ -61,6 +61,10 @@ std::optional<ExtentPlan> ExtentPool::take(Units units, Units room) {
   return plan;
 }
 
+void ExtentPool::lose(const Extents& extents) {
+  for (size_t i = 0; i < kExtentSizes; ++i) free_.count[i] -= std::min(free_.count[i], extents.count[i]);
+}
+
 // The smallest that does it alone, otherwise the largest first: few calls to the driver.
 Extents ExtentPool::trim(Units units) {
   Extents gone;

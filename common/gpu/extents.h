@@ -46,8 +46,10 @@ class ExtentPool {
   // A plan for so many units, of free extents and of `room` units of the card that nobody has; nothing if they are not
   // enough. The pool is as if it was carried out.
   std::optional<ExtentPlan> take(Units units, Units room);
-  // What came back, or could not be created.
+  // What came back.
   void put(const Extents& extents) { free_ += extents; }
+  // What a plan was to create and the driver could not, as far as it is free.
+  void lose(const Extents& extents);
   // Frees at least so many units of the card, or all there are. The pool is as if it was carried out.
   Extents trim(Units units);
   const Extents& free() const { return free_; }

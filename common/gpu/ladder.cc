@@ -21,17 +21,9 @@ Rung Ladder::acknowledged(Duration eta, Instant now) {
   return Rung::kWait;
 }
 
-Rung Ladder::done(bool is_known, Instant now) {
-  if (at_ == At::kOver) return Rung::kWait;
-  if (is_known) {
-    stand(At::kOver, kNever);
-  } else {
-    stand(At::kToBeSeen, now + milliseconds(bounds::verify_ms));
-  }
-  return Rung::kWait;
-}
+void Ladder::done(bool is_known) { stand(is_known ? At::kOver : At::kToBeSeen, kNever); }
 
-Rung Ladder::seen_held(Instant now) { return at_ == At::kToBeSeen ? climb(now) : Rung::kWait; }
+Rung Ladder::refused(Instant now) { return at_ == At::kOver ? Rung::kWait : climb(now); }
 
 Rung Ladder::on_time(Instant now) {
   if (now < deadline_ || at_ == At::kOver) return Rung::kWait;

@@ -34,16 +34,15 @@ class Ladder {
   Ladder(Revocability agreed, Units units, Instant now);
 
   Rung acknowledged(Duration eta, Instant now);
-  // It says so. `is_known` where nothing has to be seen: chunks of ours came back.
-  Rung done(bool is_known, Instant now);
-  // A sample shows that its process still has it.
-  Rung seen_held(Instant now);
+  // It did as it was asked, or says so: then that is to be seen, however long no sample is taken.
+  void done(bool is_known);
+  // It will not, or a sample shows, long enough after it said so, that it did not.
+  Rung refused(Instant now);
   Rung on_time(Instant now);
 
   Instant deadline() const { return deadline_; }
   YieldHow how() const { return how_of(agreed_); }
   Units units() const { return units_; }
-  // It said so, and no sample has shown that it is not.
   bool is_to_be_seen() const { return at_ == At::kToBeSeen; }
 
  private:

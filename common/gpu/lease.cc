@@ -18,12 +18,12 @@ constexpr uint32_t kEndings = bit(LeaseState::kDying) | bit(LeaseState::kRelease
 // By the state that is left: bits of those it may become.
 constexpr uint32_t kMayBecome[kLeaseStates] = {
     /* queued */ bit(LeaseState::kReserved) | bit(LeaseState::kReleased),
-    /* reserved */ bit(LeaseState::kActive) | bit(LeaseState::kYieldAsked) | kEndings,
-    /* active */ bit(LeaseState::kYieldAsked) | kEndings,
+    /* reserved */ bit(LeaseState::kActive) | bit(LeaseState::kYieldAsked) | bit(LeaseState::kDraining) | kEndings,
+    /* active */ bit(LeaseState::kYieldAsked) | bit(LeaseState::kDraining) | kEndings,
     /* yield asked */ bit(LeaseState::kDraining) | bit(LeaseState::kActive) | kEndings,
     /* draining: asked again, or it kept a part */ bit(LeaseState::kYieldAsked) | bit(LeaseState::kActive) | kEndings,
     /* dying */ bit(LeaseState::kReleased),
-    /* orphaned */ bit(LeaseState::kActive) | kEndings,
+    /* orphaned */ bit(LeaseState::kReserved) | bit(LeaseState::kActive) | kEndings,
     /* released */ 0,
 };
 
@@ -72,11 +72,14 @@ void Lease::become(LeaseState next) {
 }
 
 Result<Units> Lease::commit(Units actual) {
-  if (state != LeaseState::kReserved) return fail(Code::kInvalid, "lease_state", "There is nothing to commit");
+  const bool is_loading =
+      state == LeaseState::kReserved || state == LeaseState::kYieldAsked || state == LeaseState::kDraining;
+  if (!is_loading || is_committed) return fail(Code::kInvalid, "lease_state", "There is nothing to commit");
   if (actual <= 0 || actual > units) return fail(Code::kInvalid, "lease_size", "It commits to more than it has");
   const Units surplus = units - actual;
   units = actual;
-  become(LeaseState::kActive);
+  is_committed = true;
+  if (state == LeaseState::kReserved) become(LeaseState::kActive);
   return surplus;
 }
 

@@ -77,6 +77,7 @@ struct Lease {
   LeaseState state = LeaseState::kQueued;
   GpuMask on = 0;
   Units units = 0;  // on each GPU of `on`
+  bool is_committed = false;
   bool in_use = false;
   uint32_t uses = 0;
   Instant asked_at{};

@@ -71,17 +71,6 @@ void Ledger::drop(LeaseId id) {
   if (const Units units = held_by(id); units > 0) give_back(id, units);
 }
 
-void Ledger::rename(LeaseId from, LeaseId to) {
-  const auto found = held_.find(from);
-  MESH_CHECK(found != held_.end() && !held_.contains(to));
-  const Units units = found->second;
-  held_.erase(found);
-  held_[to] = units;
-  for (Drawn& drawn : draws_) {
-    if (drawn.id == from) drawn.id = to;
-  }
-}
-
 Units Ledger::held_by(LeaseId id) const {
   const auto found = held_.find(id);
   return found == held_.end() ? 0 : found->second;

@@ -57,8 +57,6 @@ class Ledger {
   // Gives some back; no more than it holds.
   void give_back(LeaseId id, Units units);
   void drop(LeaseId id);
-  // Moves all of one id to another that has none.
-  void rename(LeaseId from, LeaseId to);
 
   Units held_by(LeaseId id) const;
   size_t holders() const { return held_.size(); }

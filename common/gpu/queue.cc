@@ -45,10 +45,21 @@ std::optional<Waiter> Queue::remove(LeaseId id) {
     const Waiter waiter = *found;
     waiting.erase(found);
     --size_;
-    std::erase_if(reservations_, [id](const Reservation& reservation) { return reservation.id == id; });
+    unreserve(id);
     return waiter;
   }
   return std::nullopt;
+}
+
+void Queue::unreserve(LeaseId id) {
+  std::erase_if(reservations_, [id](const Reservation& reservation) { return reservation.id == id; });
+}
+
+const Reservation* Queue::reservation_of(LeaseId id) const {
+  for (const Reservation& reservation : reservations_) {
+    if (reservation.id == id) return &reservation;
+  }
+  return nullptr;
 }
 
 const Waiter* Queue::find(LeaseId id) const {
@@ -75,9 +86,8 @@ const Waiter* Queue::next_to_reserve(const FairShare& shares, GpuMask open, Inst
     const Waiter* oldest = nullptr;
     for (const Waiter& waiter : waiting_[priority]) {
       const bool may = waiter.aged_at() <= now && std::popcount(waiter.gpus & open) >= waiter.gpu_count;
-      const bool has = std::any_of(reservations_.begin(), reservations_.end(),
-                                   [&](const Reservation& reservation) { return reservation.id == waiter.id; });
-      if (may && !has && (oldest == nullptr || is_older(waiter, *oldest))) oldest = &waiter;
+      if (may && reservation_of(waiter.id) == nullptr && (oldest == nullptr || is_older(waiter, *oldest)))
+        oldest = &waiter;
     }
     if (oldest != nullptr) return oldest;
   }

@@ -59,9 +59,12 @@ class Queue {
   // Who may reserve now, on enough of `open`, GPUs that nobody has reserved; null if nobody may.
   const Waiter* next_to_reserve(const FairShare& shares, GpuMask open, Instant now) const;
   void reserve(LeaseId id, GpuMask on, Instant now) { reservations_.push_back({id, on, now}); }
+  void unreserve(LeaseId id);
   const std::vector<Reservation>& reservations() const { return reservations_; }
   // The one on that GPU; null if there is none.
   const Reservation* reserved(size_t gpu) const;
+  // Whose it is; null if it has none.
+  const Reservation* reservation_of(LeaseId id) const;
   GpuMask reserved_gpus() const;
 
   // Those whose deadline has passed; they are out then.

@@ -65,13 +65,21 @@ TEST_CASE("who wanted nothing for an hour has saved up nothing, and owes a minut
   REQUIRE(queue.push(waiter(2, Priority::kNormal), shares));
   REQUIRE(queue.push(waiter(3, Priority::kBatch), shares));
   CHECK(shares.pass(Priority::kBatch) == shares.pass(Priority::kNormal));
-  // The other way round: who used the card alone comes back when somebody else waits.
+  // The other way round: who used all while another waited that did not fit.
   FairShare alone(100);
   Queue other;
-  alone.begin(id_of(1), Priority::kNormal, 100, milliseconds(3'600'000), kNow);
   REQUIRE(other.push(waiter(2, Priority::kBatch), alone));
+  alone.begin(id_of(1), Priority::kNormal, 100, milliseconds(3'600'000), kNow);
   REQUIRE(other.push(waiter(3, Priority::kNormal), alone));
   CHECK(alone.pass(Priority::kNormal) == doctest::Approx(60 * 100 / 2.0));
+}
+
+TEST_CASE("who comes while others hold begins where they are, not with what it did not use") {
+  FairShare shares(100);
+  Queue queue;
+  shares.begin(id_of(1), Priority::kCritical, 100, milliseconds(8000), kNow);
+  REQUIRE(queue.push(waiter(2, Priority::kBatch), shares));
+  CHECK(shares.pass(Priority::kBatch) == shares.pass(Priority::kCritical));
 }
 
 TEST_CASE("within a priority the earliest deadline goes first, then the oldest") {

@@ -149,7 +149,7 @@ TEST_CASE("who does as it says is asked once") {
   CHECK(ladder.how() == YieldHow::kRelease);
   CHECK(ladder.acknowledged(milliseconds(5000), kNow) == Rung::kWait);
   CHECK(ladder.deadline() == kNow + milliseconds(5000));
-  CHECK(ladder.done(true, kNow + milliseconds(4000)) == Rung::kWait);
+  ladder.done(true);
   CHECK(ladder.on_time(kNow + milliseconds(90'000)) == Rung::kWait);
 }
 
@@ -183,14 +183,15 @@ TEST_CASE("an eta is no promise to wait for ever") {
   CHECK(ladder.deadline() == kNow + milliseconds(bounds::eta_ms_max));
 }
 
-TEST_CASE("who says it is done and is seen to be not is asked again") {
-  Ladder ladder(Revocability::kRelease, 100, kNow);
+TEST_CASE("who says it is done is not signalled for want of a sample, and asked again where one shows it is not") {
+  Ladder ladder(Revocability::kKill, 100, kNow);
   ladder.acknowledged({}, kNow);
-  CHECK(ladder.seen_held(kNow) == Rung::kWait);  // it did not say so yet
-  ladder.done(false, kNow);
+  ladder.done(false);
   CHECK(ladder.is_to_be_seen());
-  CHECK(ladder.seen_held(kNow + milliseconds(900)) == Rung::kAsk);
+  CHECK(ladder.on_time(kNow + milliseconds(900'000)) == Rung::kWait);
+  CHECK(ladder.refused(kNow + milliseconds(900'000)) == Rung::kAsk);
   CHECK_FALSE(ladder.is_to_be_seen());
+  CHECK(ladder.refused(kNow + milliseconds(900'100)) == Rung::kTerminate);
 }
 
 TEST_CASE("a model thrashes when it came back twice within a minute, each time after it went") {
