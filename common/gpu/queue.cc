@@ -81,13 +81,13 @@ const std::vector<const Waiter*>& Queue::order(const FairShare& shares) {
   return order_;
 }
 
-const Waiter* Queue::next_to_reserve(const FairShare& shares, GpuMask open, Instant now) const {
+const Waiter* Queue::next_to_reserve(const FairShare& shares, Instant now, const OpenFor& open_for) const {
   for (const size_t priority : by_turn(shares)) {
     const Waiter* oldest = nullptr;
     for (const Waiter& waiter : waiting_[priority]) {
-      const bool may = waiter.aged_at() <= now && std::popcount(waiter.gpus & open) >= waiter.gpu_count;
-      if (may && reservation_of(waiter.id) == nullptr && (oldest == nullptr || is_older(waiter, *oldest)))
-        oldest = &waiter;
+      if (waiter.aged_at() > now || (oldest != nullptr && !is_older(waiter, *oldest))) continue;
+      if (reservation_of(waiter.id) != nullptr) continue;
+      if (std::popcount(waiter.gpus & open_for(waiter)) >= waiter.gpu_count) oldest = &waiter;
     }
     if (oldest != nullptr) return oldest;
   }

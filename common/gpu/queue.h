@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -56,8 +57,9 @@ class Queue {
   // Those who wait for this model go first in their priority: it is being loaded again and again.
   void favour(ModelKey model) { favourite_ = model; }
 
-  // Who may reserve now, on enough of `open`, GPUs that nobody has reserved; null if nobody may.
-  const Waiter* next_to_reserve(const FairShare& shares, GpuMask open, Instant now) const;
+  // Who may reserve now, as enough GPUs are open to it; null if nobody may.
+  using OpenFor = std::function<GpuMask(const Waiter&)>;
+  const Waiter* next_to_reserve(const FairShare& shares, Instant now, const OpenFor& open_for) const;
   void reserve(LeaseId id, GpuMask on, Instant now) { reservations_.push_back({id, on, now}); }
   void unreserve(LeaseId id);
   const std::vector<Reservation>& reservations() const { return reservations_; }

@@ -74,8 +74,11 @@ void Engine::take(const LeaseAsked& event, Instant now, Actions& out) {
   waiter.asked_at = lease.asked_at;
   // A ticket makes nobody's time run out that began to wait now.
   waiter.deadline = std::min(event.request.deadline, now + milliseconds(bounds::wait_ms_max));
-  waiter.hold = event.request.hold_hint;
-  waiter.revocable = event.request.revocability >= gpu::Revocability::kOffload;
+  // Weights stay as long as anybody uses them, whoever asked for them first.
+  if (event.request.kind != LeaseKind::kShared) {
+    waiter.hold = event.request.hold_hint;
+    waiter.revocable = event.request.revocability >= gpu::Revocability::kOffload;
+  }
   waiter.model = event.request.model;
   MESH_CHECK(queue_.push(waiter, shares_));
 }
@@ -254,6 +257,7 @@ void Engine::settle(Instant now, Actions& out) {
   admit(now, out);
   relieve(now, out);
   if (reclaim(now, out)) admit(now, out);
+  trim_pools(out);
 }
 
 Instant Engine::next_deadline() const {

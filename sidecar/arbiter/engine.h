@@ -85,7 +85,9 @@ class Engine {
   void admit(Instant now, Actions& out);
   bool grant_next(Instant now, Actions& out);
   bool try_grant(const gpu::Waiter& waiter, Instant now, Actions& out);
-  bool join_segment(const gpu::Waiter& waiter, Instant now, Actions& out);
+  const gpu::Segment* segment_of(const Entry& entry);
+  bool join_segment(Entry& entry, const gpu::Segment& known, Instant now, Actions& out);
+  bool is_in_the_way(const gpu::Segment& segment, Instant now) const;
   bool draw_on_reserve(const gpu::Waiter& waiter, Instant now, Actions& out);
   Reason closed(const gpu::Waiter& waiter, GpuIndex gpu) const;
   Units free_for(const gpu::Waiter& waiter, GpuIndex gpu, Reason& why, Instant now);
@@ -97,6 +99,7 @@ class Engine {
   void refuse(Entry& entry, Code code, Reason reason, Actions& out);
   void fail_segment(const Entry& entry, Instant now, Actions& out);
   void explain(LeaseId id, Reason reason, GpuIndex gpu, Units missing, Actions& out);
+  GpuMask roomy(const gpu::Waiter& waiter) const;
   void reserve_for_aged(Instant now);
 
   // engine_reclaim.cc: who is asked to yield.

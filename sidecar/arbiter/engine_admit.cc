@@ -36,7 +36,13 @@ bool Engine::grant_next(Instant now, Actions& out) {
 
 bool Engine::try_grant(const Waiter& waiter, Instant now, Actions& out) {
   Entry& entry = entries_.at(waiter.id);
-  if (entry.lease.request.kind == LeaseKind::kShared && join_segment(waiter, now, out)) return true;
+  if (entry.lease.request.kind == LeaseKind::kShared) {
+    if (const gpu::Segment* known = segment_of(entry)) return join_segment(entry, *known, now, out);
+    if (segments_.size() >= bounds::segments_max) {
+      refuse(entry, Code::kOverloaded, Reason::kTooMany, out);
+      return true;
+    }
+  }
   struct Fit {
     GpuIndex gpu;
     Units free;
@@ -66,33 +72,52 @@ bool Engine::try_grant(const Waiter& waiter, Instant now, Actions& out) {
   return true;
 }
 
-// Weights that are there, or are being loaded, take no more memory, however little there is. True if it waits no more.
-bool Engine::join_segment(const Waiter& waiter, Instant now, Actions& out) {
-  Entry& entry = entries_.at(waiter.id);
-  gpu::Segment* segment = nullptr;
-  for_each_gpu(waiter.gpus, [&](GpuIndex gpu) {
-    if (segment == nullptr) segment = segments_.find({waiter.model, entry.layout, gpu});
+// The weights it asks for, if they are there or are being loaded.
+const gpu::Segment* Engine::segment_of(const Entry& entry) {
+  const gpu::Segment* segment = nullptr;
+  for_each_gpu(entry.lease.request.gpus, [&](GpuIndex gpu) {
+    if (segment == nullptr) segment = segments_.find({entry.lease.request.model, entry.layout, gpu});
   });
-  if (segment == nullptr) {
-    if (segments_.size() < bounds::segments_max) return false;
-    refuse(entry, Code::kOverloaded, Reason::kTooMany, out);
-    return true;
+  return segment;
+}
+
+// That takes no more memory, however little there is. True if it waits in the queue no more.
+bool Engine::join_segment(Entry& entry, const gpu::Segment& known, Instant now, Actions& out) {
+  gpu::Lease& lease = entry.lease;
+  gpu::Segment* segment = segments_.find(known.id);
+  // It takes nothing, but who joins and joins would keep it there for ever.
+  if (is_in_the_way(*segment, now)) {
+    explain(lease.id, Reason::kReserved, segment->key.gpu, 0, out);
+    return false;
   }
-  const auto joined =
-      segments_.join(*segment, waiter.id, gpu::weight_of(waiter.priority), gpus_[segment->key.gpu].worth);
+  const double weight = gpu::weight_of(lease.request.priority);
+  const auto joined = segments_.join(*segment, lease.id, weight, gpus_[segment->key.gpu].worth);
   if (joined == gpu::Segments::Joined::kFull) {
     refuse(entry, Code::kOverloaded, Reason::kTooMany, out);
     return true;
   }
   entry.segment = segment->id;
-  entry.lease.epoch = epoch_;
-  entry.lease.on = mask_of(segment->key.gpu);
-  entry.lease.granted_at = now;
-  entry.lease.renew(now);
-  entry.lease.become(LeaseState::kReserved);
-  queue_.remove(waiter.id);
+  lease.epoch = epoch_;
+  lease.on = mask_of(segment->key.gpu);
+  lease.granted_at = now;
+  lease.renew(now);
+  lease.become(LeaseState::kReserved);
+  queue_.remove(lease.id);
   if (joined == gpu::Segments::Joined::kShares) hand_over(entry, out);
   return true;
+}
+
+// Whether somebody who waited too long cannot have his memory while all weights that are in use on the card stay.
+bool Engine::is_in_the_way(const gpu::Segment& segment, Instant now) const {
+  const gpu::Reservation* reservation = queue_.reserved(segment.key.gpu);
+  if (reservation == nullptr) return false;
+  const Waiter& holder = *queue_.find(reservation->id);
+  if (holder.aged_at() > now) return false;
+  Units in_use = segment.state == gpu::SegmentState::kIdle ? segment.units : 0;
+  segments_.for_each([&](const gpu::Segment& each) {
+    if (each.key.gpu == segment.key.gpu && each.state != gpu::SegmentState::kIdle) in_use += each.units;
+  });
+  return gpus_[segment.key.gpu].ledger.capacity() - in_use < holder.least;
 }
 
 // Who cannot wait a second, and gives it back when asked, may have some of the emergency reserve for a while.
@@ -140,8 +165,8 @@ bool Engine::may_pass(const Waiter& waiter, const Waiter& holder, GpuIndex gpu, 
   const gpu::SizeClass size = gpu::class_of(units);
   const Units held = held_by_class(gpu)[static_cast<size_t>(size)] + units;
   const bool is_above_floor = state.floors.evictable(size, held, gpu::class_of(holder.least)) >= units;
-  const bool would_be_asked = holder.aged_at() <= now || waiter.priority > holder.priority;
-  const gpu::Backfill asked{units, waiter.hold, waiter.revocable && is_above_floor && would_be_asked};
+  const bool would_be_asked = holder.aged_at() <= now || (is_above_floor && waiter.priority > holder.priority);
+  const gpu::Backfill asked{units, waiter.hold, waiter.revocable && would_be_asked};
   return may_backfill(asked, shadow(holder, gpu, now), now);
 }
 
@@ -187,7 +212,10 @@ void Engine::grant(Entry& entry, GpuMask on, Units units, Instant now, Actions& 
     entry.segment = lease.id;
     write(*segments_.create({lease.request.model, entry.layout, gpu}, lease.id, units, lease.id, weight, now), out);
   }
-  if (lease.request.kind == LeaseKind::kAccounted) return hand_over(entry, out), trim_pools(out);
+  if (lease.request.kind == LeaseKind::kAccounted) {
+    trim_pools(out);  // its room has to be free before it is told
+    return hand_over(entry, out);
+  }
   write(entry, out);
   for_each_gpu(on, [&](GpuIndex gpu) { create_chunks(entry, gpu, units, out); });
 }
@@ -208,8 +236,8 @@ void Engine::hand_over(Entry& entry, Actions& out) {
   gpu::Lease& lease = entry.lease;
   const gpu::Segment* segment = segments_.find(entry.segment);
   const bool is_writer = segment != nullptr && segment->writer == lease.id;
-  if (segment != nullptr && !is_writer) {
-    entry.lease.is_committed = true;
+  if (segment != nullptr && !is_writer && lease.state == LeaseState::kReserved) {
+    lease.is_committed = true;
     lease.become(LeaseState::kActive);
   }
   entry.is_handed = true;
@@ -235,10 +263,23 @@ void Engine::explain(LeaseId id, Reason reason, GpuIndex gpu, Units missing, Act
   out.push_back(RecordDecision{id, entry.lease.process, reason, gpu, missing});
 }
 
-// Where it can have what it needs soonest.
+// Where it could be at all, as others leave it room.
+GpuMask Engine::roomy(const Waiter& waiter) const {
+  GpuMask roomy = 0;
+  for_each_gpu(waiter.gpus, [&](GpuIndex gpu) {
+    if (gpus_[gpu].ledger.capacity() >= waiter.least) roomy |= mask_of(gpu);
+  });
+  return roomy;
+}
+
+// Where it can have what it needs soonest. What is reserved and has become impossible is given up.
 void Engine::reserve_for_aged(Instant now) {
-  const GpuMask all = static_cast<GpuMask>((uint64_t{1} << gpus_.size()) - 1);
-  while (const Waiter* waiter = queue_.next_to_reserve(shares_, all & ~queue_.reserved_gpus(), now)) {
+  const std::vector<gpu::Reservation> before = queue_.reservations();
+  for (const gpu::Reservation& reservation : before) {
+    if ((reservation.on & ~roomy(*queue_.find(reservation.id))) != 0) queue_.unreserve(reservation.id);
+  }
+  const auto open_for = [this](const Waiter& waiter) { return roomy(waiter) & ~queue_.reserved_gpus(); };
+  while (const Waiter* waiter = queue_.next_to_reserve(shares_, now, open_for)) {
     struct Choice {
       GpuIndex gpu;
       Instant at;
@@ -246,7 +287,7 @@ void Engine::reserve_for_aged(Instant now) {
     };
     std::vector<Choice> choices;
     std::fill(shadows_.begin(), shadows_.end(), std::nullopt);
-    for_each_gpu(waiter->gpus & ~queue_.reserved_gpus(), [&](GpuIndex gpu) {
+    for_each_gpu(open_for(*waiter), [&](GpuIndex gpu) {
       choices.push_back({gpu, shadow(*waiter, gpu, now).at, gpus_[gpu].ledger.grantable()});
     });
     std::stable_sort(choices.begin(), choices.end(), [](const Choice& a, const Choice& b) {

@@ -100,8 +100,9 @@ std::optional<gpu::Victims> Engine::victims_for(const Waiter& waiter, GpuIndex g
     why = Reason::kSwapBudget;
     return std::nullopt;
   }
+  // Floors keep small ones hot; they do not keep a large one out for ever.
   gpu::ClassUnits evictable = held_by_class(gpu);
-  for (size_t i = 0; i < gpu::kSizeClasses; ++i) {
+  for (size_t i = 0; i < gpu::kSizeClasses && waiter.aged_at() > now; ++i) {
     evictable[i] = state.floors.evictable(static_cast<gpu::SizeClass>(i), evictable[i], gpu::class_of(waiter.least));
   }
   return gpu::choose_victims(need, candidates(gpu, &waiter, now), evictable);

@@ -100,15 +100,22 @@ void Engine::take(const LeasePresented& event, Instant now, Actions& out) {
   if (!is_its_own) return unknown(name, out);
   Entry& entry = found->second;
   gpu::Lease& lease = entry.lease;
+  const bool is_backed = lease.request.kind == LeaseKind::kBacked;
+  const Units units = entry.segment ? 0 : event.units;
+  const bool is_possible = units >= (entry.segment ? 0 : 1) && units <= lease.units;
+  if (!is_possible || (is_backed && !(entry.extents.contains(event.extents) && event.extents.units() == units))) {
+    return unknown(name, out);
+  }
   lease.connection = name.connection;
   lease.epoch = epoch_;
   lease.renew(now);
-  lease.become(entry.lease.is_committed ? LeaseState::kActive : LeaseState::kReserved);
-  const gpu::Segment* segment = segments_.find(entry.segment);
-  write(entry, out);
-  out.push_back(SendGrant{lease.connection, lease.id, lease.epoch, segment != nullptr ? segment->units : lease.units,
-                          lease.on, lease.request.kind, entry.segment,
-                          segment != nullptr && segment->writer == lease.id});
+  lease.become(lease.is_committed ? LeaseState::kActive : LeaseState::kReserved);
+  if (units < lease.units) {
+    Extents surplus = entry.extents;
+    surplus -= is_backed ? event.extents : surplus;
+    give_up(entry, lease.units - units, surplus, now, out);
+  }
+  hand_over(entry, out);
 }
 
 bool Engine::is_reconciled(Instant now) const {

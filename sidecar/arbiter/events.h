@@ -90,6 +90,8 @@ struct SegmentWritten {
 // After a restart of the arbiter an agent shows what it was granted by the one before.
 struct LeasePresented {
   LeaseName name{};
+  Units units = 0;    // what it has of it; what it gave back while nobody listened is given back now
+  Extents extents{};  // of a backed one
 };
 struct ConnectionClosed {
   ConnectionId connection = 0;

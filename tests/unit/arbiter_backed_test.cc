@@ -110,19 +110,20 @@ TEST_CASE("after a restart holders keep what they have, and nothing is granted b
   CHECK(desk.engine.epoch() > old_epoch);
   desk.ask(3, 3, desk.request(100));
   CHECK_FALSE(desk.granted(3));
-  desk.tell(LeasePresented{{11, 1, id_of(1), old_epoch}});
+  desk.tell(LeasePresented{{11, 1, id_of(1), old_epoch}, 4000, {}});
   REQUIRE(desk.granted(1));
   CHECK(desk.find<SendGrant>(1)->epoch == desk.engine.epoch());
-  desk.tell(LeasePresented{{12, 1, id_of(1), old_epoch}});  // twice is once
+  CHECK(desk.find<SendGrant>(1)->units == 4000);                      // what it gave back while nobody listened
+  desk.tell(LeasePresented{{12, 1, id_of(1), old_epoch}, 4000, {}});  // twice is once
   CHECK_FALSE(desk.granted(1));
   desk.wait(2999);
   CHECK_FALSE(desk.granted(3));
   desk.wait(1);
   CHECK(desk.granted(3));
   // The one that did not come back holds what it has until its process is gone.
-  CHECK(desk.grantable() == kFree - 5000 - 100 - 100);
+  CHECK(desk.grantable() == kFree - 4000 - 100 - 100);
   desk.tell(ProcessEnded{2});
-  CHECK(desk.grantable() == kFree - 5000 - 100);
+  CHECK(desk.grantable() == kFree - 4000 - 100);
 }
 
 TEST_CASE("grants go on as soon as all holders are known, or gone") {
@@ -131,7 +132,7 @@ TEST_CASE("grants go on as soon as all holders are known, or gone") {
   before.hold(2, 2, before.request(100));
   Desk desk(cards({12 * kGiBUnits}), before.journal);
   desk.ask(3, 3, desk.request(100));
-  desk.tell(LeasePresented{{11, 1, id_of(1), before.engine.epoch()}});
+  desk.tell(LeasePresented{{11, 1, id_of(1), before.engine.epoch()}, 5000, {}});
   desk.tell(ProcessEnded{2});
   CHECK(desk.granted(3));
 }
@@ -146,7 +147,7 @@ TEST_CASE("what nobody was told of is free after a restart, and a half-written s
   before.ask(3, 3, weights(1000));  // waits for the load
   Desk desk(cards({12 * kGiBUnits}), before.journal);
   CHECK(desk.engine.entries().size() == 1);
-  desk.tell(LeasePresented{{12, 2, id_of(2), before.engine.epoch()}});
+  desk.tell(LeasePresented{{12, 2, id_of(2), before.engine.epoch()}, 0, {}});
   REQUIRE(desk.granted(2));
   CHECK(desk.find<SendGrant>(2)->is_writer);
   desk.tell(SegmentWritten{{12, 2, id_of(2), desk.engine.epoch()}});

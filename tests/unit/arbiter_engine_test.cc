@@ -109,7 +109,7 @@ TEST_CASE("orders for leases of others, or of another epoch, change nothing") {
     CHECK(desk.count<SendError>() == 1);
     desk.tell(YieldDone{wrong, 50, {}});
     CHECK(desk.count<SendError>() == 1);
-    desk.tell(LeasePresented{wrong});
+    desk.tell(LeasePresented{wrong, 100, {}});
     CHECK(desk.count<SendError>() == 1);
   }
   CHECK(desk.grantable() == kFree - 100);

@@ -22,6 +22,10 @@ Waiter waiter(uint64_t number, Priority priority, int64_t deadline_ms = 60'000, 
   return made;
 }
 
+Queue::OpenFor open(GpuMask mask) {
+  return [mask](const Waiter&) { return mask; };
+}
+
 std::vector<uint64_t> numbers(const std::vector<const Waiter*>& order) {
   std::vector<uint64_t> result;
   for (const Waiter* each : order) result.push_back(each->id.low);
@@ -108,11 +112,11 @@ TEST_CASE("who has waited five seconds may reserve, or half of what he has") {
   FairShare shares(1000);
   Queue queue;
   queue.push(waiter(1, Priority::kNormal, 60'000), shares);
-  CHECK(queue.next_to_reserve(shares, 0b1, kNow + milliseconds(4999)) == nullptr);
-  REQUIRE(queue.next_to_reserve(shares, 0b1, kNow + milliseconds(5000)) != nullptr);
+  CHECK(queue.next_to_reserve(shares, kNow + milliseconds(4999), open(0b1)) == nullptr);
+  REQUIRE(queue.next_to_reserve(shares, kNow + milliseconds(5000), open(0b1)) != nullptr);
   queue.push(waiter(2, Priority::kNormal, 1000), shares);
-  REQUIRE(queue.next_to_reserve(shares, 0b1, kNow + milliseconds(500)) != nullptr);
-  CHECK(queue.next_to_reserve(shares, 0b1, kNow + milliseconds(500))->id == id_of(2));
+  REQUIRE(queue.next_to_reserve(shares, kNow + milliseconds(500), open(0b1)) != nullptr);
+  CHECK(queue.next_to_reserve(shares, kNow + milliseconds(500), open(0b1))->id == id_of(2));
   CHECK(queue.next_deadline(kNow) == kNow + milliseconds(500));
 }
 
@@ -125,11 +129,11 @@ TEST_CASE("the oldest of the priority whose turn it is reserves, not the oldest 
   queue.push(waiter(3, Priority::kNormal, 20'000, kNow - milliseconds(7000)), shares);
   // They wait for the first time, so batch is ahead of what normal had.
   shares.begin(id_of(101), Priority::kBatch, 100, milliseconds(1000), kNow);
-  CHECK(queue.next_to_reserve(shares, 0b1, kNow)->id == id_of(3));
+  CHECK(queue.next_to_reserve(shares, kNow, open(0b1))->id == id_of(3));
   queue.reserve(id_of(3), 0b1, kNow);
   CHECK(queue.reserved_gpus() == 0b1);
-  CHECK(queue.next_to_reserve(shares, 0b10, kNow)->id == id_of(2));
-  CHECK(queue.next_to_reserve(shares, 0, kNow) == nullptr);
+  CHECK(queue.next_to_reserve(shares, kNow, open(0b10))->id == id_of(2));
+  CHECK(queue.next_to_reserve(shares, kNow, open(0)) == nullptr);
   queue.remove(id_of(3));
   CHECK(queue.reserved(0) == nullptr);
 }
@@ -140,9 +144,9 @@ TEST_CASE("who needs two GPUs reserves two or none") {
   Waiter two = waiter(1, Priority::kNormal);
   two.gpu_count = 2;
   queue.push(two, shares);
-  CHECK(queue.next_to_reserve(shares, 0b1, kNow + milliseconds(6000)) == nullptr);
-  CHECK(queue.next_to_reserve(shares, 0b101, kNow + milliseconds(6000)) == nullptr);
-  CHECK(queue.next_to_reserve(shares, 0b11, kNow + milliseconds(6000)) != nullptr);
+  CHECK(queue.next_to_reserve(shares, kNow + milliseconds(6000), open(0b1)) == nullptr);
+  CHECK(queue.next_to_reserve(shares, kNow + milliseconds(6000), open(0b101)) == nullptr);
+  CHECK(queue.next_to_reserve(shares, kNow + milliseconds(6000), open(0b11)) != nullptr);
 }
 
 TEST_CASE("the queue has an end, nobody waits for ever, and who ran out of time is out") {
