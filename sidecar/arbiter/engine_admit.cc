@@ -166,7 +166,8 @@ bool Engine::may_pass(const Waiter& waiter, const Waiter& holder, GpuIndex gpu, 
   const Units held = held_by_class(gpu)[static_cast<size_t>(size)] + units;
   const bool is_above_floor = state.floors.evictable(size, held, gpu::class_of(holder.least)) >= units;
   const bool would_be_asked = holder.aged_at() <= now || (is_above_floor && waiter.priority > holder.priority);
-  const gpu::Backfill asked{units, waiter.hold, waiter.revocable && would_be_asked};
+  const bool is_other = entries_.at(waiter.id).lease.process != entries_.at(holder.id).lease.process;
+  const gpu::Backfill asked{units, waiter.hold, waiter.revocable && would_be_asked && is_other};
   return may_backfill(asked, shadow(holder, gpu, now), now);
 }
 
@@ -176,13 +177,17 @@ const gpu::Shadow& Engine::shadow(const Waiter& holder, GpuIndex gpu, Instant no
   std::vector<gpu::ExpectedEnd> ends;
   for (const auto& [id, entry] : entries_) {
     if ((entry.lease.on & mask_of(gpu)) == 0 || !entry.is_held()) continue;
-    Instant end = kNever;
-    if (entry.ladder || may_take(entry, holder, now)) {
-      end = now + milliseconds(bounds::grace_ms);
-    } else if (entry.lease.state != LeaseState::kDying && entry.lease.request.hold_hint > Duration{}) {
-      end = entry.lease.granted_at + entry.lease.request.hold_hint;
+    // What it yields when asked is soon there, the rest when it is done.
+    const Units whole = entry.lease.units + entry.unseen;
+    Units soon = entry.unseen;
+    if (entry.ladder) {
+      soon += std::min(entry.ladder->units(), entry.lease.units);
+    } else if (may_take(entry, holder, now)) {
+      soon += entry.lease.yieldable();
     }
-    ends.push_back({end, entry.lease.units + entry.unseen});
+    const bool is_known = entry.lease.state != LeaseState::kDying && entry.lease.request.hold_hint > Duration{};
+    ends.push_back({now + milliseconds(bounds::grace_ms), soon});
+    ends.push_back({is_known ? entry.lease.granted_at + entry.lease.request.hold_hint : kNever, whole - soon});
   }
   known = shadow_of(holder.least, gpus_[gpu].ledger.grantable(), ends, now);
   return *known;

@@ -44,12 +44,15 @@ void Engine::see(GpuIndex gpu, ProcessId process, Units used, Instant now, Actio
   if (!has_lease) return;  // what it uses is foreign
   const gpu::ProcessUse use = use_of(gpu, process, used);
   const Units unseen = unseen_of(gpu, process);
+  const bool has_lost = std::any_of(entries_.begin(), entries_.end(), [&](const auto& each) {
+    return each.second.lease.process == process && each.second.is_lost;
+  });
   const auto known = state.contexts.find(process);
   if (known == state.contexts.end()) {
     // While its leases are not filled nobody can tell them from its context, and they cover it. Of what goes beyond
-    // them so much is taken for its context once.
+    // them so much is taken for its context once; and so is what is left when it says that all is free.
     const Units beyond = used - use.leased - unseen;
-    const bool is_all_back = unseen > 0 && used - use.leased <= bounds::context_units_max;
+    const bool is_all_back = unseen > 0 && !has_lost && used - use.leased <= bounds::context_units_max;
     if (beyond > 0 || is_all_back) learn_context(gpu, process, is_all_back ? used - use.leased : beyond);
   } else if (used < known->second) {
     learn_context(gpu, process, used);
@@ -98,7 +101,8 @@ void Engine::look_for_unseen(GpuIndex gpu, ProcessId process, const gpu::Process
   for (auto& [id, entry] : entries_) {
     gpu::Lease& lease = entry.lease;
     if (lease.process != process || entry.unseen == 0 || (lease.on & mask_of(gpu)) == 0) continue;
-    if (is_free) {
+    // Nobody said of a lost one that it is free, so nothing of it may be left.
+    if (entry.is_lost ? use.beyond() == 0 : is_free) {
       entry.seen_on |= mask_of(gpu);
       if (entry.seen_on == lease.on) seen.push_back(id);
     } else if (!entry.is_lost && now - entry.unseen_since >= milliseconds(bounds::verify_ms)) {

@@ -54,5 +54,29 @@ TEST_CASE("who reserved waits no longer than the longest hold, and the time that
   }
 }
 
+TEST_CASE("under saturation each priority gets byte-seconds by its weight, whether or not holders can be asked back") {
+  for (const bool is_firm : {true, false}) {
+    WorldTerms terms;
+    terms.is_firm = is_firm;
+    terms.is_saturated = true;
+    terms.sees_processes = false;
+    terms.agents = 64;
+    terms.pause_ms = 2000;
+    World world(terms, 6);
+    for (uint64_t i = 0; i < events() / 2; ++i) world.step();
+    double sum = 0;
+    double squares = 0;
+    for (size_t i = 0; i < gpu::kPriorities; ++i) {
+      const double weighted = world.unit_seconds[i] / gpu::kPriorityWeights[i];
+      sum += weighted;
+      squares += weighted * weighted;
+      MESSAGE(to_string(static_cast<Priority>(i)), ": ", weighted);
+    }
+    const double jain = sum * sum / (gpu::kPriorities * squares);
+    MESSAGE("Jain's index: ", jain);
+    CHECK(jain >= 0.95);
+  }
+}
+
 }  // namespace
 }  // namespace mesh::arbiter

@@ -21,9 +21,10 @@ struct WorldTerms {
   size_t agents = 24;
   int64_t pause_ms = 3000;  // of an agent between two leases, about
   int64_t hold_ms_max = 20'000;
-  Units foreign_max = 0;  // what others may come to use of a card
-  bool is_honest = true;  // nobody refuses, lies, dies or hangs up
-  bool is_firm = false;   // nobody is revocable
+  Units foreign_max = 0;      // what others may come to use of a card
+  bool is_honest = true;      // nobody refuses, lies, dies or hangs up
+  bool is_firm = false;       // nobody is revocable
+  bool is_saturated = false;  // each agent asks for memory of one priority, as often as it may
   bool restarts = false;
   bool sees_processes = true;
   bool has_failures = false;  // of the driver
@@ -92,7 +93,7 @@ class World {
   Agent* agent_of(ProcessId process);
   void start_agent(size_t place);
   void ask(ProcessId process);
-  gpu::Request any_request();
+  gpu::Request any_request(const Agent& agent);
   void release(ProcessId process, LeaseId id);
   void die(ProcessId process);
   void sample(GpuIndex gpu);
@@ -115,6 +116,7 @@ class World {
   void check_room(GpuIndex gpu) const;
   void account(const Holding& holding);
   void watch_reservations();
+  void check_nothing_forgotten() const;
 
   WorldTerms terms_;
   Prng prng_;
