@@ -101,8 +101,8 @@ void Engine::look_for_unseen(GpuIndex gpu, ProcessId process, const gpu::Process
   for (auto& [id, entry] : entries_) {
     gpu::Lease& lease = entry.lease;
     if (lease.process != process || entry.unseen == 0 || (lease.on & mask_of(gpu)) == 0) continue;
-    // Nobody said of a lost one that it is free, so nothing of it may be left.
-    if (entry.is_lost ? use.beyond() == 0 : is_free) {
+    // Nobody said of a lost one that it is free: nothing of it may be left, nor hide in another that is not filled yet.
+    if (entry.is_lost ? use.leased + use.beyond() == 0 : is_free) {
       entry.seen_on |= mask_of(gpu);
       if (entry.seen_on == lease.on) seen.push_back(id);
     } else if (!entry.is_lost && now - entry.unseen_since >= milliseconds(bounds::verify_ms)) {
