@@ -44,15 +44,16 @@ void FairShare::advance(Instant now) {
 
 void FairShare::arrive(Priority priority, const std::array<bool, kPriorities>& waiting) {
   const auto own = static_cast<size_t>(priority);
+  std::array<bool, kPriorities> holds{};
+  for (const auto& [id, hold] : holds_) holds[static_cast<size_t>(hold.priority)] = true;
   double least = -1;
-  std::array<bool, kPriorities> is_there = waiting;
-  for (const auto& [id, hold] : holds_) is_there[static_cast<size_t>(hold.priority)] = true;
   for (size_t i = 0; i < kPriorities; ++i) {
-    if (is_there[i] && i != own && (least < 0 || pass_[i] < least)) least = pass_[i];
+    if ((waiting[i] || holds[i]) && i != own && (least < 0 || pass_[i] < least)) least = pass_[i];
   }
   if (least < 0) return;  // it is alone
   const double debt_max = kDebt_s * static_cast<double>(capacity_) / kPriorityWeights[own];
-  pass_[own] = std::clamp(pass_[own], least, least + debt_max);
+  if (!holds[own]) pass_[own] = std::max(pass_[own], least);
+  pass_[own] = std::min(pass_[own], least + debt_max);
 }
 
 void FairShare::charge(Hold& hold, double unit_seconds) {

@@ -33,7 +33,8 @@ class FairShare {
   void advance(Instant now);
 
   // Somebody of the priority waits, where nobody did. Among those who wait or hold something, what it did not use while
-  // it wanted nothing is no credit, and what it used while nobody else wanted it is a debt of a minute of all at most.
+  // it wanted and held nothing is no credit, and what it used while nobody else wanted it is a debt of a minute of all
+  // at most.
   void arrive(Priority priority, const std::array<bool, kPriorities>& waiting);
   // The least is next.
   double pass(Priority priority) const { return pass_[static_cast<size_t>(priority)]; }

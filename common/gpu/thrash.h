@@ -37,7 +37,7 @@ class Ghosts {
   // How long it stays at least after it was loaded; none if it does not thrash.
   Duration residency(ModelKey model, Duration load_time, Instant now) const {
     if (!is_thrashing(model, now)) return {};
-    return std::max<Duration>(milliseconds(bounds::quantum_ms), 3 * load_time);
+    return load_time > Duration{} ? 3 * load_time : milliseconds(bounds::quantum_ms);
   }
   // What a score is multiplied with.
   double factor(ModelKey model, Instant now) const { return is_thrashing(model, now) ? 1 + bounds::ghost_returns : 1; }

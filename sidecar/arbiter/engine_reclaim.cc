@@ -140,9 +140,9 @@ bool Engine::may_take(const Entry& entry, const Waiter& waiter, Instant now) con
   if (!lease.in_use && entry.lease.is_committed) {
     return is_aged || lease.granted_at + ghosts_.residency(lease.request.model, lease.request.load_time, now) <= now;
   }
-  // Weights are shares, not ranks: only who had less for his weight may take what is in use.
-  const bool had_less = shares_.pass(waiter.priority) < shares_.pass(lease.request.priority);
-  if (waiter.priority < lease.request.priority && had_less) return true;
+  // Weights are shares, not ranks: who had more for his weight does not take what is in use.
+  const bool had_more = shares_.pass(waiter.priority) > shares_.pass(lease.request.priority);
+  if (waiter.priority < lease.request.priority && !had_more) return true;
   if (!is_aged) return false;
   // It had its time, or was let in on the condition that it steps back.
   const Duration quantum = std::max<Duration>(milliseconds(bounds::quantum_ms), 3 * lease.request.load_time);

@@ -139,6 +139,26 @@ TEST_CASE("one in use does not yield for its like before that one has waited lon
   CHECK(desk.asked_to_yield(1));
 }
 
+TEST_CASE("weights are shares, not ranks: only a priority that had less takes what a lower one uses") {
+  for (const bool had_more : {false, true}) {
+    Desk desk(cards({12 * kGiBUnits}));
+    gpu::Request critical = desk.request(5000);
+    critical.priority = Priority::kCritical;
+    critical.revocability = Revocability::kNever;
+    desk.hold(1, 1, critical);
+    gpu::Request batch = desk.request(kFree - 5000);
+    batch.priority = Priority::kBatch;
+    desk.hold(2, 2, batch);
+    desk.tell(LeaseUsed{desk.name(2, 2), true});
+    desk.tell(YieldDone{desk.name(2, 2), had_more ? kFree - 5100 : 1, {}});
+    desk.wait(had_more ? 60'000 : 0);
+    critical.min = critical.want = kFree - 5000;
+    critical.deadline = desk.now + milliseconds(60'000);
+    desk.ask(3, 3, critical);
+    CHECK(desk.asked_to_yield(2) == !had_more);
+  }
+}
+
 TEST_CASE("who agreed to nothing is never asked for others") {
   Desk desk(cards({12 * kGiBUnits}));
   gpu::Request firm = desk.request(kFree);
@@ -190,6 +210,7 @@ TEST_CASE("others that take what was leased stop grants and make holders yield")
   CHECK(desk.asked_to_yield(1));
   desk.ask(2, 2, desk.request(10));
   CHECK_FALSE(desk.granted(2));
+  CHECK(desk.find<RecordDecision>(2)->reason == Reason::kPressure);
   desk.tell(YieldDone{desk.name(1, 1), 60, {}});
   CHECK(desk.granted(2));
 }

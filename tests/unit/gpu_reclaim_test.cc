@@ -208,7 +208,8 @@ TEST_CASE("a model thrashes when it came back twice within a minute, each time a
   const Instant then = kNow + milliseconds(5000);
   CHECK(ghosts.is_thrashing(model, then));
   CHECK(ghosts.residency(model, milliseconds(9000), then) == milliseconds(27'000));
-  CHECK(ghosts.residency(model, milliseconds(10), then) == milliseconds(10'000));
+  CHECK(ghosts.residency(model, milliseconds(10), then) == milliseconds(30));
+  CHECK(ghosts.residency(model, {}, then) == milliseconds(10'000));
   CHECK(ghosts.factor(model, then) > 1);
   CHECK_FALSE(ghosts.is_thrashing(model, kNow + milliseconds(61'000)));
 }
@@ -227,13 +228,14 @@ TEST_CASE("a return after more than a minute is none, no model is no ghost, and 
   CHECK(ghosts.size() == bounds::ghosts_max);
 }
 
-TEST_CASE("a card is swapped once a minute, then others are better off elsewhere") {
+TEST_CASE("a card is swapped so many times a minute, then others are better off elsewhere") {
   SwapBudget budget(1000);
-  CHECK(budget.allows(1000, kNow));
+  const auto all = static_cast<Units>(1000 * bounds::swap_cards_per_window);
+  CHECK(budget.allows(all, kNow));
   budget.spend(600, kNow);
-  CHECK_FALSE(budget.allows(401, kNow + milliseconds(59'999)));
-  CHECK(budget.allows(400, kNow + milliseconds(59'999)));
-  CHECK(budget.allows(1000, kNow + milliseconds(60'000)));
+  CHECK_FALSE(budget.allows(all - 599, kNow + milliseconds(59'999)));
+  CHECK(budget.allows(all - 600, kNow + milliseconds(59'999)));
+  CHECK(budget.allows(all, kNow + milliseconds(60'000)));
 }
 
 }  // namespace
