@@ -1,5 +1,8 @@
 #include "sidecar/proxy/leases.h"
 
+#include <algorithm>
+#include <set>
+#include <string>
 #include <utility>
 
 #include "common/base/limits.h"
@@ -10,13 +13,25 @@ namespace {
 // The other end is there, but the answer is not: it was lost with a connection before this one knew.
 constexpr int64_t kAskAgain_ms = 1000;
 
+// Who notices that something was missed makes all of the peer's services wrong that it knows, and on its own disk what
+// its agents gave. So it can say for others that it is done if they know the same services, and have no such disk.
+uint64_t witness_name(const SidecarConfig& config, const PeerConfig& peer) {
+  std::set<std::string_view> services(peer.services.begin(), peer.services.end());
+  std::string name = peer.sidecar;
+  for (const std::string_view service : services) name.append(1, '\0').append(service);
+  const bool is_beside = std::any_of(config.agents.begin(), config.agents.end(),
+                                     [&](const AgentConfig& agent) { return services.contains(agent.service); });
+  if (is_beside) name.append(2, '\0').append(config.host).append(1, '\0').append(config.sidecar);
+  return cache::name_hash(peer.host, name);
+}
+
 }  // namespace
 
 Leases::Leases(const SidecarConfig& config, cache::Purges& purges, cache::SharedTier* shared)
     : leases_(config.peers.size()), purges_(purges) {
   if (shared == nullptr) return;
   for (PeerIndex i = 0; i < leases_.size(); ++i) {
-    leases_[i].host = shared->witness(cache::name_hash(config.peers[i].host, config.peers[i].sidecar));
+    leases_[i].host = shared->witness(witness_name(config, config.peers[i]));
   }
 }
 
@@ -90,7 +105,9 @@ std::optional<uint64_t> Leases::on_leased(const PeerLeased& event) {
   const bool has_missed = !has_heard_of(lease, event.position);
   lease.is_known = true;
   lease.position = event.position;
-  return has_missed ? std::optional(lease.mark) : std::nullopt;
+  if (!has_missed) return std::nullopt;
+  // Others of this host may have asked the process before behind the mark, under a lease of that one.
+  return lease.host && lease.host->known() ? purges_.mark() : lease.mark;
 }
 
 std::optional<uint64_t> Leases::on_purged(const PeerPurged& event) {

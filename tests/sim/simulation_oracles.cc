@@ -120,7 +120,7 @@ void Simulation::judge_reply(const Ask& ask, std::string_view reply) {
   }
   if (!ask.fact.empty()) {
     const std::string problem = facts_.judge(ask.fact, reply, ask.asked_at);
-    claim(problem.empty(), name + " " + problem);
+    if (!problem.empty()) violate(name + " about fact " + std::to_string(Facts::fact_in(ask.fact)) + " " + problem);
     if (!ask.is_given_up) facts_.acknowledge(ask.fact, reply, network_.now());
     return;
   }
