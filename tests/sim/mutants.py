@@ -138,6 +138,8 @@ MUTANTS = [
     Mutant("an order by key names another key", PROXY + "purge_spec.cc", "return cache::key_name(key);", "return key.high;"),
     Mutant("who does not confirm an order is waited for longer", PROXY + "purge_orders.cc",
            "orders_[++last_order_].until = until;", "orders_[++last_order_].until = until + milliseconds(2000);"),
+    Mutant("what a sidecar was told counts for services that it does not know", PROXY + "services.cc",
+           "if (!instance.local) views[instance.peer] += routing::rendezvous_weight(view, instance.name_digest);", "(void)view;"),
     Mutant("kept for too long", PROXY + "outbound_cache.cc", "kept.error_until += milliseconds(", "kept.error_until += 60 * milliseconds("),
 ]
 

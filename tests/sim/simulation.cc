@@ -210,7 +210,9 @@ std::string Simulation::answer_to(std::string_view body) const {
 std::string Simulation::on_executed(std::string_view agent, std::string_view body) {
   if (Facts::is_about_one(body)) {
     if (Facts::is_read(body)) order_meanwhile(Facts::fact_in(body));
-    return facts_.execute(body, network_.now());
+    const std::string answer = facts_.execute(body, network_.now());
+    note(agent, Facts::is_read(body) ? "is asked and says " + answer : "writes and says " + answer);
+    return answer;
   }
   Ask* ask = find(ask_in(body));
   if (ask == nullptr) {

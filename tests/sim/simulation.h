@@ -3,7 +3,8 @@
 //   host a: callers, sidecar a/main with an agent of its own      host b: sidecars b/main and b/second with agents
 //           sidecar a/readers with callers of its own
 //
-// Callers ask while faults come and go; then the faults stop, and everybody has to be served again and all to be quiet.
+// Callers ask, and operators order purges, while faults come and go; then the faults stop, and everybody has to be served
+// again and all to be quiet.
 #pragma once
 
 #include <cstdint>
