@@ -1,0 +1,307 @@
+// Who is granted what, and who has to wait for which reason.
+#include <algorithm>
+#include <bit>
+
+#include "common/base/check.h"
+#include "sidecar/arbiter/engine.h"
+
+namespace mesh::arbiter {
+
+using gpu::LeaseKind;
+using gpu::LeaseState;
+using gpu::mask_of;
+using gpu::Waiter;
+namespace bounds = gpu::bounds;
+
+void Engine::admit(Instant now, Actions& out) {
+  if (queue_.size() == 0) return;
+  if (!is_reconciled(now)) {
+    for (const Waiter* waiter : queue_.order(shares_))
+      explain(waiter->id, Reason::kNotReconciled, 0, waiter->least, out);
+    return;
+  }
+  shares_.advance(now);
+  reserve_for_aged(now);
+  while (grant_next(now, out)) {
+  }
+}
+
+bool Engine::grant_next(Instant now, Actions& out) {
+  std::fill(shadows_.begin(), shadows_.end(), std::nullopt);
+  for (const Waiter* waiter : queue_.order(shares_)) {
+    if (try_grant(*waiter, now, out)) return true;
+  }
+  return false;
+}
+
+bool Engine::try_grant(const Waiter& waiter, Instant now, Actions& out) {
+  Entry& entry = entries_.at(waiter.id);
+  if (entry.lease.request.kind == LeaseKind::kShared) {
+    if (const gpu::Segment* known = segment_of(entry)) return join_segment(entry, *known, now, out);
+    if (segments_.size() >= bounds::segments_max) {
+      refuse(entry, Code::kOverloaded, Reason::kTooMany, out);
+      return true;
+    }
+  }
+  struct Fit {
+    GpuIndex gpu;
+    Units free;
+  };
+  std::vector<Fit> fits;
+  for_each_gpu(waiter.gpus, [&](GpuIndex gpu) {
+    Reason why = Reason::kNone;
+    const Units free = free_for(waiter, gpu, why, now);
+    if (free >= waiter.least && free > 0) fits.push_back({gpu, free});
+    if (why != Reason::kNone) explain(waiter.id, why, gpu, waiter.least - free, out);
+  });
+  if (fits.size() < waiter.gpu_count) return draw_on_reserve(waiter, now, out);
+  // The coolest, then where most is free: that card is used least.
+  std::stable_sort(fits.begin(), fits.end(), [this](const Fit& a, const Fit& b) {
+    const gpu::Band at_a = gpus_[a.gpu].thermal.band();
+    const gpu::Band at_b = gpus_[b.gpu].thermal.band();
+    return at_a != at_b ? at_a < at_b : a.free > b.free;
+  });
+  GpuMask on = 0;
+  Units units = waiter.ask;
+  for (size_t i = 0; i < waiter.gpu_count; ++i) {
+    on |= mask_of(fits[i].gpu);
+    units = std::min(units, fits[i].free);
+  }
+  for_each_gpu(on, [&](GpuIndex gpu) { MESH_CHECK(gpus_[gpu].ledger.take(waiter.id, units)); });
+  grant(entry, on, units, now, out);
+  return true;
+}
+
+// The weights it asks for, if they are there or are being loaded.
+const gpu::Segment* Engine::segment_of(const Entry& entry) {
+  const gpu::Segment* segment = nullptr;
+  for_each_gpu(entry.lease.request.gpus, [&](GpuIndex gpu) {
+    if (segment == nullptr) segment = segments_.find({entry.lease.request.model, entry.layout, gpu});
+  });
+  return segment;
+}
+
+// That takes no more memory, however little there is. True if it waits in the queue no more.
+bool Engine::join_segment(Entry& entry, const gpu::Segment& known, Instant now, Actions& out) {
+  gpu::Lease& lease = entry.lease;
+  gpu::Segment* segment = segments_.find(known.id);
+  // It takes nothing, but who joins and joins would keep it there for ever.
+  if (is_in_the_way(*segment, now)) {
+    explain(lease.id, Reason::kReserved, segment->key.gpu, 0, out);
+    return false;
+  }
+  const double weight = gpu::weight_of(lease.request.priority);
+  const auto joined = segments_.join(*segment, lease.id, weight, gpus_[segment->key.gpu].worth);
+  if (joined == gpu::Segments::Joined::kFull) {
+    refuse(entry, Code::kOverloaded, Reason::kTooMany, out);
+    return true;
+  }
+  entry.segment = segment->id;
+  lease.epoch = epoch_;
+  lease.on = mask_of(segment->key.gpu);
+  lease.granted_at = now;
+  lease.renew(now);
+  lease.become(LeaseState::kReserved);
+  queue_.remove(lease.id);
+  if (joined == gpu::Segments::Joined::kShares) hand_over(entry, out);
+  return true;
+}
+
+// Whether somebody who waited too long cannot have his memory while all weights that are in use on the card stay.
+bool Engine::is_in_the_way(const gpu::Segment& segment, Instant now) const {
+  const gpu::Reservation* reservation = queue_.reserved(segment.key.gpu);
+  if (reservation == nullptr) return false;
+  const Waiter& holder = *queue_.find(reservation->id);
+  if (holder.aged_at() > now) return false;
+  Units in_use = segment.state == gpu::SegmentState::kIdle ? segment.units : 0;
+  segments_.for_each([&](const gpu::Segment& each) {
+    if (each.key.gpu == segment.key.gpu && each.state != gpu::SegmentState::kIdle) in_use += each.units;
+  });
+  return gpus_[segment.key.gpu].ledger.capacity() - in_use < holder.least;
+}
+
+// Who cannot wait a second, and gives it back when asked, may have some of the emergency reserve for a while.
+bool Engine::draw_on_reserve(const Waiter& waiter, Instant now, Actions& out) {
+  const bool is_urgent = waiter.priority == Priority::kCritical && waiter.revocable && waiter.gpu_count == 1 &&
+                         waiter.deadline - now < milliseconds(bounds::draw_deadline_ms);
+  if (!is_urgent) return false;
+  for (GpuIndex gpu = 0; gpu < gpus_.size(); ++gpu) {
+    if ((waiter.gpus & mask_of(gpu)) == 0 || closed(waiter, gpu) != Reason::kNone) continue;
+    if (!gpus_[gpu].ledger.draw(waiter.id, waiter.least, gpu::Draw::kCritical, now)) continue;
+    grant(entries_.at(waiter.id), mask_of(gpu), waiter.least, now, out);
+    return true;
+  }
+  return false;
+}
+
+// Why nothing of that card is granted to it, however much is free.
+Reason Engine::closed(const Waiter& waiter, GpuIndex gpu) const {
+  const GpuState& state = gpus_[gpu];
+  if (state.ledger.pressure() == gpu::Pressure::kRed) return Reason::kPressure;
+  const bool is_hot = state.thermal.band() >= gpu::Band::kHot;
+  return is_hot && waiter.priority == Priority::kBatch ? Reason::kHeat : Reason::kNone;
+}
+
+Units Engine::free_for(const Waiter& waiter, GpuIndex gpu, Reason& why, Instant now) {
+  why = closed(waiter, gpu);
+  if (why != Reason::kNone) return 0;
+  const Units free = gpus_[gpu].ledger.grantable();
+  const gpu::Reservation* reservation = queue_.reserved(gpu);
+  if (free < waiter.least || reservation == nullptr || reservation->id == waiter.id) return free;
+  const Waiter& holder = *queue_.find(reservation->id);
+  for (const Units units : {std::min(waiter.ask, free), waiter.least}) {
+    if (may_pass(waiter, holder, gpu, units, now)) return units;
+  }
+  why = Reason::kReserved;
+  return 0;
+}
+
+bool Engine::may_pass(const Waiter& waiter, const Waiter& holder, GpuIndex gpu, Units units, Instant now) {
+  // What somebody is giving up for the holder is not for others to pick up on the way.
+  for (const auto& [id, entry] : entries_) {
+    if (entry.ladder && entry.beneficiary == holder.id && (entry.lease.on & mask_of(gpu)) != 0) return false;
+  }
+  const GpuState& state = gpus_[gpu];
+  const gpu::SizeClass size = gpu::class_of(units);
+  const Units held = held_by_class(gpu)[static_cast<size_t>(size)] + units;
+  const bool is_above_floor = state.floors.evictable(size, held, gpu::class_of(holder.least)) >= units;
+  const bool would_be_asked = holder.aged_at() <= now || (is_above_floor && waiter.priority > holder.priority);
+  const bool is_other = entries_.at(waiter.id).lease.process != entries_.at(holder.id).lease.process;
+  const gpu::Backfill asked{units, waiter.hold, waiter.revocable && would_be_asked && is_other};
+  return may_backfill(asked, shadow(holder, gpu, now), now);
+}
+
+const gpu::Shadow& Engine::shadow(const Waiter& holder, GpuIndex gpu, Instant now) {
+  std::optional<gpu::Shadow>& known = shadows_[gpu];
+  if (known) return *known;
+  std::vector<gpu::ExpectedEnd> ends;
+  for (const auto& [id, entry] : entries_) {
+    if ((entry.lease.on & mask_of(gpu)) == 0 || !entry.is_held()) continue;
+    // What it yields when asked is soon there, the rest when it is done.
+    const Units whole = entry.lease.units + entry.unseen;
+    Units soon = entry.unseen;
+    if (entry.ladder) {
+      soon += std::min(entry.ladder->units(), entry.lease.units);
+    } else if (may_take(entry, holder, now)) {
+      soon += entry.lease.yieldable();
+    }
+    const bool is_known = entry.lease.state != LeaseState::kDying && entry.lease.request.hold_hint > Duration{};
+    ends.push_back({now + milliseconds(bounds::grace_ms), soon});
+    ends.push_back({is_known ? entry.lease.granted_at + entry.lease.request.hold_hint : kNever, whole - soon});
+  }
+  known = shadow_of(holder.least, gpus_[gpu].ledger.grantable(), ends, now);
+  return *known;
+}
+
+// The ledgers have it already.
+void Engine::grant(Entry& entry, GpuMask on, Units units, Instant now, Actions& out) {
+  gpu::Lease& lease = entry.lease;
+  queue_.remove(lease.id);
+  lease.epoch = epoch_;
+  lease.on = on;
+  lease.units = units;
+  lease.granted_at = now;
+  lease.renew(now);
+  lease.become(LeaseState::kReserved);
+  const GpuState& first = gpus_[static_cast<size_t>(std::countr_zero(on))];
+  const double weight = gpu::weight_of(lease.request.priority);
+  lease.score = first.worth.score(1, lease.request.load_time, weight, units) * ghosts_.factor(lease.request.model, now);
+  if (ghosts_.is_thrashing(lease.request.model, now)) queue_.favour(lease.request.model);
+  const Duration hint = lease.request.hold_hint;
+  const Duration expected = hint > Duration{} ? hint : milliseconds(bounds::hold_hint_ms);
+  shares_.begin(lease.id, lease.request.priority, units * std::popcount(on), expected, now);
+  if (lease.request.kind == LeaseKind::kShared) {
+    // What it holds is the segment's from now on.
+    const auto gpu = static_cast<GpuIndex>(std::countr_zero(on));
+    lease.units = 0;
+    entry.segment = lease.id;
+    write(*segments_.create({lease.request.model, entry.layout, gpu}, lease.id, units, lease.id, weight, now), out);
+  }
+  if (lease.request.kind == LeaseKind::kAccounted) {
+    trim_pools(out);  // its room has to be free before it is told
+    return hand_over(entry, out);
+  }
+  write(entry, out);
+  for_each_gpu(on, [&](GpuIndex gpu) { create_chunks(entry, gpu, units, out); });
+}
+
+void Engine::create_chunks(Entry& entry, GpuIndex gpu, Units units, Actions& out) {
+  GpuState& state = gpus_[gpu];
+  const gpu::Ledger& ledger = state.ledger;
+  const Units room = ledger.capacity() + ledger.drawn() - (ledger.leased() - units) - state.pool.free().units();
+  const auto plan = state.pool.take(units, room);
+  MESH_CHECK(plan.has_value());
+  if (entry.lease.request.kind == LeaseKind::kBacked) entry.extents = plan->take;
+  ++entry.chunks_pending;
+  out.push_back(CreateChunks{entry.lease.id, gpu, *plan});
+}
+
+// Its holder is told: what is in the journal before that is his.
+void Engine::hand_over(Entry& entry, Actions& out) {
+  gpu::Lease& lease = entry.lease;
+  const gpu::Segment* segment = segments_.find(entry.segment);
+  const bool is_writer = segment != nullptr && segment->writer == lease.id;
+  if (segment != nullptr && !is_writer && lease.state == LeaseState::kReserved) {
+    lease.is_committed = true;
+    lease.become(LeaseState::kActive);
+  }
+  entry.is_handed = true;
+  entry.why = Reason::kNone;
+  write(entry, out);
+  const Units units = segment != nullptr ? segment->units : lease.units;
+  out.push_back(SendGrant{lease.connection, lease.id, lease.epoch, units, lease.on, lease.request.kind, entry.segment,
+                          is_writer});
+}
+
+// One that waits; the entry is gone.
+void Engine::refuse(Entry& entry, Code code, Reason reason, Actions& out) {
+  const LeaseId id = entry.lease.id;
+  out.push_back(SendRefusal{entry.lease.connection, id, code, reason, 0});
+  queue_.remove(id);
+  entries_.erase(id);
+}
+
+void Engine::explain(LeaseId id, Reason reason, GpuIndex gpu, Units missing, Actions& out) {
+  Entry& entry = entries_.at(id);
+  if (entry.why == reason) return;
+  entry.why = reason;
+  out.push_back(RecordDecision{id, entry.lease.process, reason, gpu, missing});
+}
+
+// Where it could be at all, as others leave it room.
+GpuMask Engine::roomy(const Waiter& waiter) const {
+  GpuMask roomy = 0;
+  for_each_gpu(waiter.gpus, [&](GpuIndex gpu) {
+    if (gpus_[gpu].ledger.capacity() >= waiter.least) roomy |= mask_of(gpu);
+  });
+  return roomy;
+}
+
+// Where it can have what it needs soonest. What is reserved and has become impossible is given up.
+void Engine::reserve_for_aged(Instant now) {
+  const std::vector<gpu::Reservation> before = queue_.reservations();
+  for (const gpu::Reservation& reservation : before) {
+    if ((reservation.on & ~roomy(*queue_.find(reservation.id))) != 0) queue_.unreserve(reservation.id);
+  }
+  const auto open_for = [this](const Waiter& waiter) { return roomy(waiter) & ~queue_.reserved_gpus(); };
+  while (const Waiter* waiter = queue_.next_to_reserve(shares_, now, open_for)) {
+    struct Choice {
+      GpuIndex gpu;
+      Instant at;
+      Units grantable;
+    };
+    std::vector<Choice> choices;
+    std::fill(shadows_.begin(), shadows_.end(), std::nullopt);
+    for_each_gpu(open_for(*waiter), [&](GpuIndex gpu) {
+      choices.push_back({gpu, shadow(*waiter, gpu, now).at, gpus_[gpu].ledger.grantable()});
+    });
+    std::stable_sort(choices.begin(), choices.end(), [](const Choice& a, const Choice& b) {
+      return a.at != b.at ? a.at < b.at : a.grantable > b.grantable;
+    });
+    GpuMask on = 0;
+    for (size_t i = 0; i < waiter->gpu_count; ++i) on |= mask_of(choices[i].gpu);
+    queue_.reserve(waiter->id, on, now);
+  }
+}
+
+}  // namespace mesh::arbiter
