@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
@@ -127,6 +128,13 @@ void unmap_shared(void* at, size_t bytes) { munmap(at, bytes); }
 
 double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+void print_times(const std::string& what, std::vector<double> seconds) {
+  if (seconds.empty()) return;
+  std::sort(seconds.begin(), seconds.end());
+  const auto ms = [&](size_t percent) { return seconds[percent * (seconds.size() - 1) / 100] * 1000; };
+  MESSAGE(what << ": median " << ms(50) << " ms, p99 " << ms(99) << " ms, of " << seconds.size());
 }
 
 int rounds(const char* variable, int by_default) {

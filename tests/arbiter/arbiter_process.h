@@ -75,6 +75,8 @@ SharedValue<Value>::~SharedValue() {
 }
 
 double seconds_now();
+// Median and 99th percentile.
+void print_times(const std::string& what, std::vector<double> seconds);
 // So many by default, or as the environment says.
 int rounds(const char* variable, int by_default);
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <csignal>
 #include <vector>
 
@@ -17,13 +18,6 @@ namespace mesh::arbiter {
 namespace {
 
 constexpr uint64_t kCardBytes = 1024 * kMi;
-
-void print_times(const char* what, std::vector<double> seconds) {
-  if (seconds.empty()) return;
-  std::sort(seconds.begin(), seconds.end());
-  const auto ms = [&](double part) { return seconds[static_cast<size_t>(part * (seconds.size() - 1.0))] * 1000; };
-  MESSAGE(what << ": median " << ms(0.5) << " ms, p99 " << ms(0.99) << " ms, of " << seconds.size());
-}
 
 // Holds most of the card until it is killed, with some of it really in memory.
 int hold(const ArbiterProcess& arbiter, std::atomic<int>& is_holding) {

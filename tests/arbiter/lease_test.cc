@@ -79,23 +79,22 @@ TEST_CASE("what does not fit ever is refused at once with the largest that could
   CHECK(answer->reply.refused().largest_bytes() == 512 * kMi);
 }
 
-TEST_CASE("whoever waits is asked for, and gets what the holder yields") {
+TEST_CASE("for a process that waits another is asked to yield, and it is granted what that gives back") {
   const ArbiterProcess arbiter("1G");
   const auto holder = arbiter.connected();
-  const auto waiter = arbiter.connected();
   auto held = holder->ask(ask_for(pb::KIND_BACKED, 768 * kMi));
   REQUIRE(held);
   REQUIRE(holder->commit(*held, 768 * kMi));
-  pb::Request request;
-  *request.mutable_ask() = ask_for(pb::KIND_BACKED, 512 * kMi);
-  request.mutable_ask()->set_urgency(pb::URGENCY_INTERACTIVE);
-  const uint64_t number = waiter->send(request);
+  const pid_t waiter = start_process([&] {
+    pb::Ask ask = ask_for(pb::KIND_BACKED, 512 * kMi);
+    ask.set_urgency(pb::URGENCY_INTERACTIVE);
+    return arbiter.connected()->ask(ask) ? 0 : 1;
+  });
   const auto asked = holder->receive();
   REQUIRE((asked && asked->reply.has_yield_asked()));
   CHECK(asked->reply.yield_asked().lease().id() == held->grant.lease().id());
   CHECK(holder->release(*held));
-  const auto granted = waiter->answer_to(number);
-  REQUIRE((granted && granted->reply.has_granted()));
+  CHECK(exit_code_of(waiter) == 0);
 }
 
 TEST_CASE("noise, lies and descriptors are told as what they are, and leave nothing behind") {

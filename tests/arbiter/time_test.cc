@@ -13,12 +13,6 @@
 namespace mesh::arbiter {
 namespace {
 
-void print_us(const char* what, std::vector<double> seconds) {
-  std::sort(seconds.begin(), seconds.end());
-  const auto us = [&](double part) { return seconds[static_cast<size_t>(part * (seconds.size() - 1.0))] * 1e6; };
-  MESSAGE(what << ": p50 " << us(0.5) << " us, p99 " << us(0.99) << " us, of " << seconds.size());
-}
-
 void time_grants(const char* what, pb::Kind kind, size_t batch, int repeats) {
   const ArbiterProcess arbiter("4G");
   const auto client = arbiter.connected();
@@ -35,7 +29,7 @@ void time_grants(const char* what, pb::Kind kind, size_t batch, int repeats) {
     for (HeldLease& lease : held) REQUIRE(client->release(lease));
     REQUIRE(arbiter.comes_to_say("gpus", "\"leased_bytes\":0"));
   }
-  print_us(what, std::move(times));
+  print_times(what, std::move(times));
 }
 
 TEST_CASE("how long a grant takes") {
@@ -73,9 +67,9 @@ TEST_CASE("how long 1 GiB takes from one process to another") {
     touched.push_back(seconds_now() - began);
     REQUIRE(second->release(*given));
   }
-  print_us("asked, granted and mapped", mapped);
-  print_us("and faulted in", touched);
-  print_us("created anew and faulted in", fresh);
+  print_times("asked, granted and mapped", mapped);
+  print_times("and faulted in", touched);
+  print_times("created anew and faulted in", fresh);
 }
 
 uint64_t shared_pss_bytes() {
