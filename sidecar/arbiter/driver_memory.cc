@@ -106,18 +106,27 @@ void DriverMemory::take(const CreateChunks& order, uint8_t size, uint32_t user, 
     work.wanted.push_back(fresh(order.gpu, size, {}, user));  // the change of a broken one
 }
 
+void DriverMemory::enqueue(std::function<void()> order) {
+  orders_.push_back(std::move(order));
+  if (orders_.size() == 1) orders_.front()();
+}
+
+void DriverMemory::end_order() {
+  orders_.pop_front();
+  if (!orders_.empty()) orders_.front()();
+}
+
 void DriverMemory::create(const CreateChunks& order, uint32_t user, std::function<void(const Extents& missing)> done) {
-  const auto work = std::make_shared<Work>();
-  for (uint8_t size = 0; size < gpu::kExtentSizes; ++size) take(order, size, user, *work);
-  for (uint8_t size = 0; size < gpu::kExtentSizes; ++size) {
-    for (uint32_t i = 0; i < order.plan.release.count[size]; ++i) {
-      if (const ChunkNumber number = book_.choose_to_go(order.gpu, size); number != 0) retire(number, *work);
-    }
-  }
-  submit(work, [work, done = std::move(done)] {
-    Extents missing;
-    for (const Work::Made& made : work->made) missing.count[made.chunk.size] += made.chunk.number == 0 ? 1 : 0;
-    done(missing);
+  enqueue([this, order, user, done = std::move(done)] {
+    const auto work = std::make_shared<Work>();
+    for (uint8_t size = 0; size < gpu::kExtentSizes; ++size) take(order, size, user, *work);
+    plan_release({order.gpu, order.plan.release}, *work);
+    submit(work, [this, work, done] {
+      Extents missing;
+      for (const Work::Made& made : work->made) missing.count[made.chunk.size] += made.chunk.number == 0 ? 1 : 0;
+      end_order();
+      done(missing);
+    });
   });
 }
 
@@ -128,14 +137,24 @@ void DriverMemory::take_back(const ReturnChunks& order) {
   if (!work->labelled.empty()) submit(work, [] {});
 }
 
-void DriverMemory::release(const ReleaseChunks& order) {
-  const auto work = std::make_shared<Work>();
+void DriverMemory::plan_release(const ReleaseChunks& order, Work& work) {
   for (uint8_t size = 0; size < gpu::kExtentSizes; ++size) {
     for (uint32_t i = 0; i < order.extents.count[size]; ++i) {
-      if (const ChunkNumber number = book_.choose_to_go(order.gpu, size); number != 0) retire(number, *work);
+      if (const ChunkNumber number = book_.choose_to_go(order.gpu, size); number != 0) retire(number, work);
     }
   }
-  submit_settling(work);
+}
+
+void DriverMemory::release(const ReleaseChunks& order) {
+  ++unsettled_;
+  enqueue([this, order] {
+    const auto work = std::make_shared<Work>();
+    plan_release(order, *work);
+    submit(work, [this] {
+      end_order();
+      if (--unsettled_ == 0) on_settled_();
+    });
+  });
 }
 
 void DriverMemory::seal(LeaseId segment) {

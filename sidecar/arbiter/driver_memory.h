@@ -5,6 +5,7 @@
 // did.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -68,6 +69,9 @@ class DriverMemory {
   void make(const ChunkRecord& chunk, Work& work);
   void seal_chunk(const ChunkRecord& chunk, int fd, Work& work);
   void finish(Work& work);
+  void enqueue(std::function<void()> order);
+  void end_order();
+  void plan_release(const ReleaseChunks& order, Work& work);
   void submit(SharedWork work, std::function<void()> done);
   void submit_settling(SharedWork work);
 
@@ -78,6 +82,9 @@ class DriverMemory {
   ChunkBook book_;
   std::map<ChunkNumber, io::OwnedFd> descriptors_;
   ChunkNumber next_number_ = 1;
+  // Orders about free chunks, the first under way. The engine counts what one of them makes as free for the next, so
+  // the next begins when it is there.
+  std::deque<std::function<void()>> orders_;
   int unsettled_ = 0;
   uint64_t made_ = 0;
   uint64_t not_made_ = 0;

@@ -18,17 +18,28 @@
 
 namespace mesh::arbiter {
 
-ArbiterProcess::ArbiterProcess(const std::string& card, const std::string& reserve) : card_(card) {
+ArbiterProcess::ArbiterProcess(const std::string& card, const std::string& reserve)
+    : ArbiterProcess("memfd:" + card, reserve, "") {}
+
+std::unique_ptr<ArbiterProcess> ArbiterProcess::on_stand_in(const std::string& folder) {
+  return std::unique_ptr<ArbiterProcess>(new ArbiterProcess("cuda", "0", folder));
+}
+
+ArbiterProcess::ArbiterProcess(const std::string& device, const std::string& reserve,
+                               const std::string& driver_folder) {
   char made[] = "/tmp/mesh-arbiter-XXXXXX";
   REQUIRE(mkdtemp(made) != nullptr);
   directory_ = made;
   const char* const program = std::getenv("MESH_ARBITER");
   REQUIRE_MESSAGE(program != nullptr, "MESH_ARBITER names the program");
-  const std::string device = "memfd:" + card;
   keeper_ = fork();
   if (keeper_ == 0) {
     const int log = open((directory_ + "/log").c_str(), O_CREAT | O_WRONLY | O_APPEND, 0600);
     dup2(log, STDERR_FILENO);
+    if (!driver_folder.empty()) {
+      setenv("LD_LIBRARY_PATH", driver_folder.c_str(), 1);
+      setenv("MESH_STAND_IN_BOOK", (directory_ + "/gpu-0.book").c_str(), 1);
+    }
     execl(program, program, "--device", device.c_str(), "--runtime-dir", directory_.c_str(), "--reserve",
           reserve.c_str(), nullptr);
     _exit(127);

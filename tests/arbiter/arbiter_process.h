@@ -16,8 +16,10 @@ namespace mesh::arbiter {
 
 class ArbiterProcess {
  public:
-  // `card` is of mesh-arbiter's --device, e.g. "1G".
+  // `card` is the size of mesh-arbiter's --device, e.g. "1G".
   explicit ArbiterProcess(const std::string& card, const std::string& reserve = "0");
+  // With a driver that is none, from that folder: its card has 16 GiB.
+  static std::unique_ptr<ArbiterProcess> on_stand_in(const std::string& folder);
   ~ArbiterProcess();
   ArbiterProcess(const ArbiterProcess&) = delete;
   ArbiterProcess& operator=(const ArbiterProcess&) = delete;
@@ -39,8 +41,9 @@ class ArbiterProcess {
   int stop();
 
  private:
+  ArbiterProcess(const std::string& device, const std::string& reserve, const std::string& driver_folder);
+
   std::string directory_;
-  std::string card_;
   pid_t keeper_ = -1;
 };
 

@@ -55,7 +55,9 @@ bool LeaseClient::connect_silently() {
 
 uint64_t LeaseClient::send(pb::Request request) {
   request.set_number(next_number_++);
-  return send_raw(request.SerializeAsString()) ? request.number() : 0;
+  if (send_raw(request.SerializeAsString())) return request.number();
+  hang_up();
+  return 0;
 }
 
 bool LeaseClient::send_raw(const std::string& bytes, const std::vector<int>& descriptors) {

@@ -46,7 +46,7 @@ class LeaseClient {
   void hang_up() { socket_.reset(); }
   bool is_connected() const { return static_cast<bool>(socket_); }
 
-  // Sends it with a number, and gives that. 0: the arbiter is gone.
+  // Sends it with a number, and gives that. 0: the arbiter is gone, and it hung up.
   uint64_t send(pb::Request request);
   bool send_raw(const std::string& bytes, const std::vector<int>& descriptors = {});
   // The next packet; nothing if none comes in time, or the arbiter is gone, which hangs up.
