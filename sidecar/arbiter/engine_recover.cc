@@ -95,11 +95,12 @@ void Engine::adopt(const JournalEntry& journal, Instant now, Actions& out) {
   if (held > 0) shares_.begin(lease.id, lease.request.priority, held, milliseconds(bounds::hold_hint_ms), now);
 }
 
+// With the epoch it knows: an arbiter may have agreed to a claim and been killed before the agent heard of it.
 void Engine::take(const LeasePresented& event, Instant now, Actions& out) {
   const LeaseName& name = event.name;
   const auto found = entries_.find(name.id);
   const bool is_its_own = found != entries_.end() && found->second.lease.state == LeaseState::kOrphaned &&
-                          found->second.lease.process == name.process && found->second.lease.epoch == name.epoch;
+                          found->second.lease.process == name.process && name.epoch <= found->second.lease.epoch;
   if (!is_its_own) return unknown(name, out);
   Entry& entry = found->second;
   gpu::Lease& lease = entry.lease;

@@ -219,7 +219,8 @@ int run(const Options& options, io::OwnedFd keeper) {
   }
   arbiter::DriverParts parts{.journal = std::move(*journal), .journal_records = std::move(records)};
   parts.log = [&log](std::string_view event, std::string_view who, std::string_view text) {
-    log.write(io::LogLevel::kInfo, event, {{"who", std::string(who)}, {"text", std::string(text)}}, who);
+    log.write(io::LogLevel::kInfo, event, {{"who", std::string(who)}, {"text", std::string(text)}},
+              who.empty() ? event : who);
   };
   if (!fill(parts, options, log)) return kExitUnavailable;
   if (keeper) parts.keeper = std::make_unique<io::DescriptorKeeper>(std::move(keeper));

@@ -129,7 +129,7 @@ class Agent {
     // Who was not answered says it again, to whoever is there then.
     for (int i = 0; i < 20 && !client_.release(lease); ++i) {
       if (client_.is_connected()) break;  // the arbiter before had heard of it
-      if (client_.connect(10'000)) (void)client_.claim(lease);
+      if (!client_.connect(10'000)) break;
     }
   }
 
