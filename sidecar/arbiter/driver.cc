@@ -14,7 +14,9 @@ Driver::Driver(io::Loop& loop, DriverParts parts)
       engine_(parts_.config),
       memory_(loop, std::move(parts_.devices), std::move(parts_.keeper), parts_.log, [this] { carry_out_deferred(); }),
       terms_{.engine = engine_, .chunks = memory_.book(), .gpus = parts_.uuids, .new_id = parts_.new_id},
-      sensors_(loop, std::move(parts_.sensors), [this](const SensorReading& reading) { on_reading(reading); }) {
+      sensors_(
+          loop, std::move(parts_.sensors), [this] { on_measuring(); },
+          [this](const SensorReading& reading) { on_reading(reading); }) {
   terms_.backs_leases = memory_.can_export();
 }
 

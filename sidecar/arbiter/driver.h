@@ -118,8 +118,10 @@ class Driver final : public TurnObserver, private io::PacketAcceptObserver {
 
   // driver_start.cc: what is found at the start, and what is measured afterwards.
   Result<void> recover();
+  void on_measuring();
   void on_reading(const SensorReading& reading);
   Units handed_to(ProcessId process, GpuIndex gpu) const;
+  Units handed_to_meanwhile(ProcessId process, GpuIndex gpu) const;
 
   io::Loop& loop_;
   DriverParts parts_;
@@ -132,6 +134,9 @@ class Driver final : public TurnObserver, private io::PacketAcceptObserver {
   JournalDigest digest_;
   std::map<ConnectionId, std::unique_ptr<Client>> clients_;
   std::map<ProcessId, Process> processes_;
+  // When the measurement began that is under way.
+  std::map<std::pair<ProcessId, GpuIndex>, Units> handed_before_;
+  std::vector<Units> closed_before_;
   std::deque<std::pair<Instant, ConnectionId>> greetings_;  // who has to have said hello by when
   std::vector<ConnectionId> retired_;
   std::vector<ProcessId> ended_;

@@ -17,6 +17,7 @@ struct DriverMemory::Work {
     io::OwnedFd fd;  // none: it could not be created
   };
   std::vector<ChunkNumber> dropped;
+  std::vector<std::pair<GpuIndex, Units>> closing;  // that the engine knows of
   std::vector<io::OwnedFd> closed;
   std::vector<ChunkRecord> wanted;
   std::vector<Made> made;
@@ -31,6 +32,8 @@ DriverMemory::DriverMemory(io::Loop& loop, Devices devices, std::unique_ptr<io::
       keeper_(std::move(keeper)),
       log_(std::move(log)),
       on_settled_(std::move(on_settled)),
+      closing_(devices_.size()),
+      closed_(devices_.size()),
       worker_(loop) {}
 
 bool DriverMemory::recover() {
@@ -59,7 +62,10 @@ void DriverMemory::drop_unowned(const Engine& engine) {
   });
   if (unowned.empty()) return;
   const auto work = std::make_shared<Work>();
-  for (const ChunkNumber number : unowned) retire(number, *work);
+  for (const ChunkNumber number : unowned) {
+    begin_closing(book_.find(number)->gpu, book_.find(number)->units(), *work);
+    retire(number, *work);
+  }
   submit_settling(work);
 }
 
@@ -117,8 +123,9 @@ void DriverMemory::end_order() {
 }
 
 void DriverMemory::create(const CreateChunks& order, uint32_t user, std::function<void(const Extents& missing)> done) {
-  enqueue([this, order, user, done = std::move(done)] {
-    const auto work = std::make_shared<Work>();
+  const auto work = std::make_shared<Work>();
+  begin_closing(order.gpu, order.plan.release.units(), *work);
+  enqueue([this, order, user, work, done = std::move(done)] {
     for (uint8_t size = 0; size < gpu::kExtentSizes; ++size) take(order, size, user, *work);
     plan_release({order.gpu, order.plan.release}, *work);
     submit(work, [this, work, done] {
@@ -147,8 +154,9 @@ void DriverMemory::plan_release(const ReleaseChunks& order, Work& work) {
 
 void DriverMemory::release(const ReleaseChunks& order) {
   ++unsettled_;
-  enqueue([this, order] {
-    const auto work = std::make_shared<Work>();
+  const auto work = std::make_shared<Work>();
+  begin_closing(order.gpu, order.extents.units(), *work);
+  enqueue([this, order, work] {
     plan_release(order, *work);
     submit(work, [this] {
       end_order();
@@ -170,9 +178,16 @@ void DriverMemory::seal(LeaseId segment) {
 void DriverMemory::keep_only(LeaseId lease, std::span<const ChunkNumber> kept) {
   const auto work = std::make_shared<Work>();
   for (const ChunkNumber number : book_.of(lease)) {
-    if (std::find(kept.begin(), kept.end(), number) == kept.end()) retire(number, *work);
+    if (std::find(kept.begin(), kept.end(), number) != kept.end()) continue;
+    begin_closing(book_.find(number)->gpu, book_.find(number)->units(), *work);
+    retire(number, *work);
   }
   if (!work->dropped.empty()) submit_settling(work);
+}
+
+void DriverMemory::begin_closing(GpuIndex gpu, Units units, Work& work) {
+  closing_[gpu] += units;
+  work.closing.emplace_back(gpu, units);
 }
 
 void DriverMemory::submit(SharedWork work, std::function<void()> done) {
@@ -228,6 +243,7 @@ void DriverMemory::seal_chunk(const ChunkRecord& chunk, int fd, Work& work) {
 
 void DriverMemory::finish(Work& work) {
   if (!work.trouble.empty()) log_("memory", "", work.trouble);
+  for (const auto& [gpu, units] : work.closing) closed_[gpu] += units;
   for (Work::Made& made : work.made) {
     if (!made.fd) {
       ++not_made_;

@@ -54,6 +54,10 @@ class DriverMemory {
   void keep_only(LeaseId lease, std::span<const ChunkNumber> kept);
   // Whether all that was released is free and all that was sealed is sealed.
   bool is_settled() const { return unsettled_ == 0; }
+  // On that card, since the start: what was to be closed, and what is closed by now. The engine does not count as its
+  // own what lies in between, and a measurement may.
+  Units closing(GpuIndex gpu) const { return closing_[gpu]; }
+  Units closed(GpuIndex gpu) const { return closed_[gpu]; }
   // Chunks that were made, and that could not be, since the start.
   uint64_t made() const { return made_; }
   uint64_t not_made() const { return not_made_; }
@@ -74,6 +78,7 @@ class DriverMemory {
   void plan_release(const ReleaseChunks& order, Work& work);
   void submit(SharedWork work, std::function<void()> done);
   void submit_settling(SharedWork work);
+  void begin_closing(GpuIndex gpu, Units units, Work& work);
 
   Devices devices_;
   std::unique_ptr<io::DescriptorKeeper> keeper_;
@@ -85,6 +90,8 @@ class DriverMemory {
   // Orders about free chunks, the first under way. The engine counts what one of them makes as free for the next, so
   // the next begins when it is there.
   std::deque<std::function<void()>> orders_;
+  std::vector<Units> closing_;
+  std::vector<Units> closed_;
   int unsettled_ = 0;
   uint64_t made_ = 0;
   uint64_t not_made_ = 0;

@@ -22,6 +22,11 @@ SensorReading measure(GpuIndex gpu, io::DeviceMemory& device) {
   } else {
     reading.device.reset();
     reading.trouble = processes.error().text;
+    return reading;
+  }
+  // What a process freed between the two looks is nobody's, and would look like a stranger's.
+  if (const auto again = device.query_device()) {
+    reading.device->used_bytes = std::min(reading.device->used_bytes, again->used_bytes);
   }
   return reading;
 }
@@ -41,6 +46,7 @@ void DriverSensors::on_time() {
 
 void DriverSensors::begin() {
   is_wanted_ = false;
+  on_begin_();
   const auto readings = std::make_shared<std::vector<SensorReading>>();
   worker_.run(
       [this, readings] {

@@ -23,8 +23,14 @@ struct SensorReading {
 
 class DriverSensors {
  public:
-  DriverSensors(io::Loop& loop, Devices devices, std::function<void(const SensorReading&)> on_reading)
-      : loop_(loop), devices_(std::move(devices)), on_reading_(std::move(on_reading)), worker_(loop) {}
+  // `on_begin` is called when a measurement begins, `on_reading` for each card when it has ended.
+  DriverSensors(io::Loop& loop, Devices devices, std::function<void()> on_begin,
+                std::function<void(const SensorReading&)> on_reading)
+      : loop_(loop),
+        devices_(std::move(devices)),
+        on_begin_(std::move(on_begin)),
+        on_reading_(std::move(on_reading)),
+        worker_(loop) {}
 
   // What is measured begins after this call.
   void sample_soon();
@@ -42,6 +48,7 @@ class DriverSensors {
 
   io::Loop& loop_;
   Devices devices_;
+  std::function<void()> on_begin_;
   std::function<void(const SensorReading&)> on_reading_;
   bool is_pressed_ = false;
   bool is_wanted_ = false;  // once more, from its beginning

@@ -59,17 +59,35 @@ Units Driver::handed_to(ProcessId process, GpuIndex gpu) const {
   return units;
 }
 
+// What goes from hand to hand during a measurement was measured in either.
+void Driver::on_measuring() {
+  handed_before_.clear();
+  closed_before_.clear();
+  for (GpuIndex gpu = 0; gpu < parts_.uuids.size(); ++gpu) {
+    closed_before_.push_back(memory_.closed(gpu));
+    for (const auto& [process, watched] : processes_) handed_before_[{process, gpu}] = handed_to(process, gpu);
+  }
+}
+
+Units Driver::handed_to_meanwhile(ProcessId process, GpuIndex gpu) const {
+  const auto before = handed_before_.find({process, gpu});
+  const Units now = handed_to(process, gpu);
+  return before == handed_before_.end() ? now : std::max(before->second, now);
+}
+
 void Driver::on_reading(const SensorReading& reading) {
   if (!reading.device) {
     ++counters_.samples_failed;
     return parts_.log("sample_failed", parts_.uuids[reading.gpu], reading.trouble);
   }
   ++counters_.samples;
-  GpuSampled sampled{.gpu = reading.gpu, .used = gpu::units_of(reading.device->used_bytes)};
+  const Units closing = memory_.closing(reading.gpu) - closed_before_[reading.gpu];
+  const Units measured = gpu::units_of(reading.device->used_bytes);
+  GpuSampled sampled{.gpu = reading.gpu, .used = std::max<Units>(measured - closing, 0)};
   for (const auto& [process, watched] : processes_) {
     uint64_t bytes = 0;
     for (const io::ProcessUse& use : reading.processes) bytes += use.pid == io::pid_of(process) ? use.bytes : 0;
-    const Units used = std::max<Units>(gpu::units_of(bytes) - handed_to(process, reading.gpu), 0);
+    const Units used = std::max<Units>(gpu::units_of(bytes) - handed_to_meanwhile(process, reading.gpu), 0);
     sampled.processes.push_back({process, used});
   }
   if (const auto& thermal = reading.device->thermal) {

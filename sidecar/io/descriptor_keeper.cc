@@ -110,24 +110,24 @@ int64_t monotonic_ms() {
   return time.tv_sec * 1000 + time.tv_nsec / 1'000'000;
 }
 
-// An owner that does not get far is started ever more rarely.
+// An owner that does not get far is started ever more rarely; another one at once, for whoever waits for it waits for
+// memory.
 class Restarts {
  public:
   void began() { began_ms_ = monotonic_ms(); }
   int64_t pause_ms() {
-    constexpr int64_t kLongLifeMs = 5000;
+    constexpr int64_t kShortLifeMs = 200;
     constexpr int64_t kPauseMsMax = 2000;
-    const bool has_lived = monotonic_ms() - began_ms_ >= kLongLifeMs;
-    if (has_lived) quick_ends_ = 0;
-    ++quick_ends_;
-    // A few at once: whoever waits for it waits for memory.
-    constexpr int kAtOnce = 32;
-    return quick_ends_ <= kAtOnce ? 0 : std::min(kPauseMsMax, int64_t{50} << std::min(quick_ends_ - kAtOnce, 8));
+    constexpr int kAtOnce = 3;
+    const bool was_short = monotonic_ms() - began_ms_ < kShortLifeMs;
+    short_lives_ = was_short ? short_lives_ + 1 : 0;
+    if (short_lives_ <= kAtOnce) return 0;
+    return std::min(kPauseMsMax, int64_t{50} << std::min(short_lives_ - kAtOnce, 8));
   }
 
  private:
   int64_t began_ms_ = 0;
-  int quick_ends_ = 0;
+  int short_lives_ = 0;
 };
 
 struct Owner {
