@@ -51,7 +51,7 @@ int load_by_looking(const ArbiterProcess& arbiter, uint64_t seed, int rounds, Ta
       if (reading && reading->used_bytes + bytes <= reading->total_bytes) break;
       usleep(1000);
     }
-    usleep(500);  // until it has read its file
+    usleep(2000);  // until it has read its file
     auto memory = card->create(bytes);
     ++tally.loads;
     if (!memory) ++tally.out_of_memory;
