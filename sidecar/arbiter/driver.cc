@@ -12,7 +12,8 @@ Driver::Driver(io::Loop& loop, DriverParts parts)
     : loop_(loop),
       parts_(std::move(parts)),
       engine_(parts_.config),
-      memory_(loop, std::move(parts_.devices), std::move(parts_.keeper), parts_.log, [this] { carry_out_deferred(); }),
+      memory_(loop, std::move(parts_.devices), std::move(parts_.keeper), parts_.log,
+              [this] { carry_out_now(std::exchange(deferred_, {})); }),
       terms_{.engine = engine_, .chunks = memory_.book(), .gpus = parts_.uuids, .new_id = parts_.new_id},
       sensors_(
           loop, std::move(parts_.sensors), [this] { on_measuring(); },
@@ -76,30 +77,9 @@ void Driver::follow(const Order& order, Client& client) {
   ChunkBook& book = memory_.book();
   const std::vector<ChunkNumber> named = client.session.named();
   if (const auto* presented = std::get_if<LeasePresented>(&order)) {
-    ++counters_.claims;
-    const LeaseId id = presented->name.id;
-    std::vector<ChunkNumber> gone = book.of(id);
-    std::erase_if(gone, [&](ChunkNumber each) { return std::find(named.begin(), named.end(), each) != named.end(); });
-    book.offer(id, gone);
-    tell(*presented);
-    const auto found = engine_.entries().find(id);
-    const bool is_its_own = found != engine_.entries().end() && found->second.lease.connection == client.id;
-    if (is_its_own && found->second.lease.request.kind == gpu::LeaseKind::kBacked) memory_.keep_only(id, named);
+    present(*presented, named);
   } else if (const auto* written = std::get_if<SegmentWritten>(&order)) {
-    const auto found = engine_.entries().find(written->name.id);
-    const LeaseId segment = found == engine_.entries().end() ? LeaseId{} : found->second.segment;
-    const auto is_loading = [&] {
-      bool loading = false;
-      engine_.segments().for_each([&](const gpu::Segment& each) {
-        loading = loading || (each.id == segment && each.state == gpu::SegmentState::kLoading);
-      });
-      return loading;
-    };
-    const bool was_loading = is_loading();
-    Actions out;
-    engine_.on(*written, loop_.now(), out);
-    if (was_loading && !is_loading()) memory_.seal(segment);  // before the readers are told
-    carry_out(out);
+    seal(*written);
   } else {
     if (!named.empty()) book.offer(client.session.lease(), named);
     std::visit(
@@ -109,6 +89,33 @@ void Driver::follow(const Order& order, Client& client) {
         order);
   }
   book.withdraw_offer();
+}
+
+// Whatever it does not show of a backed lease nobody has.
+void Driver::present(const LeasePresented& presented, const std::vector<ChunkNumber>& kept) {
+  const LeaseId id = presented.name.id;
+  const auto before = engine_.entries().find(id);
+  const bool was_orphaned =
+      before != engine_.entries().end() && before->second.lease.state == gpu::LeaseState::kOrphaned;
+  ++counters_.claims;
+  std::vector<ChunkNumber> gone = memory_.book().of(id);
+  std::erase_if(gone, [&](ChunkNumber each) { return std::find(kept.begin(), kept.end(), each) != kept.end(); });
+  memory_.book().offer(id, gone);
+  tell(presented);
+  const auto after = engine_.entries().find(id);
+  const bool is_taken_up =
+      was_orphaned && after != engine_.entries().end() && after->second.lease.connection == presented.name.connection;
+  if (is_taken_up && after->second.lease.request.kind == gpu::LeaseKind::kBacked) memory_.keep_only(id, kept);
+}
+
+// Nobody may write to its chunks any more when its readers are told.
+void Driver::seal(const SegmentWritten& written) {
+  const auto writer = engine_.entries().find(written.name.id);
+  const bool was_loading = writer != engine_.entries().end() && !writer->second.lease.is_committed;
+  Actions out;
+  engine_.on(written, loop_.now(), out);
+  if (was_loading && writer->second.lease.is_committed) memory_.seal(writer->second.segment);
+  carry_out(out);
 }
 
 void Driver::send(Client& client, const Frames& frames) {

@@ -81,6 +81,8 @@ class Driver final : public TurnObserver, private io::PacketAcceptObserver {
   void on_accepted(io::OwnedFd socket) override;
   void on_packet(Client& client, const Packet& packet);
   void follow(const Order& order, Client& client);
+  void present(const LeasePresented& presented, const std::vector<ChunkNumber>& kept);
+  void seal(const SegmentWritten& written);
   void retire(Client& client);
   void send(Client& client, const Frames& frames);
   void watch(ProcessId process, uint32_t user, io::OwnedFd pidfd);
@@ -97,10 +99,9 @@ class Driver final : public TurnObserver, private io::PacketAcceptObserver {
   }
   void carry_out(const Actions& actions);
   void write_journal(const Actions& actions);
-  bool is_deferred(LeaseId lease) const;
   template <class Told>
   void tell_client(const Told& told);
-  void carry_out_deferred();
+  void carry_out_now(const Actions& actions);
   void carry(const SendGrant& grant);
   void carry(const SendRefusal& refusal);
   void carry(const SendError& error);
@@ -140,7 +141,7 @@ class Driver final : public TurnObserver, private io::PacketAcceptObserver {
   std::deque<std::pair<Instant, ConnectionId>> greetings_;  // who has to have said hello by when
   std::vector<ConnectionId> retired_;
   std::vector<ProcessId> ended_;
-  Actions deferred_;  // grants that wait for memory to be settled, and what else their leases are told
+  Actions deferred_;  // grants that wait for memory to be settled, and what else is said of their leases
   ConnectionId next_connection_ = 1;
   std::unique_ptr<io::PacketListener> listener_;
   std::unique_ptr<DriverAdmin> admin_;

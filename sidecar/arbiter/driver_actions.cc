@@ -1,6 +1,7 @@
 // What the engine says is done.
 #include <csignal>
 #include <cstdlib>
+#include <set>
 
 #include "sidecar/arbiter/driver.h"
 
@@ -10,39 +11,45 @@ namespace {
 // What is live is a fraction of a journal of this size.
 constexpr uint64_t kJournalSlackBytes = 4 << 20;
 
-template <class Wanted>
-constexpr bool is_told_to_agents = std::is_same_v<Wanted, SendGrant> || std::is_same_v<Wanted, SendRefusal> ||
-                                   std::is_same_v<Wanted, SendError> || std::is_same_v<Wanted, AskYield>;
+// Which lease an agent is told of, or the journal; zero for all else.
+LeaseId lease_of(const Action& action) {
+  return std::visit(
+      [](const auto& each) -> LeaseId {
+        using Each = std::decay_t<decltype(each)>;
+        if constexpr (std::is_same_v<Each, AppendJournal>) {
+          return each.entry.id;
+        } else if constexpr (requires { each.connection; }) {
+          return each.id;
+        } else {
+          return {};
+        }
+      },
+      action);
+}
 
 }  // namespace
 
+// A grant waits until what makes room for it is closed, and so does everything that is said or written of its lease:
+// an arbiter that is killed meanwhile leaves none behind that its holder was not told of.
 void Driver::carry_out(const Actions& actions) {
+  Actions at_once;
+  std::set<LeaseId> waiting;
+  bool is_settled = memory_.is_settled();
+  for (const Action& action : actions) {
+    is_settled = is_settled && !std::holds_alternative<ReleaseChunks>(action);
+    const auto* grant = std::get_if<SendGrant>(&action);
+    if (grant != nullptr && !is_settled) waiting.insert(grant->id);
+  }
+  for (const Action& action : deferred_) waiting.insert(lease_of(action));
+  waiting.erase(LeaseId{});
+  for (const Action& action : actions) (waiting.contains(lease_of(action)) ? deferred_ : at_once).push_back(action);
+  carry_out_now(at_once);
+}
+
+void Driver::carry_out_now(const Actions& actions) {
   if (actions.empty()) return;
   write_journal(actions);
   for (const Action& action : actions) {
-    std::visit(
-        [&](const auto& each) {
-          using Each = std::decay_t<decltype(each)>;
-          if constexpr (is_told_to_agents<Each>) {
-            const bool waits = std::is_same_v<Each, SendGrant> && !memory_.is_settled();
-            if (waits || is_deferred(each.id)) return deferred_.push_back(action);
-          }
-          carry(each);
-        },
-        action);
-  }
-}
-
-bool Driver::is_deferred(LeaseId lease) const {
-  for (const Action& action : deferred_) {
-    const auto* grant = std::get_if<SendGrant>(&action);
-    if (grant != nullptr && grant->id == lease) return true;
-  }
-  return false;
-}
-
-void Driver::carry_out_deferred() {
-  for (const Action& action : std::exchange(deferred_, {})) {
     std::visit([&](const auto& each) { carry(each); }, action);
   }
 }

@@ -35,6 +35,11 @@ Result<void> Driver::recover() {
   engine_.begin(entries, loop_.now(), out);
   carry_out(out);
   memory_.drop_unowned(engine_);
+  // The arbiter before may have been killed between writing down that one is complete and sealing it.
+  engine_.segments().for_each([this](const gpu::Segment& segment) {
+    if (segment.state == gpu::SegmentState::kSealed || segment.state == gpu::SegmentState::kIdle)
+      memory_.seal(segment.id);
+  });
   if (!engine_.entries().empty()) {
     parts_.log("recovered", "",
                std::to_string(engine_.entries().size()) + " leases and " + std::to_string(memory_.book().size()) +

@@ -90,7 +90,9 @@ std::optional<Answer> LeaseClient::receive(int64_t within_ms) {
   message.msg_iovlen = 1;
   message.msg_control = control.data();
   message.msg_controllen = control.size();
-  const ssize_t got = recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC);
+  ssize_t got = recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC);
+  // It was killed before it had read all; what it had sent is still there.
+  if (got < 0 && errno == ECONNRESET) got = recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC);
   if (got <= 0) {
     hang_up();
     return std::nullopt;
