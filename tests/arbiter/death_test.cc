@@ -172,6 +172,8 @@ TEST_CASE("an arbiter that is killed under load comes back, knows what is held, 
     truth->killed_at = seconds_now();
     arbiter.kill_arbiter();
     REQUIRE(arbiter.comes_to_say("gpus", "\"epoch\":" + std::to_string(i + 2), 10'000));
+    // One that was written down and not yet told when it was killed is waited for, for 3 s.
+    REQUIRE(arbiter.comes_to_say("gpus", "\"is_reconciled\":true", 10'000));
   }
   usleep(500'000);
   truth->is_over = true;
