@@ -114,7 +114,7 @@ class Agent {
       if (!made) ++truth_.out_of_memory;
     }
     stamp(lease);
-    const double until = seconds_now() + 0.005 + static_cast<double>(prng_.below(40)) / 1000;
+    const double until = seconds_now() + 0.005 + static_cast<double>(prng_.below(160)) / 1000;
     while (seconds_now() < until) {
       if (client_.is_connected()) {
         (void)client_.receive(5);
