@@ -180,10 +180,12 @@ void Engine::take(const LeaseReleased& event, Instant now, Actions& out) {
     if (lease.state != LeaseState::kDying) lease.become(LeaseState::kDying);
     return;
   }
-  // A socket that was closed took its leases along; only that they are free can still be said at another.
-  if (lease.epoch != event.name.epoch || !(is_at_its_own || lease.state == LeaseState::kDying)) {
-    return unknown(event.name, out);
-  }
+  // A socket that was closed took its leases along, as did an arbiter that was killed; only that they are free can
+  // still be said at another.
+  const bool is_orphaned = lease.state == LeaseState::kOrphaned;
+  const bool is_left = (is_orphaned || lease.state == LeaseState::kDying) && event.name.epoch <= lease.epoch;
+  if (!is_left && !(is_at_its_own && event.name.epoch == lease.epoch)) return unknown(event.name, out);
+  if (is_orphaned) lease.become(LeaseState::kDying);
   if (lease.request.kind == LeaseKind::kShared) return finish(lease.id, now, out);
   if (entry.ladder) entry.ladder->done(is_known_free(entry));
   if (lease.state != LeaseState::kDying && lease.state != LeaseState::kDraining) lease.become(LeaseState::kDraining);

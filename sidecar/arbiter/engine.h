@@ -47,6 +47,8 @@ class Engine {
   bool holds() const;
   uint64_t epoch() const { return epoch_; }
   bool is_reconciled(Instant now) const;
+  // When it was last told something.
+  Instant settled_at() const { return settled_at_; }
   const std::vector<GpuState>& gpus() const { return gpus_; }
   const Entries& entries() const { return entries_; }
   const gpu::Segments& segments() const { return segments_; }

@@ -31,6 +31,7 @@ bool Engine::give_up(Entry& entry, Units units, const Extents& extents, Instant 
   entry.unseen += units;
   entry.unseen_since = now;
   entry.seen_on = 0;
+  write(entry, out);  // its holder does not know it any more, and will not show it to the next arbiter
   for_each_gpu(lease.on, [&](GpuIndex gpu) { out.push_back(SampleGpu{gpu}); });
   return true;
 }
@@ -127,6 +128,7 @@ void Engine::write(const Entry& entry, Actions& out) {
   line.request = lease.request;
   line.on = lease.on;
   line.units = entry.segment ? 0 : lease.units + entry.unseen;
+  line.unseen = entry.unseen;
   line.extents = entry.extents;
   line.is_committed = entry.lease.is_committed;
   line.is_handed = entry.is_handed;

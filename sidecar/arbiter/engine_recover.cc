@@ -72,9 +72,12 @@ void Engine::adopt(const JournalEntry& journal, Instant now, Actions& out) {
   // Its times were of a clock that may have begun anew.
   lease.request.deadline = kNever;
   lease.on = journal.on;
-  lease.units = journal.units;
+  lease.units = journal.units - journal.unseen;
   lease.asked_at = lease.granted_at = now;
-  lease.state = LeaseState::kOrphaned;
+  entry.unseen = journal.unseen;
+  entry.unseen_since = now;
+  // Nobody comes for what was given up.
+  lease.state = entry.unseen > 0 && lease.units == 0 ? LeaseState::kDying : LeaseState::kOrphaned;
   entry.extents = journal.extents;
   entry.segment = journal.segment;
   lease.is_committed = journal.is_committed;
@@ -86,17 +89,18 @@ void Engine::adopt(const JournalEntry& journal, Instant now, Actions& out) {
       segments_.join(*segment, lease.id, gpu::weight_of(lease.request.priority), worth);
     }
   } else {
-    for_each_gpu(lease.on, [&](GpuIndex gpu) { gpus_[gpu].ledger.adopt(lease.id, lease.units); });
+    for_each_gpu(lease.on, [&](GpuIndex gpu) { gpus_[gpu].ledger.adopt(lease.id, journal.units); });
   }
-  const Units held = lease.units * std::popcount(lease.on);
+  const Units held = journal.units * std::popcount(lease.on);
   if (held > 0) shares_.begin(lease.id, lease.request.priority, held, milliseconds(bounds::hold_hint_ms), now);
 }
 
+// With the epoch it knows: an arbiter may have agreed to a claim and been killed before the agent heard of it.
 void Engine::take(const LeasePresented& event, Instant now, Actions& out) {
   const LeaseName& name = event.name;
   const auto found = entries_.find(name.id);
   const bool is_its_own = found != entries_.end() && found->second.lease.state == LeaseState::kOrphaned &&
-                          found->second.lease.process == name.process && found->second.lease.epoch == name.epoch;
+                          found->second.lease.process == name.process && name.epoch <= found->second.lease.epoch;
   if (!is_its_own) return unknown(name, out);
   Entry& entry = found->second;
   gpu::Lease& lease = entry.lease;

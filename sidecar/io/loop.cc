@@ -89,6 +89,8 @@ void Loop::run() { uv_run(&handles_->loop, UV_RUN_DEFAULT); }
 
 void Loop::stop() { uv_stop(&handles_->loop); }
 
+uv_loop_s* Loop::handle() { return &handles_->loop; }
+
 void Loop::on_signal(int signum, std::function<void()> handler) {
   auto signal = std::make_unique<Handles::Signal>();
   uv_signal_init(&handles_->loop, &signal->handle);

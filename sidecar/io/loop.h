@@ -31,6 +31,8 @@ class Loop final : public Transport {
   void stop();
   // Calls `handler` in a turn of the loop whenever the process gets this signal.
   void on_signal(int signum, std::function<void()> handler);
+  // For what lies beside it in sidecar/io; valid as long as the loop.
+  uv_loop_s* handle();
 
   Instant now() override;
   Instant refresh() override {

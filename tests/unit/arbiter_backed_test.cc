@@ -126,6 +126,33 @@ TEST_CASE("after a restart holders keep what they have, and nothing is granted b
   CHECK(desk.grantable() == kFree - 4000 - 100);
 }
 
+TEST_CASE("a claim that was agreed to and never heard of is made again with the epoch that its holder knows") {
+  Desk first(cards({12 * kGiBUnits}));
+  first.hold(1, 1, first.request(5000));
+  const uint64_t known = first.engine.epoch();
+  Desk second(cards({12 * kGiBUnits}), first.journal);
+  second.tell(LeasePresented{{11, 1, id_of(1), known}, 5000, {}});
+  REQUIRE(second.granted(1));
+  Desk third(cards({12 * kGiBUnits}), second.journal);
+  third.tell(LeasePresented{{12, 1, id_of(1), known}, 5000, {}});
+  CHECK(third.granted(1));
+}
+
+TEST_CASE("who gave his lease up before a restart, or does so instead of showing it, is not waited for") {
+  Desk before(cards({12 * kGiBUnits}, true));
+  before.hold(1, 1, before.request(5000));
+  before.hold(2, 2, before.request(100));
+  before.tell(LeaseReleased{before.name(1, 1)});
+  Desk desk(cards({12 * kGiBUnits}, true), before.journal);
+  desk.ask(3, 3, desk.request(100));
+  CHECK_FALSE(desk.granted(3));
+  desk.tell(LeaseReleased{{12, 2, id_of(2), before.engine.epoch()}});
+  CHECK(desk.granted(3));
+  CHECK(desk.grantable() == kFree - 5000 - 100 - 100);  // until a sample shows it
+  desk.sample(0, 0, {{1, 0}, {2, 0}});
+  CHECK(desk.grantable() == kFree - 100);
+}
+
 TEST_CASE("grants go on as soon as all holders are known, or gone") {
   Desk before(cards({12 * kGiBUnits}));
   before.hold(1, 1, before.request(5000));

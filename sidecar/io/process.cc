@@ -1,0 +1,111 @@
+#include "sidecar/io/process.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include <charconv>
+#include <csignal>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <utility>
+
+#include "common/base/check.h"
+#include "sidecar/io/loop.h"
+
+namespace mesh::io {
+namespace {
+
+constexpr int kSoPeerPidfd = 77;   // Linux 6.5; not yet in the C library's headers
+constexpr uint64_t kPidBits = 22;  // PID_MAX_LIMIT
+
+// Field 22 of /proc/PID/stat: clock ticks from the computer's start to the process's. The second field is its name in
+// parentheses, which may contain anything.
+std::optional<uint64_t> started_ticks(pid_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  size_t at = text.rfind(')');
+  if (at == std::string::npos) return std::nullopt;
+  constexpr int kFieldsAfterName = 20;
+  for (int i = 0; i < kFieldsAfterName; ++i) {
+    at = text.find(' ', at + 1);
+    if (at == std::string::npos) return std::nullopt;
+  }
+  uint64_t ticks = 0;
+  const auto parsed = std::from_chars(text.data() + at + 1, text.data() + text.size(), ticks);
+  return parsed.ec == std::errc() ? std::optional(ticks) : std::nullopt;
+}
+
+OwnedFd pidfd_of(pid_t pid) { return OwnedFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))); }
+
+bool has_ended(int pidfd) {
+  pollfd ready{.fd = pidfd, .events = POLLIN, .revents = 0};
+  return ::poll(&ready, 1, 0) != 0;
+}
+
+}  // namespace
+
+uint64_t process_name(pid_t pid, uint64_t ticks) { return ticks << kPidBits | static_cast<uint64_t>(pid); }
+
+pid_t pid_of(uint64_t name) { return static_cast<pid_t>(name & ((uint64_t{1} << kPidBits) - 1)); }
+
+std::optional<Peer> identify_peer(int socket) {
+  ucred credentials{};
+  socklen_t size = sizeof(credentials);
+  if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0 || credentials.pid <= 0)
+    return std::nullopt;
+  int given = -1;
+  size = sizeof(given);
+  const bool is_given = getsockopt(socket, SOL_SOCKET, kSoPeerPidfd, &given, &size) == 0;
+  OwnedFd pidfd = is_given ? OwnedFd(given) : pidfd_of(credentials.pid);
+  const auto ticks = started_ticks(credentials.pid);
+  // As long as the process has not ended nobody else has its number, so what was read in between was its own. Without
+  // SO_PEERPIDFD somebody else may have had it before: then the socket was closed by its first holder.
+  if (!pidfd || !ticks || has_ended(pidfd.get())) return std::nullopt;
+  pollfd hung_up{.fd = socket, .events = 0, .revents = 0};
+  if (!is_given && ::poll(&hung_up, 1, 0) != 0) return std::nullopt;
+  return Peer{process_name(credentials.pid, *ticks), credentials.pid, credentials.uid, std::move(pidfd)};
+}
+
+OwnedFd open_process(uint64_t name) {
+  const pid_t pid = pid_of(name);
+  OwnedFd pidfd = pidfd_of(pid);
+  if (!pidfd) return {};
+  const auto ticks = started_ticks(pid);
+  const bool is_same = ticks && process_name(pid, *ticks) == name && !has_ended(pidfd.get());
+  return is_same ? std::move(pidfd) : OwnedFd();
+}
+
+bool signal_process(int pidfd, int signum) { return syscall(SYS_pidfd_send_signal, pidfd, signum, nullptr, 0) == 0; }
+
+struct ProcessWatch::Poll {
+  uv_poll_t handle;
+  OwnedFd pidfd;
+  std::function<void()> on_end;
+};
+
+ProcessWatch::ProcessWatch(Loop& loop, OwnedFd pidfd, std::function<void()> on_end) : poll_(new Poll{}) {
+  poll_->pidfd = std::move(pidfd);
+  poll_->on_end = std::move(on_end);
+  poll_->handle.data = poll_;
+  MESH_CHECK(uv_poll_init(loop.handle(), &poll_->handle, poll_->pidfd.get()) == 0);
+  uv_poll_start(&poll_->handle, UV_READABLE, [](uv_poll_t* handle, int, int) {
+    uv_poll_stop(handle);
+    // It may destroy the watch, and this function with it.
+    const auto told = std::exchange(static_cast<Poll*>(handle->data)->on_end, nullptr);
+    if (told) told();
+  });
+}
+
+ProcessWatch::~ProcessWatch() {
+  poll_->on_end = nullptr;
+  uv_close(reinterpret_cast<uv_handle_t*>(&poll_->handle),
+           [](uv_handle_t* closed) { delete static_cast<Poll*>(closed->data); });
+}
+
+bool ProcessWatch::signal(int signum) { return signal_process(poll_->pidfd.get(), signum); }
+
+}  // namespace mesh::io
