@@ -25,6 +25,10 @@ std::unique_ptr<ArbiterProcess> ArbiterProcess::on_stand_in(const std::string& f
   return std::unique_ptr<ArbiterProcess>(new ArbiterProcess("cuda", "0", folder));
 }
 
+std::unique_ptr<ArbiterProcess> ArbiterProcess::on_card() {
+  return std::unique_ptr<ArbiterProcess>(new ArbiterProcess("cuda", "512M", ""));
+}
+
 ArbiterProcess::ArbiterProcess(const std::string& device, const std::string& reserve,
                                const std::string& driver_folder) {
   char made[] = "/tmp/mesh-arbiter-XXXXXX";

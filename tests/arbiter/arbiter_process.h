@@ -20,6 +20,8 @@ class ArbiterProcess {
   explicit ArbiterProcess(const std::string& card, const std::string& reserve = "0");
   // With a driver that is none, from that folder: its card has 16 GiB.
   static std::unique_ptr<ArbiterProcess> on_stand_in(const std::string& folder);
+  // With the driver of this host.
+  static std::unique_ptr<ArbiterProcess> on_card();
   ~ArbiterProcess();
   ArbiterProcess(const ArbiterProcess&) = delete;
   ArbiterProcess& operator=(const ArbiterProcess&) = delete;
