@@ -48,7 +48,9 @@ Result<void> Driver::recover() {
   return {};
 }
 
-// Of what a process holds of our chunks nothing is its own: drivers count them for whoever imported them.
+// Of what a process holds of our chunks nothing is its own. NVML counts them for an importer, as their maker has let go
+// of them; where it counts them for another importer of the same, this one's own use is taken for a stranger's, and
+// less is granted.
 Units Driver::handed_to(ProcessId process, GpuIndex gpu) const {
   Units units = 0;
   std::set<LeaseId> segments;

@@ -99,7 +99,7 @@ Order Session::read(const Request& request, Instant now, Frames& out) {
     case pb::Request::kLive:
       return LiveReported{name, gpu::units_of(request.live().bytes())};
     case pb::Request::kRelease:
-      return release(request, name);
+      return release(name);
     case pb::Request::kYieldAck:
       return YieldAcknowledged{name, milliseconds(request.yield_ack().eta_ms())};
     case pb::Request::kSeal:
@@ -179,7 +179,7 @@ Order Session::ask(const Request& order, Instant now, Frames& out) {
 }
 
 // Whoever was not told yet that it is granted gives up waiting.
-Order Session::release(const Request&, const LeaseName& name) {
+Order Session::release(const LeaseName& name) {
   LeaseReleased released{name};
   if (const auto waiting = open_.find(name.id); waiting != open_.end() && !waiting->second.is_claim) {
     open_.erase(waiting);

@@ -99,7 +99,7 @@ class Session {
   Order greet(const Request& request, Frames& out);
   Order ask(const Request& request, Instant now, Frames& out);
   Order claim(const Request& request, Frames& out);
-  Order release(const Request& request, const LeaseName& name);
+  Order release(const LeaseName& name);
   Order gave_back(const Request& request, const LeaseName& name, Frames& out);
   Order fail(const char* rule, const char* text, Frames& out);
   bool is_crowded() const;

@@ -178,6 +178,14 @@ TEST_CASE("a caller that stood still for half a minute while its sidecar was sta
   CHECK(has_code(caller->replies[0], "OUTCOME_UNKNOWN"));
 }
 
+TEST_CASE("where no process was before nobody is taken for stuck, however long he is silent") {
+  World world;
+  const auto caller = world.caller();
+  world.network.run_for(milliseconds(10'000));
+  CHECK(caller->replies.empty());
+  CHECK(world.a.count(Counter::kStuckPeersFreed) == 0);
+}
+
 TEST_CASE("whoever was freed may ask at once and is served, whether it had waited for something or not") {
   World world;
   const auto caller = world.caller();
