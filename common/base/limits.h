@@ -86,6 +86,8 @@ inline constexpr size_t links_max = 1024;
 // When a port is full, a newcomer takes the place of one that never asked for anything, or not for so long: its socket
 // connects again by itself when it has something to say.
 inline constexpr int64_t client_dispensable_ms = 10'000;
+// Who is ready sends what it came for at once, and a REQ socket only once.
+inline constexpr int64_t client_first_ask_ms = 50;
 inline constexpr int listen_backlog = 4096;
 inline constexpr int64_t reconnect_min_ms = 100;
 inline constexpr int64_t reconnect_max_ms = 2000;

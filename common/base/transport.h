@@ -69,6 +69,8 @@ class Stream {
   virtual void pause_reading() = 0;
   virtual void resume_reading() = 0;
   virtual bool is_reading() const = 0;
+  // Bytes have arrived that were not read yet. A system call.
+  virtual bool has_unread() const = 0;
   // Only for AF_UNIX.
   virtual std::optional<PeerCredentials> credentials() const = 0;
 };

@@ -23,7 +23,7 @@ Connection::Connection(Settings settings, Outbox& out, Instant now)
       out_(&out),
       handshake_deadline_(now + milliseconds(limits::handshake_ms)),
       heard_at_(now),
-      mechanism_(NullMechanism({settings_.own_type, settings_.identity})) {
+      mechanism_(NullMechanism({settings_.own_type, settings_.identity}, settings_.answers_ready)) {
   MESH_CHECK(settings_.frames_max <= message_.slots.size());
   const auto greeting = encode_greeting({.mechanism = std::string(NullMechanism::kName)});
   out_->put(ByteView(greeting));
@@ -79,7 +79,7 @@ Result<void> Connection::receive_greeting() {
 }
 
 Result<void> Connection::receive_handshake(const Command& command) {
-  auto received = std::visit([&](auto& mechanism) { return mechanism.receive(command); }, mechanism_);
+  auto received = std::visit([&](auto& mechanism) { return mechanism.receive(command, *out_); }, mechanism_);
   if (!received) return received;
   if (!std::visit([](auto& mechanism) { return mechanism.done(); }, mechanism_)) return {};
   const auto& accepted = settings_.accepted_peers;

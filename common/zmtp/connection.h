@@ -26,6 +26,8 @@ struct Settings {
   SocketType own_type = SocketType::kRouter;
   std::vector<SocketType> accepted_peers;  // any other gets an ERROR that names these
   std::string identity;
+  // Says READY only when the peer has, as a side should that may turn away who is not ready yet.
+  bool answers_ready = false;
   // A message that grows beyond this is given without the bodies that were too much, and marked.
   size_t message_bytes = limits::message_bytes;
   size_t frames_max = limits::frames_per_message_max;

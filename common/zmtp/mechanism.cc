@@ -2,7 +2,7 @@
 
 namespace mesh::zmtp {
 
-Result<void> NullMechanism::receive(const Command& command) {
+Result<void> NullMechanism::receive(const Command& command, Outbox& out) {
   if (command.name == "ERROR") {
     auto reason = decode_error(command.data);
     if (!reason) return Unexpected(reason.error());
@@ -14,6 +14,7 @@ Result<void> NullMechanism::receive(const Command& command) {
   auto properties = decode_ready(command.data);
   if (!properties) return Unexpected(properties.error());
   peer_ = std::move(*properties);
+  if (answers_ && !done_) put_ready(out, own_);
   done_ = true;
   return {};
 }

@@ -170,6 +170,12 @@ uint64_t UvStream::acknowledged_bytes() const {
   return accepted_bytes() - std::min(accepted_bytes(), static_cast<uint64_t>(under_way));
 }
 
+bool UvStream::has_unread() const {
+  uv_os_fd_t fd = -1;
+  int unread = 0;
+  return uv_fileno(&handle_->any, &fd) == 0 && ioctl(fd, FIONREAD, &unread) == 0 && unread > 0;
+}
+
 void UvStream::abandon() {
   if (std::exchange(ended_, true)) return;
   uv_read_stop(&handle_->stream);

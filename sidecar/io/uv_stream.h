@@ -71,6 +71,7 @@ class UvStream final : public Stream {
   void pause_reading() override;
   void resume_reading() override;
   bool is_reading() const override { return !paused_; }
+  bool has_unread() const override;
   std::optional<PeerCredentials> credentials() const override;
 
  private:

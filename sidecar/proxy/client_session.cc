@@ -24,6 +24,7 @@ zmtp::Settings settings_for(const ClientPort& port) {
   return {.own_type = zmtp::SocketType::kRouter,
           .accepted_peers = {zmtp::SocketType::kReq, zmtp::SocketType::kDealer},
           .identity = {},
+          .answers_ready = true,
           .message_bytes = static_cast<size_t>(port.keep_bytes),
           .surplus_frames_max = limits::surplus_frames_max,
           .read_over_bytes = limits::read_over_bytes};
@@ -84,6 +85,7 @@ void ClientSession::receive() {
     }
     if (connection_.ready() && !was_ready_) {
       was_ready_ = true;
+      ready_at_ = host_.now();
       host_.on_handshake_ended();
       if (may_be_stuck_ && is_req()) stuck_at_ = host_.now() + silence();
       arm();
@@ -370,8 +372,12 @@ Session::Worth ClientSession::worth(Instant now) const {
   const bool has_business =
       open_calls_ > 0 || has_rest_ || connection_.unfinished_bytes() > 0 || stream_->unsent_bytes() > 0;
   if (has_business || !was_ready_) return Worth::kMuch;
-  if (asked_at_ == kNever) return Worth::kNothing;
-  return now - asked_at_ < milliseconds(limits::client_dispensable_ms) ? Worth::kMuch : Worth::kLittle;
+  const bool never_asked = asked_at_ == kNever;
+  const int64_t patience_ms = never_asked ? limits::client_first_ask_ms : limits::client_dispensable_ms;
+  if (now - (never_asked ? ready_at_ : asked_at_) < milliseconds(patience_ms)) return Worth::kMuch;
+  // It has asked, and this process did not come to it yet.
+  if (stream_->has_unread()) return Worth::kMuch;
+  return never_asked ? Worth::kNothing : Worth::kLittle;
 }
 
 void ClientSession::refuse(const Error& error) {

@@ -97,6 +97,7 @@ class ClientSession final : public Session {
   bool may_be_stuck_;
   bool was_ready_ = false;
   bool ended_ = false;
+  Instant ready_at_ = kNever;
   Instant asked_at_ = kNever;
   std::optional<Instant> freed_at_;
   uint64_t pongs_before_ = 0;

@@ -40,6 +40,7 @@ class Caller final : public StreamObserver {
   // What libzmq does when the connection ended: another one for the same socket; nothing is sent again.
   void reconnect() {
     stream_.reset();
+    closed.reset();
     dial();
   }
   bool connected() const { return connection_ && connection_->ready(); }
@@ -75,7 +76,7 @@ class Caller final : public StreamObserver {
     send_waiting();
   }
   void send_waiting() {
-    if (!connected()) return;
+    if (!connected()) return stream_->flush();
     for (const std::string& body : waiting_) {
       std::vector<Slice> frames;
       if (type_ == zmtp::SocketType::kReq) frames.emplace_back();

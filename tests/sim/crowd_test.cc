@@ -1,6 +1,7 @@
 // Peers of which only the number does harm.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <deque>
 #include <string>
 #include <vector>
@@ -31,6 +32,35 @@ TEST_CASE("when more strangers come than may be in a handshake, the oldest go, a
   CHECK(refused(world.a, "drop_in:echo", "newcomer_evicted") == 1000 - limits::handshakes_max);
   const auto caller = world.caller();
   CHECK(served_in(world, *caller) < milliseconds(20));
+}
+
+TEST_CASE("of a crowd that means it who is turned away comes again, and nobody loses what he asked") {
+  struct Crowd {
+    size_t callers;
+    std::string turned_away_by;
+    Duration until_served;
+  };
+  const Duration still = milliseconds(limits::client_dispensable_ms);
+  for (const Crowd& crowd :
+       {Crowd{1000, "newcomer_evicted", milliseconds(1500)},
+        Crowd{limits::connections_per_port_max + 100, "connections_max", still + milliseconds(1500)}}) {
+    World world;
+    std::deque<std::unique_ptr<Caller>> callers;
+    for (size_t i = 0; i < crowd.callers; ++i) {
+      callers.push_back(std::make_unique<Caller>(world.network, "a.echo", zmtp::SocketType::kReq));
+      callers.back()->ask("good");
+      if (i % 4 == 0) world.network.run_for(microseconds(1));
+    }
+    const Instant began = world.network.now();
+    while (world.network.now() - began < crowd.until_served) {
+      world.network.run_for(milliseconds(100));
+      for (const auto& each : callers) {
+        if (each->closed) each->reconnect();
+      }
+    }
+    CHECK(refused(world.a, "drop_in:echo", crowd.turned_away_by) > 0);
+    CHECK(std::all_of(callers.begin(), callers.end(), [](const auto& each) { return each->replies.size() == 1; }));
+  }
 }
 
 TEST_CASE("a silent crowd at the admin socket does not lock the administrator out") {

@@ -194,6 +194,7 @@ class VirtualStream final : public Stream {
   void pause_reading() override { paused_ = true; }
   void resume_reading() override;
   bool is_reading() const override { return !paused_; }
+  bool has_unread() const override { return in_->unread > 0; }
   std::optional<PeerCredentials> credentials() const override { return std::nullopt; }
 
  private:

@@ -30,6 +30,7 @@ class TightStream final : public Stream {
   void pause_reading() override {}
   void resume_reading() override {}
   bool is_reading() const override { return true; }
+  bool has_unread() const override { return false; }
   std::optional<PeerCredentials> credentials() const override { return std::nullopt; }
 
   std::string taken;

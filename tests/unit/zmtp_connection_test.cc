@@ -104,6 +104,24 @@ TEST_CASE("two peers come to an agreement and exchange messages, whatever the sp
   }
 }
 
+TEST_CASE("who answers READY says it only when the peer has, so that no peer is ready of whom this side knows nothing") {
+  Settings answering = server();
+  answering.answers_ready = true;
+  Side a(answering);
+  Side b(client(SocketType::kReq));
+  const std::string greeting = a.take();
+  const std::string said = b.take();
+  b.receive(greeting);
+  a.receive(said);
+  CHECK(a.take().empty());
+  a.receive(b.take());
+  CHECK(a.connection.ready());
+  CHECK_FALSE(b.connection.ready());
+  b.receive(a.take());
+  CHECK(b.connection.ready());
+  CHECK(b.connection.peer().socket_type == SocketType::kRouter);
+}
+
 TEST_CASE("a socket of a type that has no place here gets an ERROR that says which have") {
   Side b(server());
   b.receive(greeting() + ready("SUB"));
