@@ -104,6 +104,24 @@ TEST_CASE("a port full of peers that never asked for anything takes a newcomer i
   }
 }
 
+TEST_CASE("who is ready for a moment only is not taken for one that never asks") {
+  World world;
+  std::deque<Attacker> ready;
+  for (size_t i = 0; i < limits::connections_per_port_max; ++i) {
+    ready.emplace_back(world.network, "a.echo").shake_hands(zmtp::SocketType::kDealer);
+    if (i % 50 == 0) world.network.run_for(milliseconds(1));
+  }
+  world.network.run_for(milliseconds(2));
+  Attacker late(world.network, "a.echo");
+  world.network.run_for(milliseconds(2));
+  CHECK(late.closed);
+  CHECK(refused(world.a, "drop_in:echo", "guest_dismissed") == 0);
+  world.network.run_for(milliseconds(limits::client_first_ask_ms));
+  const auto caller = world.caller();
+  CHECK(served_in(world, *caller) < milliseconds(20));
+  CHECK(refused(world.a, "drop_in:echo", "guest_dismissed") == 1);
+}
+
 TEST_CASE("where everybody works or just did, a newcomer is refused, until one has asked for nothing for a while") {
   World world;
   std::deque<Attacker> busy;
