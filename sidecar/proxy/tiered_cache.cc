@@ -7,6 +7,19 @@ namespace mesh::proxy {
 
 using contract::Tier;
 
+namespace {
+
+// Whoever put it may have a contract that gives such replies longer.
+void curtail(cache::Kept& kept, const contract::CacheTerms& terms) {
+  const Instant asked_at = kept.stored_at - microseconds(kept.cost_us);
+  kept.fresh_until = std::min(kept.fresh_until, asked_at + milliseconds(terms.ttl_ms));
+  const auto behind = [&](int64_t span_ms) { return kept.fresh_until + milliseconds(span_ms); };
+  kept.revalidate_until = std::min(kept.revalidate_until, behind(terms.stale_while_revalidate_ms));
+  kept.error_until = std::min(kept.error_until, behind(terms.stale_if_error_ms));
+}
+
+}  // namespace
+
 // What comes from the disk passes through here, and at home this process's own memory has what the shared one is too
 // small for.
 bool TieredCache::uses_local(const contract::CacheTerms& terms, ServiceIndex service, Role role) const {
@@ -62,6 +75,8 @@ const cache::Kept* TieredCache::find_shared(const cache::Key& key, const contrac
   });
   if (origin == instances.end()) return nullptr;
   found->kept.origin = static_cast<uint32_t>(origin - instances.begin());
+  curtail(found->kept, terms);
+  if (now >= found->kept.useful_until()) return nullptr;
   copy_ = std::move(found->kept);
   return &*copy_;
 }

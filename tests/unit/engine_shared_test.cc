@@ -84,5 +84,23 @@ TEST_CASE("what another sidecar fetched while one asked for its lease is wrong, 
   CHECK(one.asks_anew("ocr", kRestarted));
 }
 
+TEST_CASE("what another sidecar may give for longer is given for as long as the own contract says") {
+  cache::Memory memory(cache::kSharedRegionBytesMin);
+  Housemate lenient(memory, "main", {"ocr"});
+  Housemate strict(memory, "readers", {"ocr"});
+  lenient.terms.stale_while_revalidate_ms = 600'000;
+  strict.terms.ttl_ms = 2000;
+  lenient.keep("ocr");
+  strict.advance(1500);
+  CHECK_FALSE(strict.asks_anew("ocr", 70));
+  CHECK(strict.take<ReplyToAgent>().size() == 1);
+  strict.advance(600);
+  CHECK(strict.asks_anew("ocr", 70));
+  CHECK(strict.take<ReplyToAgent>().empty());
+  lenient.advance(2100);
+  CHECK_FALSE(lenient.asks_anew("ocr", 70));
+  CHECK(lenient.take<ReplyToAgent>().size() == 1);
+}
+
 }  // namespace
 }  // namespace mesh::proxy
