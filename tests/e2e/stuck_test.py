@@ -62,6 +62,21 @@ class Stuck(unittest.TestCase):
         self.assert_is_freed(read, began)
         self.assert_is_freed(unread, began)
 
+    def test_a_socket_that_waits_behind_a_sidecar_that_ended_in_peace_is_freed_as_well(self) -> None:
+        client = self.mesh.client("echo")
+        ask(client, b"first")
+        self.mesh.processes["a"].terminate()
+        self.assertEqual(self.mesh.processes["a"].wait(timeout=10), 0)
+        # Somebody takes the request, and is gone.
+        with zmq.Context.instance().socket(zmq.ROUTER) as taker:
+            taker.setsockopt(zmq.LINGER, 0)
+            taker.setsockopt(zmq.RCVTIMEO, 6000)
+            taker.bind(f"tcp://127.0.0.1:{self.mesh.ports['echo']}")
+            client.send(b"lost")
+            self.assertEqual(taker.recv_multipart()[-1], b"lost")
+        self.mesh.start("a")
+        self.assert_is_freed(client, time.monotonic())
+
 
 if __name__ == "__main__":
     unittest.main()
