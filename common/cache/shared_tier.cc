@@ -70,7 +70,7 @@ uint64_t* SharedTier::words_at(size_t segment, size_t offset) const {
 // --- reading ---
 
 // Not necessarily whole. Empty if it is certainly not.
-Slice SharedTier::copy_entry(Slot slot) {
+Slice SharedTier::copy_entry(Slot slot) const {
   const size_t room = layout_.segment_bytes() - slot.offset();
   if (slot.offset() >= layout_.segment_bytes() || room < kKeptFormHeadBytes) return {};
   uint64_t* const from = words_at(slot.segment(), slot.offset());
@@ -103,6 +103,16 @@ std::optional<Found> SharedTier::find(const Key& key, Instant now) {
     found->kept.key = key;
     if (!slot.is_visited()) SharedIndex::exchange(word, slot, {slot.bits | Slot::kVisited});
     return found;
+  }
+  return std::nullopt;
+}
+
+std::optional<Found> SharedTier::look(const Hash& hash, Instant now) const {
+  for (uint64_t& word : index_.bucket_of(hash)) {
+    const Slot slot{load(word)};
+    if (!slot.has_tag_of(hash) || !index_.is_live(slot)) continue;
+    auto found = decode_kept_form(copy_entry(slot));
+    if (found && found->kept.key.hash == hash && found->kept.useful_until() > now) return found;
   }
   return std::nullopt;
 }

@@ -54,6 +54,8 @@ class SharedTier {
   // What was kept for the key if it is of any use; whether it was purged is for the caller to see. Costs an allocation
   // of its size, which the body shares; its key is the one that is given.
   std::optional<Found> find(const Key& key, Instant now);
+  // Likewise by the hash alone; for people: it is no use of it.
+  std::optional<Found> look(const Hash& hash, Instant now) const;
   // In place of an earlier one of the key. False if it was not kept: too large, of no use any more, no memory, or
   // somebody put the same key at this moment.
   bool put(const Kept& kept, uint64_t origin_name, Instant now);
@@ -93,7 +95,7 @@ class SharedTier {
   uint64_t lap_of(uint64_t ticket) const { return ticket / layout_.segments(); }
   bool is_held(const std::optional<Hold>& hold) const;
 
-  Slice copy_entry(Slot slot);
+  Slice copy_entry(Slot slot) const;
   std::optional<Hold> take_next(Instant now);
   bool reserve(size_t segment, Instant now);
   bool begin(const Hold& hold);

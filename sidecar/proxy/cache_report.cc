@@ -111,7 +111,7 @@ class CacheReporter {
     const size_t shown = std::min(count, found.size());
     std::partial_sort(found.begin(), found.begin() + static_cast<ptrdiff_t>(shown), found.end(), is_before);
     Json keys = Json::array();
-    for (size_t i = 0; i < shown; ++i) keys.push_back(about(*found[i].kept));
+    for (size_t i = 0; i < shown; ++i) keys.push_back(about(*found[i].kept, contract::Tier::kLocal));
     return {{"host", config_.host}, {"sidecar", config_.sidecar}, {"kept", found.size()}, {"keys", keys}};
   }
 
@@ -119,9 +119,10 @@ class CacheReporter {
     const auto hash = read_key(take_word(rest));
     if (!hash || (!rest.empty() && rest != "body")) return nullptr;
     Json json = {{"host", config_.host}, {"sidecar", config_.sidecar}, {"found", nullptr}};
-    const cache::Kept* kept = outbound_.memory().look(*hash, outbound_.purges(), now_);
-    if (kept == nullptr) return json;
-    json["found"] = about(*kept);
+    const auto seen = outbound_.kept().look(*hash, now_);
+    if (!seen) return json;
+    const cache::Kept* const kept = &seen->kept;
+    json["found"] = about(*kept, seen->tier);
     Json tags = Json::array();
     for (const uint64_t tag : kept->tags) tags.push_back(wire::hexadecimal(tag));
     json["found"]["tags"] = tags;
@@ -138,11 +139,11 @@ class CacheReporter {
  private:
   int64_t left_ms(Instant until) const { return std::max<int64_t>(0, to_us(until - now_) / 1000); }
 
-  Json about(const cache::Kept& kept) const {
+  Json about(const cache::Kept& kept, contract::Tier tier) const {
     const auto name = names_.find(kept.service);
     return {{"key", wire::key_text(kept.key.hash.high, kept.key.hash.low)},
             {"service", name != names_.end() ? name->second : ""},
-            {"tier", to_string(contract::Tier::kLocal)},
+            {"tier", to_string(tier)},
             {"bytes", kept.bytes()},
             {"body_bytes", kept.body.size()},
             {"age_ms", to_us(now_ - kept.stored_at) / 1000},

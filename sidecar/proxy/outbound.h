@@ -119,6 +119,7 @@ class Outbound {
   };
   std::vector<TierView> tiers() const;
   const cache::MemoryTier& memory() const { return kept_.local(); }
+  const TieredCache& kept() const { return kept_; }
   const cache::Purges& purges() const { return purges_; }
   // Of memory of another size, up to kCurveReach times that of now; null before the first look-up.
   static constexpr uint64_t kCurveReach = 4;

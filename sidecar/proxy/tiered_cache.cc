@@ -81,6 +81,14 @@ const cache::Kept* TieredCache::find_shared(const cache::Key& key, const contrac
   return &*copy_;
 }
 
+std::optional<TieredCache::Seen> TieredCache::look(const cache::Hash& hash, Instant now) const {
+  if (const cache::Kept* kept = local_.look(hash, purges_, now)) return Seen{*kept, Tier::kLocal};
+  if (shared_ == nullptr) return std::nullopt;
+  auto found = shared_->look(hash, now);
+  if (!found || !purges_.holds(found->kept.since, found->kept.names())) return std::nullopt;
+  return Seen{std::move(found->kept), Tier::kShared};
+}
+
 void TieredCache::put(cache::Kept kept, const contract::CacheTerms& terms, ServiceIndex service, Role role,
                       Instant now) {
   const uint64_t origin_name = services_[service].instances[kept.origin].name_digest;

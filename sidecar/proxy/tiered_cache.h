@@ -54,6 +54,13 @@ class TieredCache {
   // Whether what one sidecar of the host gets, the others find.
   bool is_shared(const contract::CacheTerms& terms, Role role) const { return uses_shared(terms, role); }
 
+  // Wherever here it is kept; for people: it is no use of it, and its origin means nothing.
+  struct Seen {
+    cache::Kept kept;
+    contract::Tier tier = contract::Tier::kLocal;
+  };
+  std::optional<Seen> look(const cache::Hash& hash, Instant now) const;
+
   const cache::MemoryTier& local() const { return local_; }
   const cache::SharedTier* shared() const { return shared_; }
   // By contract::Tier; of lookups of fresh replies.

@@ -171,6 +171,10 @@ class CacheCommands(unittest.TestCase):
         self.assertIn("voices at a/main", shown)
         self.assertNotIn("bass", shown + self.run_ctl("cache", "get", key, "--json"))
         self.assertIn("bass", self.run_ctl("cache", "get", key, "--body"))
+        self.assertEqual(json.loads(self.run_ctl("cache", "get", key, "--json"))["sidecars"][0]["found"]["tier"], "local")
+        self.mesh.kill("a")
+        self.mesh.start("a")  # which has nothing yet in its own memory
+        self.assertEqual(json.loads(self.run_ctl("cache", "get", key, "--json"))["sidecars"][0]["found"]["tier"], "shared")
         self.run_ctl("cache", "get", "0" * 32, expect=1)
         self.run_ctl("cache", "get", "ann", expect=64)
         self.assertNotIn("bass", self.log_of("a"))

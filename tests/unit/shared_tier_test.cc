@@ -33,6 +33,20 @@ TEST_CASE("what one sidecar put another finds, until it is of no use, and only b
   CHECK_FALSE(one.put(self_telling(1, 5, 1000), 42, kNow + milliseconds(60'000)));
 }
 
+TEST_CASE("people find by the hash alone what is of use, and nothing that is not") {
+  Memory memory(4 * MiB);
+  SharedTier one = memory.attach();
+  const SharedTier other = memory.attach();
+  CHECK_FALSE(other.look(key_of(1).hash, kNow));
+  CHECK(one.put(self_telling(1, 5, 1000), 42, kNow));
+  const auto seen = other.look(key_of(1).hash, kNow);
+  REQUIRE(seen);
+  CHECK(is_whole(*seen, 1));
+  CHECK(seen->kept.key.text.text() == key_of(1).text.text());
+  CHECK_FALSE(other.look(key_of(2).hash, kNow));
+  CHECK_FALSE(other.look(key_of(1).hash, kNow + milliseconds(60'000)));
+}
+
 TEST_CASE("the later of two replies to the same is found, and an erased one is not") {
   Memory memory(4 * MiB);
   SharedTier one = memory.attach();
