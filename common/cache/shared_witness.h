@@ -35,6 +35,8 @@ class Witness {
     Word(words_->writing).fetch_add(1);
   }
   void end_writing() { Word(words_->writing).fetch_sub(1); }
+  // All calls of processes before count as ended, whatever number stands there.
+  void forget_writing() { Word(words_->writing).store(0); }
   // Calls that were begun and not ended, also by those who were killed.
   uint64_t writing() const { return load(words_->writing); }
   // Whether any of them may still be under way.

@@ -45,7 +45,7 @@ void Inbound::begin(uint64_t purge_position, bool has_disk, Instant now, Actions
   }
   if (was_writing) {
     for (const uint64_t name : names) purges_.purge(name);
-    for (uint64_t left = self_->writing(); left > 0; --left) self_->end_writing();
+    self_->forget_writing();
   }
   if (!names.empty() && (was_writing || !is_known)) erase_on_disk(names, out);
 }

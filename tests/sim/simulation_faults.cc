@@ -11,7 +11,9 @@ namespace mesh::sim {
 
 void Simulation::take_down(size_t index, bool is_drain) {
   Process& process = processes_[index];
-  if (process.down++ > 0) return;
+  const bool is_there = process.down == 0 || (process.is_sidecar() && process.sidecar->lives() && !is_drain);
+  ++process.down;
+  if (!is_there) return;
   check_owed();
   ++process.life;
   note(process.name, is_drain ? "drains" : "is killed");

@@ -288,6 +288,18 @@ TEST_CASE("all share one book of purges and the notes on other sidecars") {
   CHECK_FALSE(witness->is_writing(kNow + milliseconds(101)));
 }
 
+TEST_CASE("a count of calls under way that cannot be is ended at once, too") {
+  Memory memory(4 * MiB);
+  SharedTier one = memory.attach();
+  auto witness = one.witness(7);
+  REQUIRE(witness);
+  witness->begin_writing(kNow + milliseconds(100));
+  for (int i = 0; i < 3; ++i) witness->end_writing();  // as after memory that was emptied under somebody's feet
+  CHECK(witness->writing() > uint64_t{1} << 60);
+  witness->forget_writing();
+  CHECK(witness->writing() == 0);
+}
+
 TEST_CASE("there are notes on 256 sidecars at most") {
   Memory memory(4 * MiB);
   SharedTier tier = memory.attach();
