@@ -76,7 +76,7 @@ mesh_vram_code carry_out(mesh_vram_lease* handle, const Connection::Make& make, 
   {
     const std::lock_guard lock(connection.mutex());
     if (handle->lease->is_lost) return lost(error);
-    if (handle->lease->is_over) return invalid(error, "All of this lease was given back");
+    if (handle->lease->is_over && *passes == '\0') return invalid(error, "All of this lease was given back");
   }
   const Outcome outcome = connection.order(make, patience());
   const pb::Reply& reply = outcome.packet.reply;
@@ -88,25 +88,24 @@ mesh_vram_code carry_out(mesh_vram_lease* handle, const Connection::Make& make, 
   return not_done(error, outcome);
 }
 
-// What was dropped of a lease is subtracted when it is told, so that a Claim in between still fits.
+// What was dropped of a lease. A Claim since then told it already.
 struct Given {
+  uint64_t epoch = 0;
   uint64_t bytes = 0;
   std::vector<uint64_t> chunks{};
 };
 
 Given drop(Lease& lease, uint64_t bytes, bool at_least) {
   bytes = std::min((bytes + (at_least ? kUnitBytes - 1 : 0)) / kUnitBytes * kUnitBytes, lease.bytes);
-  if (lease.kind != pb::KIND_BACKED) return {bytes, {}};
-  Given given{bytes, {}};
-  given.chunks = lease.memory.drop(given.bytes, at_least);
+  Given given{lease.name.epoch(), bytes, {}};
+  if (lease.kind == pb::KIND_BACKED) given.chunks = lease.memory.drop(given.bytes, at_least);
+  lease.bytes -= given.bytes;
   return given;
 }
 
 template <class Numbers>
-void add_chunks(Given& given, Lease& lease, Numbers* numbers) {
+void add_chunks(const Given& given, Numbers* numbers) {
   for (const uint64_t number : given.chunks) numbers->Add(number);
-  lease.bytes -= given.bytes;
-  given = {};
 }
 
 }  // namespace
@@ -190,7 +189,7 @@ mesh_vram_code mesh_vram_commit(mesh_vram_lease* handle, uint64_t bytes, mesh_vr
   const auto make = [&](pb::Request& request) {
     pb::Commit& commit = *request.mutable_commit();
     *commit.mutable_lease() = lease.name;
-    add_chunks(given, lease, commit.mutable_surplus_chunks());
+    if (lease.name.epoch() == given.epoch) add_chunks(given, commit.mutable_surplus_chunks());
     commit.set_bytes(lease.bytes);
   };
   return carry_out(handle, make, error, "lease_state");
@@ -248,20 +247,24 @@ mesh_vram_code mesh_vram_give_back(mesh_vram_lease* handle, uint64_t bytes, mesh
     const std::lock_guard lock(handle->vram->connection.mutex());
     if (lease.is_over) return MESH_VRAM_OK;
     given = drop(lease, bytes, true);
+    lease.is_over = lease.bytes == 0;
   }
+  bool is_asked_again = false;
   const auto make = [&](pb::Request& request) {
-    if (lease.is_over) return (void)(*request.mutable_release() = lease.name);
+    const bool is_told = lease.name.epoch() != given.epoch || is_asked_again;
+    is_asked_again = true;
+    if (lease.is_over && is_told) return (void)(*request.mutable_release() = lease.name);
     pb::YieldDone& done = *request.mutable_yield_done();
     *done.mutable_lease() = lease.name;
+    if (is_told) return;
     done.set_bytes(given.bytes);
-    add_chunks(given, lease, done.mutable_chunks());
-    lease.is_over = lease.bytes == 0;
+    add_chunks(given, done.mutable_chunks());
   };
   // Repeated there is nothing left to give: its Claim told the next arbiter. And nobody minds who will not give what
   // was not asked for.
   mesh_vram_error found{};
   const mesh_vram_code code = carry_out(handle, make, &found, "lease_unknown");
-  if (code == MESH_VRAM_LOST && bytes == 0) {
+  if (code == MESH_VRAM_LOST && (bytes == 0 || lease.name.epoch() != given.epoch)) {
     const std::lock_guard lock(handle->vram->connection.mutex());
     lease.is_lost = false;
     return MESH_VRAM_OK;
