@@ -177,12 +177,17 @@ void Driver::on_turn_ending() {
 }
 
 std::string Driver::answer(std::string_view question) {
+  if (auto answered = obey(question)) return std::move(*answered);
+  return report(question, view());
+}
+
+ReportView Driver::view() const {
   ReportView view{.terms = terms_, .decisions = decisions_, .counters = counters_};
   for (const auto& [id, client] : clients_) view.clients[client->session.process()] = client->session.client();
   view.chunks_made = memory_.made();
   view.chunks_not_made = memory_.not_made();
   view.now = loop_.now();
-  return report(question, view);
+  return view;
 }
 
 }  // namespace mesh::arbiter

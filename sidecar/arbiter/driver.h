@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,7 @@
 #include "sidecar/arbiter/driver_sensors.h"
 #include "sidecar/arbiter/engine.h"
 #include "sidecar/arbiter/journal_form.h"
+#include "sidecar/arbiter/report.h"
 #include "sidecar/arbiter/session.h"
 #include "sidecar/io/journal_file.h"
 #include "sidecar/io/loop.h"
@@ -89,6 +91,7 @@ class Driver final : public TurnObserver, private io::PacketAcceptObserver {
   void end_processes();
   size_t connections_of(ProcessId process) const;
   std::string answer(std::string_view question);
+  ReportView view() const;
 
   // driver_actions.cc: what the engine says is done.
   template <class Event>
@@ -116,6 +119,9 @@ class Driver final : public TurnObserver, private io::PacketAcceptObserver {
   void carry(const RecordDecision& decision);
   void note(std::string_view what, LeaseId id, Reason reason, GpuIndex gpu, Units units);
   uint32_t user_of(LeaseId lease) const;
+
+  // driver_operator.cc: what people ask and order.
+  std::optional<std::string> obey(std::string_view line);
 
   // driver_start.cc: what is found at the start, and what is measured afterwards.
   Result<void> recover();

@@ -33,10 +33,10 @@ GpuMask existing(size_t gpus) { return gpus == 32 ? gpu::kAnyGpu : gpu::mask_of(
 }  // namespace
 
 std::string_view to_string(Reason reason) {
-  constexpr std::string_view kNames[] = {"none",           "invalid",     "never_fits",  "too_many",
-                                         "deadline",       "policed",     "other_epoch", "chunks_failed",
-                                         "not_reconciled", "pressure",    "heat",        "reserved",
-                                         "yielding",       "swap_budget", "no_victims",  "did_not_yield"};
+  constexpr std::string_view kNames[] = {
+      "none",        "invalid",       "never_fits",     "too_many",      "deadline", "policed",
+      "other_epoch", "chunks_failed", "not_reconciled", "pressure",      "heat",     "reserved",
+      "yielding",    "swap_budget",   "no_victims",     "did_not_yield", "drained"};
   return kNames[static_cast<size_t>(reason)];
 }
 

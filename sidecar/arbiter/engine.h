@@ -18,6 +18,7 @@
 #include "common/gpu/queue.h"
 #include "common/gpu/segments.h"
 #include "sidecar/arbiter/events.h"
+#include "sidecar/arbiter/operator_words.h"
 #include "sidecar/arbiter/state.h"
 
 namespace mesh::arbiter {
@@ -42,6 +43,11 @@ class Engine {
   void on_time(Instant now, Actions& out);
   // The earliest time at which on_time() has something to do.
   Instant next_deadline() const;
+
+  // What would become of a request, for each of its cards, if somebody without a lease made it now.
+  std::vector<CardPlan> plan(const gpu::Request& request, Instant now);
+  // What an EvictionOrdered would do.
+  Eviction eviction_of(LeaseId id, Instant now);
 
   // Whether all books agree: those of each card, and each lease and segment with what is held for it.
   bool holds() const;
@@ -136,6 +142,11 @@ class Engine {
   void adopt(const JournalEntry& entry, Instant now, Actions& out);
   void adopt_segment(const JournalEntry& entry);
   void give_up_orphans(Instant now, Actions& out);
+
+  // engine_operator.cc: what people order and ask.
+  void take(const EvictionOrdered& event, Instant now, Actions& out);
+  void take(const DrainOrdered& event, Instant now, Actions& out);
+  CardPlan plan_on(const gpu::Waiter& waiter, GpuIndex gpu, Instant now);
 
   struct Policed {
     std::map<GpuIndex, gpu::Policer> on{};

@@ -87,7 +87,8 @@ bool Engine::join_segment(Entry& entry, const gpu::Segment& known, Instant now, 
   gpu::Segment* segment = segments_.find(known.id);
   // It takes nothing, but who joins and joins would keep it there for ever.
   if (is_in_the_way(*segment, now)) {
-    explain(lease.id, Reason::kReserved, segment->key.gpu, 0, out);
+    const bool is_drained = gpus_[segment->key.gpu].is_drained;
+    explain(lease.id, is_drained ? Reason::kDrained : Reason::kReserved, segment->key.gpu, 0, out);
     return false;
   }
   const double weight = gpu::weight_of(lease.request.priority);
@@ -109,6 +110,7 @@ bool Engine::join_segment(Entry& entry, const gpu::Segment& known, Instant now, 
 
 // Whether somebody who waited too long cannot have his memory while all weights that are in use on the card stay.
 bool Engine::is_in_the_way(const gpu::Segment& segment, Instant now) const {
+  if (gpus_[segment.key.gpu].is_drained) return true;
   const gpu::Reservation* reservation = queue_.reserved(segment.key.gpu);
   if (reservation == nullptr) return false;
   const Waiter& holder = *queue_.find(reservation->id);
@@ -137,6 +139,7 @@ bool Engine::draw_on_reserve(const Waiter& waiter, Instant now, Actions& out) {
 // Why nothing of that card is granted to it, however much is free.
 Reason Engine::closed(const Waiter& waiter, GpuIndex gpu) const {
   const GpuState& state = gpus_[gpu];
+  if (state.is_drained) return Reason::kDrained;
   if (state.ledger.pressure() == gpu::Pressure::kRed) return Reason::kPressure;
   const bool is_hot = state.thermal.band() >= gpu::Band::kHot;
   return is_hot && waiter.priority == Priority::kBatch ? Reason::kHeat : Reason::kNone;

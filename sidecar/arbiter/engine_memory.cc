@@ -116,7 +116,8 @@ void Engine::drop_segment(const gpu::Segment& segment, Actions& out) {
 void Engine::trim_pools(Actions& out) {
   for (GpuIndex gpu = 0; gpu < gpus_.size(); ++gpu) {
     GpuState& state = gpus_[gpu];
-    const Units beyond = state.ledger.leased() + state.pool.free().units() - state.ledger.capacity();
+    const Units pooled = state.pool.free().units();
+    const Units beyond = state.is_drained ? pooled : state.ledger.leased() + pooled - state.ledger.capacity();
     if (beyond <= 0 || state.pool.free().total() == 0) continue;
     out.push_back(ReleaseChunks{gpu, state.pool.trim(beyond)});
   }

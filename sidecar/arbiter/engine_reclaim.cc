@@ -135,7 +135,8 @@ bool Engine::may_ask(const Entry& entry, Instant now) const {
 // Whether its memory may be asked for on behalf of that waiter.
 bool Engine::may_take(const Entry& entry, const Waiter& waiter, Instant now) const {
   const gpu::Lease& lease = entry.lease;
-  if (!may_ask(entry, now) || lease.process == entries_.at(waiter.id).lease.process) return false;
+  const auto asks = entries_.find(waiter.id);  // none: somebody who might ask
+  if (!may_ask(entry, now) || (asks != entries_.end() && lease.process == asks->second.lease.process)) return false;
   const bool is_aged = waiter.aged_at() <= now;
   if (!lease.in_use && entry.lease.is_committed) {
     return is_aged || lease.granted_at + ghosts_.residency(lease.request.model, lease.request.load_time, now) <= now;
@@ -182,6 +183,9 @@ void Engine::relieve(Instant now, Actions& out) {
       if (found != entries_.end() && may_ask(found->second, now)) evict(drawn, {}, gpu, now, out);
     }
     if (gpus_[gpu].thermal.band() == gpu::Band::kCritical) relieve_heat(gpu, now, out);
+    if (gpus_[gpu].is_drained) {
+      for (const gpu::Candidate& each : candidates(gpu, nullptr, now)) evict(each.id, {}, gpu, now, out);
+    }
     const Units need = ledger.excess() - ledger.drawn() - yielding(gpu);
     if (need <= 0) continue;
     const auto all = candidates(gpu, nullptr, now);

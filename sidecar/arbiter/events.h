@@ -120,6 +120,16 @@ struct GpuSampled {
   bool is_slowed = false;
 };
 
+// An operator wants it back, as far as it agreed: a lease, or shared weights that nobody uses.
+struct EvictionOrdered {
+  LeaseId id{};
+};
+// Nothing of that card is granted any more, and who holds something is asked to yield; or it is as before.
+struct DrainOrdered {
+  GpuIndex gpu = 0;
+  bool is_drained = true;
+};
+
 // --- actions ---
 
 // Why somebody waits or was refused.
@@ -140,6 +150,7 @@ enum class Reason : uint8_t {
   kSwapBudget,   // too much was swapped in the last minute
   kNoVictims,    // nobody who could be asked has enough
   kDidNotYield,  // it was asked as far as it agreed, and keeps what it has
+  kDrained,      // an operator wants the card empty
 };
 std::string_view to_string(Reason reason);
 

@@ -42,9 +42,11 @@ others asked to yield for him; nobody runs out of memory that he was granted.
   --reserve SIZE        kept back on each card for emergencies; 512M if not given
   --no-keeper           without the process that holds memory while the arbiter is restarted
 
-SIZE is bytes, or has M or G behind it. Ask the admin socket for gpus, leases, queue, segments, decisions or counters:
+SIZE is bytes, or has M or G behind it. See and order with meshctl gpu, or ask the admin socket for gpus, leases, queue,
+segments, decisions, counters or plan BYTES [PRIORITY]; it obeys evict LEASE, drain GPU and undrain GPU:
 
   mesh-arbiter --device memfd:4G --runtime-dir /tmp/arbiter
+  meshctl gpu --admin /tmp/arbiter/gpu.admin
   echo queue | nc -U /tmp/arbiter/gpu.admin
 
 The process that was started holds the memory; its child is the arbiter, and is started again when it is killed. Agents

@@ -11,13 +11,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-std::string hex(const Id& id) {
-  char text[33];
-  std::snprintf(text, sizeof(text), "%016llx%016llx", static_cast<unsigned long long>(id.high),
-                static_cast<unsigned long long>(id.low));
-  return text;
-}
-
 int64_t bytes(Units units) { return units * static_cast<int64_t>(gpu::kUnitBytes); }
 int64_t ms(Duration duration) { return to_ms_up(duration); }
 // The pid is the lower part of a process's name.
@@ -61,6 +54,7 @@ Json gpus(const ReportView& view) {
                    {"chunks", chunks},
                    {"pressure", name_of(ledger.pressure())},
                    {"heat", gpu::to_string(state.thermal.band())},
+                   {"is_drained", state.is_drained},
                    {"is_sampled", state.is_sampled},
                    {"books_agree", ledger.holds()}});
   }
@@ -174,6 +168,13 @@ Json counters(const ReportView& view) {
 
 }  // namespace
 
+std::string hex(const Id& id) {
+  char text[33];
+  std::snprintf(text, sizeof(text), "%016llx%016llx", static_cast<unsigned long long>(id.high),
+                static_cast<unsigned long long>(id.low));
+  return text;
+}
+
 std::string report(std::string_view question, const ReportView& view) {
   Json answer;
   if (question == "gpus") {
@@ -189,7 +190,10 @@ std::string report(std::string_view question, const ReportView& view) {
   } else if (question == "counters") {
     answer = counters(view);
   } else {
-    answer = {{"error", "ask for gpus, leases, queue, segments, decisions or counters"}};
+    answer = {
+        {"error",
+         "ask for gpus, leases, queue, segments, decisions, counters or plan BYTES [PRIORITY]; order evict LEASE, "
+         "drain GPU or undrain GPU"}};
   }
   // A client's name may be any bytes.
   return answer.dump(-1, ' ', false, Json::error_handler_t::replace) + '\n';

@@ -41,6 +41,7 @@ struct GpuState {
   gpu::Floors floors;
   gpu::Thermal thermal;
   std::map<ProcessId, Units> contexts{};
+  bool is_drained = false;  // by an operator
   bool is_sampled = false;  // before that nobody knows what others use
 };
 

@@ -7,6 +7,7 @@
 #include "tools/meshctl/cache_cli.h"
 #include "tools/meshctl/commands.h"
 #include "tools/meshctl/completion.h"
+#include "tools/meshctl/gpu_cli.h"
 
 namespace {
 
@@ -14,7 +15,7 @@ using namespace mesh::ctl;  // main marries everything
 
 constexpr const char* kExitTable =
     "Exit codes: 0 done, all is well · 1 a check failed, or nothing was found · 64 wrong usage\n"
-    "            69 a sidecar cannot be reached · 78 errors in the configuration\n"
+    "            69 a sidecar or the arbiter cannot be reached · 78 errors in the configuration\n"
     "Data goes to stdout, everything else to stderr. Colours only on a terminal, and not with NO_COLOR.";
 
 std::vector<std::string> choices_of(const CLI::Option& option) {
@@ -156,6 +157,8 @@ int main(int argc, char** argv) {
 
   CacheOptions keeping;
   const CacheCommands cache = add_cache_commands(app, keeping);
+  GpuOptions leasing;
+  const GpuCommands gpu = add_gpu_commands(app, leasing);
 
   std::string shell;
   auto* completion = app.add_subcommand("completion", "prints a completion script");
@@ -183,6 +186,7 @@ int main(int argc, char** argv) {
   if (*top) return run_top(options, interval_s, count);
   if (*check) return run_check(options);
   if (*cache.cache) return run_cache(cache, options, keeping);
+  if (*gpu.gpu) return run_gpu(gpu, options, leasing);
   if (*completion) {
     std::cout << completion_script(shell, flattened(words_of(app)));
     return kExitOk;

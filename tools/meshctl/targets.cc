@@ -84,8 +84,7 @@ Targets load_targets(const std::vector<std::string>& files) {
   return targets;
 }
 
-Result<Json> ask(const Target& target, std::string_view line, int wait_s) {
-  const std::string& admin_path = target.config.admin_path;
+Result<Json> ask_socket(const std::string& admin_path, const std::string& line, int wait_s) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (admin_path.size() >= sizeof address.sun_path) return unreachable(admin_path, "the path is too long");
@@ -97,8 +96,7 @@ Result<Json> ask(const Target& target, std::string_view line, int wait_s) {
   if (connect(admin.fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     return unreachable(admin_path, std::strerror(errno));
   }
-  const std::string question = std::string(line) + " json\n";
-  if (send(admin.fd, question.data(), question.size(), MSG_NOSIGNAL) < 0) {
+  if (send(admin.fd, line.data(), line.size(), MSG_NOSIGNAL) < 0) {
     return unreachable(admin_path, std::strerror(errno));
   }
   std::string answer;
@@ -116,13 +114,21 @@ Result<Json> ask(const Target& target, std::string_view line, int wait_s) {
     error.hint = "is it a sidecar of another version?";
     return Unexpected(std::move(error));
   }
+  return json;
+}
+
+Result<Json> ask(const Target& target, std::string_view line, int wait_s) {
+  const std::string& admin_path = target.config.admin_path;
+  auto answer = ask_socket(admin_path, std::string(line) + " json\n", wait_s);
+  if (!answer) return answer;
+  const Json& json = *answer;
   const std::string name = text_at(json, "host") + "/" + text_at(json, "sidecar");
   if (name != target.name()) {
     Error error = rule_broken(Code::kInvalid, "admin_of_another", admin_path + " belongs to " + name);
     error.hint = "ask for " + target.name() + " on its own computer";
     return Unexpected(std::move(error));
   }
-  return json;
+  return answer;
 }
 
 Answers ask_all(const Targets& targets, std::string_view line, int wait_s) {

@@ -49,6 +49,9 @@ inline constexpr int kAnswerWait_s = 2;
 // the same path, and the sidecar of the other one answers here.
 Result<Json> ask(const Target& target, std::string_view line, int wait_s = kAnswerWait_s);
 
+// The same of any admin socket: the line, with its end, as it is; whose answer that is nobody looks at.
+Result<Json> ask_socket(const std::string& path, const std::string& line, int wait_s);
+
 // What became of one question to all. The targets must outlive it.
 struct Answers {
   std::vector<std::pair<const Target*, Json>> given;
