@@ -129,6 +129,7 @@ void Engine::write(const Entry& entry, Actions& out) {
   line.on = lease.on;
   line.units = entry.segment ? 0 : lease.units + entry.unseen;
   line.unseen = entry.unseen;
+  line.is_lost = entry.is_lost;
   line.extents = entry.extents;
   line.is_committed = entry.lease.is_committed;
   line.is_handed = entry.is_handed;
