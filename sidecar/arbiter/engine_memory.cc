@@ -182,7 +182,7 @@ void Engine::take(const SegmentWritten& event, Instant now, Actions& out) {
       segment != nullptr && segments_.seal(*segment, event.name.id, gpus_[segment->key.gpu].worth, now, ready);
   if (!is_sealed) return unknown(event.name, out);
   entry->lease.is_committed = true;
-  entry->lease.become(LeaseState::kActive);
+  if (entry->lease.state == LeaseState::kReserved) entry->lease.become(LeaseState::kActive);
   write(*segment, out);
   write(*entry, out);
   for (const LeaseId id : ready) hand_over(entries_.at(id), out);
