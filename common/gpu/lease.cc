@@ -20,8 +20,10 @@ constexpr uint32_t kMayBecome[kLeaseStates] = {
     /* queued */ bit(LeaseState::kReserved) | bit(LeaseState::kReleased),
     /* reserved */ bit(LeaseState::kActive) | bit(LeaseState::kYieldAsked) | bit(LeaseState::kDraining) | kEndings,
     /* active */ bit(LeaseState::kYieldAsked) | bit(LeaseState::kDraining) | kEndings,
-    /* yield asked */ bit(LeaseState::kDraining) | bit(LeaseState::kActive) | kEndings,
-    /* draining: asked again, or it kept a part */ bit(LeaseState::kYieldAsked) | bit(LeaseState::kActive) | kEndings,
+    /* yield asked; one that was not given up is what it was */
+    bit(LeaseState::kDraining) | bit(LeaseState::kReserved) | bit(LeaseState::kActive) | kEndings,
+    /* draining: asked again, or it kept a part */
+    bit(LeaseState::kYieldAsked) | bit(LeaseState::kReserved) | bit(LeaseState::kActive) | kEndings,
     /* dying */ bit(LeaseState::kReleased),
     /* orphaned */ bit(LeaseState::kReserved) | bit(LeaseState::kActive) | kEndings,
     /* released */ 0,

@@ -258,7 +258,10 @@ void Engine::settle(Instant now, Actions& out) {
   trim_pools(out);
   admit(now, out);
   relieve(now, out);
-  if (reclaim(now, out)) admit(now, out);
+  const bool is_free = reclaim(now, out);
+  trim_pools(out);  // what was taken back for others is theirs before anything is granted
+  if (!is_free) return;
+  admit(now, out);
   trim_pools(out);
 }
 

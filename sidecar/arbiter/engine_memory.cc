@@ -130,6 +130,7 @@ void Engine::write(const Entry& entry, Actions& out) {
   line.on = lease.on;
   line.units = entry.segment ? 0 : lease.units + entry.unseen;
   line.unseen = entry.unseen;
+  line.is_lost = entry.is_lost;
   line.extents = entry.extents;
   line.is_committed = entry.lease.is_committed;
   line.is_handed = entry.is_handed;
@@ -182,7 +183,7 @@ void Engine::take(const SegmentWritten& event, Instant now, Actions& out) {
       segment != nullptr && segments_.seal(*segment, event.name.id, gpus_[segment->key.gpu].worth, now, ready);
   if (!is_sealed) return unknown(event.name, out);
   entry->lease.is_committed = true;
-  entry->lease.become(LeaseState::kActive);
+  if (entry->lease.state == LeaseState::kReserved) entry->lease.become(LeaseState::kActive);
   write(*segment, out);
   write(*entry, out);
   for (const LeaseId id : ready) hand_over(entries_.at(id), out);

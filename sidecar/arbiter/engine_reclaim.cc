@@ -266,7 +266,8 @@ void Engine::end_ladder(Entry& entry) {
   entry.ladder.reset();
   entry.beneficiary = {};
   const LeaseState state = entry.lease.state;
-  if (state == LeaseState::kYieldAsked || state == LeaseState::kDraining) entry.lease.become(LeaseState::kActive);
+  if (state != LeaseState::kYieldAsked && state != LeaseState::kDraining) return;
+  entry.lease.become(entry.lease.is_committed ? LeaseState::kActive : LeaseState::kReserved);
 }
 
 }  // namespace mesh::arbiter

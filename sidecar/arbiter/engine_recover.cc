@@ -76,6 +76,7 @@ void Engine::adopt(const JournalEntry& journal, Instant now, Actions& out) {
   lease.asked_at = lease.granted_at = now;
   entry.unseen = journal.unseen;
   entry.unseen_since = now;
+  entry.is_lost = journal.is_lost;
   // Nobody comes for what was given up.
   lease.state = entry.unseen > 0 && lease.units == 0 ? LeaseState::kDying : LeaseState::kOrphaned;
   entry.extents = journal.extents;

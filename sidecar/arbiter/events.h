@@ -222,8 +222,9 @@ struct JournalEntry {
   ProcessId process = 0;
   gpu::Request request{};
   GpuMask on = 0;
-  Units units = 0;   // in the ledger; of a segment, too
-  Units unseen = 0;  // of them: said to be free, and not seen to be
+  Units units = 0;       // in the ledger; of a segment, too
+  Units unseen = 0;      // of them: said to be free, and not seen to be
+  bool is_lost = false;  // nobody said so: its holder did not claim it in time
   Extents extents{};
   bool is_committed = false;
   bool is_handed = false;  // its holder was told; otherwise he has nothing of it

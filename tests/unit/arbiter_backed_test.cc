@@ -89,6 +89,61 @@ TEST_CASE("when a writer dies the next one loads, but not before it is gone") {
   CHECK(desk.grantable() == kFree);
 }
 
+TEST_CASE("who was asked while he loaded, and did not yield, may finish loading") {
+  Desk desk(cards({12 * kGiBUnits}));
+  gpu::Request written = weights(1000);
+  gpu::Request own = desk.request(300);
+  written.ttl = own.ttl = milliseconds(1000);
+  own.peak = 500;
+  desk.ask(1, 1, written);
+  desk.tell(ChunksCreated{id_of(1), 0, {}});
+  desk.ask(2, 2, weights(1000));
+  desk.ask(3, 3, own);
+  desk.wait(1000);
+  for (const uint64_t who : {1, 3}) {
+    desk.tell(YieldDone{desk.name(who, who), 0, {}});
+    CHECK(desk.asked_to_yield(who));
+    desk.tell(YieldDone{desk.name(who, who), 0, {}});
+    CHECK(desk.find<RecordDecision>(who)->reason == Reason::kDidNotYield);
+  }
+  desk.tell(SegmentWritten{desk.name(1, 1)});
+  CHECK(desk.granted(2));
+  desk.tell(LeaseCommitted{desk.name(3, 3), 300, {}});
+  CHECK(desk.count<SendError>() == 0);
+  CHECK(desk.grantable() == kFree - 1000 - 300);
+}
+
+TEST_CASE("what was taken back for others is free before anything is granted") {
+  Desk desk(cards({12 * kGiBUnits, 12 * kGiBUnits}));
+  gpu::Request firm = desk.request(kFree - 4000);
+  firm.revocability = Revocability::kNever;
+  for (const uint64_t who : {1, 2}) {
+    gpu::Request segment = weights(4000);
+    segment.gpus = firm.gpus = gpu::mask_of(who - 1);
+    desk.ask(who, who, segment);
+    desk.tell(ChunksCreated{id_of(who), static_cast<GpuIndex>(who - 1), {}});
+    desk.tell(SegmentWritten{desk.name(who, who)});
+    desk.hold(who + 2, who + 2, firm);
+  }
+  desk.tell(LeaseReleased{desk.name(2, 2)});  // idle on the second
+  desk.sample(0, 2 * kFree);                  // others take more of the first than there was
+  desk.sample(0, kFree + 200);
+  gpu::Request both = desk.request(100);
+  both.kind = LeaseKind::kBacked;
+  both.gpu_count = 2;
+  desk.ask(5, 5, both);
+  desk.wait(31'000);
+  desk.tell(LeaseReleased{desk.name(1, 1)});
+  const auto at = [&](auto is_wanted) { return std::find_if(desk.actions.begin(), desk.actions.end(), is_wanted); };
+  const auto released = at([](const Action& action) {
+    const auto* release = std::get_if<ReleaseChunks>(&action);
+    return release != nullptr && release->gpu == 0;
+  });
+  const auto created = at([](const Action& action) { return std::holds_alternative<CreateChunks>(action); });
+  REQUIRE(created != desk.actions.end());
+  CHECK(released < created);
+}
+
 TEST_CASE("who hung up and lives still maps shared weights, so they are not idle") {
   Desk desk(cards({12 * kGiBUnits}));
   desk.ask(1, 1, weights(4000));
@@ -151,6 +206,22 @@ TEST_CASE("who gave his lease up before a restart, or does so instead of showing
   CHECK(desk.grantable() == kFree - 5000 - 100 - 100);  // until a sample shows it
   desk.sample(0, 0, {{1, 0}, {2, 0}});
   CHECK(desk.grantable() == kFree - 100);
+}
+
+// The third arbiter took what is still held for the process's context, of which up to 600 MiB are let off.
+TEST_CASE("what nobody claimed after a restart is not taken for said to be free after another") {
+  Desk first(cards({12 * kGiBUnits}, true));
+  first.hold(1, 1, first.request(100));
+  first.sample(0, 160, {{1, 160}});
+  Desk second(cards({12 * kGiBUnits}, true), first.journal);
+  second.wait(3000);
+  second.tell(LeasePresented{{11, 1, id_of(1), first.engine.epoch()}, 100, {}});  // too late
+  CHECK_FALSE(second.granted(1));
+  for (const bool is_held : {true, false}) {
+    Desk third(cards({12 * kGiBUnits}, true), second.journal);
+    third.sample(0, 160, {{1, is_held ? 160 : 0}});
+    CHECK(third.engine.entries().contains(id_of(1)) == is_held);
+  }
 }
 
 TEST_CASE("grants go on as soon as all holders are known, or gone") {

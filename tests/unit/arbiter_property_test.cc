@@ -5,11 +5,14 @@
 namespace mesh::arbiter {
 namespace {
 
-// MESH_ARBITER_EVENTS=1000000 for the long run.
-uint64_t events() {
-  const char* asked = std::getenv("MESH_ARBITER_EVENTS");
-  return asked != nullptr ? std::strtoull(asked, nullptr, 10) : 100'000;
+// MESH_ARBITER_EVENTS=1000000 for the long run, MESH_ARBITER_SEED=100 for another one.
+uint64_t number_in(const char* variable, uint64_t otherwise) {
+  const char* asked = std::getenv(variable);
+  return asked != nullptr ? std::strtoull(asked, nullptr, 10) : otherwise;
 }
+uint64_t events() { return number_in("MESH_ARBITER_EVENTS", 100'000); }
+// Added to every seed.
+uint64_t other_seeds() { return number_in("MESH_ARBITER_SEED", 0); }
 
 TEST_CASE("whatever happens, the books agree, nothing is granted twice and nothing is forgotten") {
   WorldTerms terms;
@@ -18,7 +21,7 @@ TEST_CASE("whatever happens, the books agree, nothing is granted twice and nothi
   terms.restarts = true;
   terms.has_failures = true;
   for (const uint64_t seed : {1, 2, 3, 4}) {
-    World world(terms, seed);
+    World world(terms, seed + other_seeds());
     for (uint64_t i = 0; i < events() / 4; ++i) world.step();
     CHECK(world.grants > events() / 200);
     CHECK(world.yields > 0);
@@ -33,7 +36,7 @@ TEST_CASE("where samples tell no processes apart, whoever is honest is served as
   WorldTerms terms;
   terms.sees_processes = false;
   for (const uint64_t seed : {1, 2}) {
-    World world(terms, seed);
+    World world(terms, seed + other_seeds());
     for (uint64_t i = 0; i < events() / 4; ++i) world.step();
     CHECK(world.grants > events() / 200);
     world.end();
@@ -45,7 +48,7 @@ TEST_CASE("who reserved waits no longer than the longest hold, and the time that
     WorldTerms terms;
     terms.is_firm = is_firm;
     terms.pause_ms = 1000;
-    World world(terms, 5);
+    World world(terms, 5 + other_seeds());
     for (uint64_t i = 0; i < events() / 2; ++i) world.step();
     const Duration victims = milliseconds(2 * gpu::bounds::ack_ms + gpu::bounds::eta_ms_max + 2000);
     CHECK(world.longest_reserved > Duration{});
@@ -62,7 +65,7 @@ TEST_CASE("under saturation each priority gets byte-seconds by its weight, wheth
     terms.sees_processes = false;
     terms.agents = 64;
     terms.pause_ms = 2000;
-    World world(terms, 6);
+    World world(terms, 6 + other_seeds());
     for (uint64_t i = 0; i < events() / 2; ++i) world.step();
     double sum = 0;
     double squares = 0;

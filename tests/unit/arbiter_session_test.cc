@@ -180,6 +180,8 @@ TEST_CASE("what was written to the journal is read again as it was, and of each 
   entry.request.ttl = milliseconds(7);
   entry.request.model = id_of(8);
   entry.units = 9;
+  entry.unseen = 2;
+  entry.is_lost = true;
   entry.extents = {{1, 2, 3}};
   entry.is_handed = true;
   const std::string bytes = encode(entry);
@@ -191,6 +193,8 @@ TEST_CASE("what was written to the journal is read again as it was, and of each 
   CHECK(read->request.ttl == milliseconds(7));
   CHECK(read->request.model == id_of(8));
   CHECK(read->units == 9);
+  CHECK(read->unseen == 2);
+  CHECK(read->is_lost);
   CHECK(read->extents == entry.extents);
   CHECK(read->is_handed);
   CHECK_FALSE(decode(as_bytes("\xff")));
