@@ -28,7 +28,8 @@ MAY_INCLUDE = {
     **{f"sidecar/{room}": PROTOCOL | {f"common/{policy}" for policy in POLICY_ROOMS} | {f"sidecar/{room}"}
        for room in ("proxy", "hub", "arbiter")},
 }
-MAY_INCLUDE["sidecar/arbiter"] |= {"proto"}  # packets of leases, which no other program of ours reads
+for room in ("proxy", "arbiter"):  # packets of leases
+    MAY_INCLUDE[f"sidecar/{room}"] |= {"proto"}
 # What stands beside an agent knows the packets of leases and what a descriptor is, not how anybody decides.
 MAY_INCLUDE["tools/sdk"] = BASE | {"proto", "sidecar/io", "tools/sdk"}
 COMPOSITION = re.compile(r"sidecar/(proxy|hub|arbiter)/(driver\w*\.(h|cc)|main\.cc)$")

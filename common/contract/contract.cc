@@ -24,6 +24,7 @@ void apply(const Declaration& terms, Terms& effective) {
   if (terms.cache) effective.cache = terms.cache->ttl_ms > 0 ? &*terms.cache : nullptr;
   // A method that writes keeps nothing because its service does.
   if (terms.invalidates && !terms.cache) effective.cache = nullptr;
+  if (terms.model) effective.model = terms.model->bytes > 0 ? &*terms.model : nullptr;
   if (terms.invalidates) effective.invalidates = terms.invalidates->empty() ? nullptr : &*terms.invalidates;
 }
 
@@ -162,6 +163,14 @@ bool Table::invalidates(std::string_view service) const {
   const auto has_some = [](const Declaration& terms) { return terms.invalidates && !terms.invalidates->empty(); };
   return has_some(found->second.terms) || std::any_of(found->second.methods.begin(), found->second.methods.end(),
                                                       [&](const auto& method) { return has_some(method.second); });
+}
+
+bool Table::needs_model(std::string_view service) const {
+  const auto found = services_.find(service);
+  if (found == services_.end()) return false;
+  const auto does = [](const Declaration& terms) { return terms.model && terms.model->bytes > 0; };
+  return does(found->second.terms) || std::any_of(found->second.methods.begin(), found->second.methods.end(),
+                                                  [&](const auto& method) { return does(method.second); });
 }
 
 uint64_t Table::largest_bytes(std::string_view service) const {

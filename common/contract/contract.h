@@ -11,6 +11,7 @@
 #include "common/base/priority.h"
 #include "common/contract/cache_terms.h"
 #include "common/contract/method.h"
+#include "common/contract/model_terms.h"
 
 namespace mesh::contract {
 
@@ -36,6 +37,8 @@ struct Terms {
   // Both null: nothing is kept of it, and it makes nothing that is kept wrong. They live as long as the table.
   const CacheTerms* cache = nullptr;
   const std::vector<TagPattern>* invalidates = nullptr;  // empty: everything of the service
+  // What it computes with; null: nothing that takes memory of a GPU. Lives as long as the table.
+  const ModelTerms* model = nullptr;
 };
 
 // What one entry says; what it leaves out comes from the service's entry, then from the defaults.
@@ -52,6 +55,7 @@ struct Declaration {
   std::optional<std::string> idempotency_field{};
   std::optional<CacheTerms> cache{};  // the whole block; a ttl of 0 takes back what the service says
   std::optional<std::vector<TagPattern>> invalidates{};
+  std::optional<ModelTerms> model{};  // of 0 bytes: none, whatever the service says
 };
 
 // Terms that must not be together.
@@ -81,6 +85,8 @@ class Table {
   bool keeps(Tier tier) const;  // likewise of any service
   // Whether a method of the service makes replies wrong that are kept.
   bool invalidates(std::string_view service) const;
+  // Whether a method of the service computes with a model.
+  bool needs_model(std::string_view service) const;
   // The largest body that any method of the service takes.
   uint64_t largest_bytes(std::string_view service) const;
   // Method before service before defaults. Unknown names get the defaults. Of kUnreadableMethod: the service's, and in

@@ -99,6 +99,8 @@ void PacketSocket::read() {
     message.msg_iovlen = 1;
     const ssize_t got = recvmsg(poll->fd.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    // The other end was killed before it had read all; what it had sent is still there.
+    if (got < 0 && errno == ECONNRESET && !std::exchange(was_reset_, true)) continue;
     if (got < 0) return end(std::strerror(errno));
     if (got == 0 && (message.msg_flags & MSG_CTRUNC) == 0) return end("closed by the other end");
     const bool is_cut = (message.msg_flags & MSG_TRUNC) != 0;

@@ -67,6 +67,7 @@ class PacketSocket {
   std::deque<Waiting> queue_;
   size_t queued_descriptors_ = 0;
   bool is_broken_ = false;
+  bool was_reset_ = false;
 };
 
 class PacketAcceptObserver {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "sidecar/proxy/engine.h"
@@ -80,11 +81,14 @@ std::string Inbound::audit() {
   };
   std::vector<Sum> sums(agents_.size());
   uint64_t live = 0;
+  std::vector<std::pair<uint64_t, uint64_t>> models(models_.size());
   uint64_t waiters_max = 0;
   uint64_t queued_bytes = 0;
   calls_.for_each([&](uint64_t, const Call& call) {
     Sum& sum = sums[call.agent];
     if (call.keyed ? !call.keyed->waiters.empty() : call.state != State::kAbandoned) ++live;
+    if (call.model != kNoModel && call.state != State::kIntending)
+      ++(call.has_model ? models[call.model].first : models[call.model].second);
     const bool is_intending = call.state == State::kIntending;
     if (is_intending) ++sum.intending;
     if (call.state == State::kDelivered || call.state == State::kAbandoned) ++sum.working;
@@ -105,6 +109,7 @@ std::string Inbound::audit() {
     problem +=
         exceeds("what is queued for an agent in bytes", agent.queued_bytes, config_.limits.queued_bytes_per_target);
   }
+  for (ModelIndex i = 0; i < models.size(); ++i) problem += models_.audit(i, models[i].first, models[i].second);
   problem += exceeds("what is queued", queued_bytes_, config_.limits.process_queued_bytes);
   problem += exceeds("who waits for one key", waiters_max, limits::waiters_per_key_max);
   problem += exceeds("results that are being read", loading_.size(), limits::calls_per_target_max);

@@ -25,6 +25,7 @@ struct Host {
   bool insecure = false;
   std::string runtime_dir = "/run/mesh";
   std::string data_dir = "/var/lib/mesh";
+  std::string arbiter_path;
   std::string shared_dir;
   std::map<std::string, SidecarEntry> sidecars;
   std::vector<std::pair<std::string, AgentConfig>> agents;  // by sidecar
@@ -40,14 +41,19 @@ class HostReader {
 
   void read(const Json& root) {
     in_.only(root, "",
-             {"$schema", "host", "insecure", "runtime_dir", "data_dir", "shared_dir", "sidecars", "agents", "ports",
-              "peers", "contracts", "limits"});
+             {"$schema", "host", "insecure", "runtime_dir", "data_dir", "shared_dir", "arbiter", "sidecars", "agents",
+              "ports", "peers", "contracts", "limits"});
     host_.name = in_.text(root, "", "host", true).value_or("");
     if (!host_.name.empty()) judge_name(host_.name, "/host");
     host_.insecure = in_.boolean(root, "", "insecure").value_or(false);
     host_.runtime_dir = in_.text(root, "", "runtime_dir", false).value_or(host_.runtime_dir);
     host_.data_dir = in_.text(root, "", "data_dir", false).value_or(host_.data_dir);
     host_.shared_dir = in_.text(root, "", "shared_dir", false).value_or(host_.runtime_dir);
+    if (const auto arbiter = in_.text(root, "", "arbiter", false)) {
+      host_.arbiter_path = Reader::absolute(*arbiter, host_.runtime_dir);
+      if (host_.arbiter_path.size() > kSocketPathMax)
+        in_.error("/arbiter", "is longer than 107 bytes", "choose a shorter runtime_dir");
+    }
     read_sidecars(in_.object(root, "", "sidecars"));
     read_agents(in_.object(root, "", "agents"));
     read_ports(in_.object(root, "", "ports"));
@@ -282,6 +288,7 @@ SidecarConfig cut(const Host& host, const std::string& name) {
                        .data_path = {},
                        .shared_path = {},
                        .replies_path = {},
+                       .arbiter_path = {},
                        .ports = {},
                        .agents = {},
                        .peers = host.peers,
@@ -301,6 +308,7 @@ SidecarConfig cut(const Host& host, const std::string& name) {
       if (host.contracts.keeps(agent.service, contract::Tier::kDisk))
         config.replies_path = host.data_dir + "/" + name + ".replies";
       if (host.contracts.is_durable(agent.service)) config.data_path = host.data_dir + "/" + name + ".calls";
+      if (host.contracts.needs_model(agent.service)) config.arbiter_path = host.arbiter_path;
     } else if (const auto& listen = host.sidecars.at(sidecar).listen) {
       PeerConfig& peer = siblings
                              .try_emplace(sidecar, PeerConfig{.host = host.name,

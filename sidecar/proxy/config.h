@@ -70,6 +70,7 @@ struct SidecarConfig {
   std::string data_path;                // of results that are kept on disk; empty: none are
   std::string shared_path;              // of memory for replies that sidecars of its category share; empty: none is
   std::string replies_path;             // of replies that are kept on disk; empty: none are
+  std::string arbiter_path;             // AF_UNIX, of who leases GPU memory for agents' models; empty: nobody does
   std::vector<PortConfig> ports;
   std::vector<AgentConfig> agents;
   std::vector<PeerConfig> peers;

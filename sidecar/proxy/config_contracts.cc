@@ -9,6 +9,8 @@ namespace {
 using contract::CacheTerms;
 using contract::Tier;
 
+constexpr int64_t kVram_mb_max = 1 << 20;
+
 class ContractsReader {
  public:
   ContractsReader(Reader& in, contract::Table& table) : in_(in), table_(table) {}
@@ -17,9 +19,10 @@ class ContractsReader {
     for (const auto& [service, entry] : contracts.items()) {
       const std::string path = "/contracts/" + service;
       if (!in_.is_object(entry, path)) continue;
-      in_.only(entry, path,
-               {"budget_ms", "priority", "max_bytes", "class", "linger_ms", "linger_count", "idempotent", "hedge_ms",
-                "durable", "sensitive", "idempotency_field", "cache", "invalidates", "methods", "method_fields"});
+      in_.only(
+          entry, path,
+          {"budget_ms", "priority", "max_bytes", "class", "linger_ms", "linger_count", "idempotent", "hedge_ms",
+           "durable", "sensitive", "idempotency_field", "cache", "invalidates", "model", "methods", "method_fields"});
       table_.declare_service(service, contract(entry, path));
       if (const auto naming = method_naming(entry, path)) table_.declare_naming(service, *naming);
       for (const auto& [method, terms] : in_.object(entry, path, "methods").items()) {
@@ -27,7 +30,7 @@ class ContractsReader {
         if (!in_.is_object(terms, at)) continue;
         in_.only(terms, at,
                  {"budget_ms", "priority", "max_bytes", "class", "linger_ms", "linger_count", "idempotent", "hedge_ms",
-                  "durable", "sensitive", "idempotency_field", "cache", "invalidates"});
+                  "durable", "sensitive", "idempotency_field", "cache", "invalidates", "model"});
         table_.declare_method(service, method, contract(terms, at));
       }
     }
@@ -49,7 +52,21 @@ class ContractsReader {
     terms.idempotency_field = in_.text(parent, path, "idempotency_field", false);
     if (parent.contains("cache")) terms.cache = cache(in_.object(parent, path, "cache"), path + "/cache");
     if (parent.contains("invalidates")) terms.invalidates = tags(parent, path, "invalidates");
+    if (parent.contains("model")) terms.model = model(in_.object(parent, path, "model"), path + "/model");
     return terms;
+  }
+
+  contract::ModelTerms model(const Json& entry, const std::string& path) {
+    in_.only(entry, path, {"name", "vram_mb", "hold_s", "load_s"});
+    contract::ModelTerms model;
+    model.name = in_.text(entry, path, "name", true).value_or("");
+    if (!entry.contains("vram_mb")) {
+      in_.error(path + "/vram_mb", "is missing", "what it takes of a GPU's memory when it works; 0: of none");
+    }
+    model.bytes = static_cast<uint64_t>(in_.number(entry, path, "vram_mb", 0, kVram_mb_max).value_or(0)) * limits::MiB;
+    model.hold_ms = in_.span_ms(entry, path, "hold_s").value_or(model.hold_ms);
+    model.load_ms = in_.span_ms(entry, path, "load_s").value_or(0);
+    return model;
   }
 
   // The name of one field, or a list of them.

@@ -35,6 +35,9 @@ enum class Counter : uint8_t {
   kCachePurgeRounds,     // told to others that keep replies
   kCachePurgeOrders,     // purges that agents or operators ordered here
   kCacheUnconfirmed,     // of these, those that somebody did not confirm
+  kModelWaits,           // calls that waited for memory for their model
+  kModelRefusals,        // asks for it that the arbiter refused
+  kModelRecalls,         // that it wanted back for others
   kCallerGone,           // the caller closed its socket before the answer
   kStuckPeersFreed,      // REQ sockets that waited for a reply of a process before this one
   kBatchesSent,

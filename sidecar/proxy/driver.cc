@@ -36,6 +36,10 @@ Result<void> Driver::start() {
   if (settings_.replies != nullptr) settings_.replies->set_observer(this);
   engine_.begin(prng_.next(), settings_.replies != nullptr, started_, actions_);
   if (settings_.records != nullptr) recover();
+  if (settings_.arbiter != nullptr) {
+    arbiter_.emplace(*settings_.arbiter, *this, config_.host + "/" + config_.sidecar);
+    arbiter_->start();
+  }
   for (AgentIndex i = 0; i < config_.agents.size(); ++i) {
     auto agent = std::make_unique<AgentSession>(*this, *this, config_.agents[i], i, prng_);
     agents_.push_back(agent.get());
@@ -82,6 +86,10 @@ void Driver::recover() {
   }
   engine_.inbound().use_records(started_, actions_);
   perform();
+}
+
+void Driver::on_arbiter_connected(bool is_connected) {
+  if (settings_.log) settings_.log(is_connected ? "arbiter_found" : "arbiter_lost", "arbiter", config_.arbiter_path);
 }
 
 void Driver::begin_drain() {

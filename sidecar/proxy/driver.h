@@ -18,6 +18,7 @@
 #include "common/routing/call_table.h"
 #include "sidecar/proxy/admin_session.h"
 #include "sidecar/proxy/agent_session.h"
+#include "sidecar/proxy/arbiter_link.h"
 #include "sidecar/proxy/client_session.h"
 #include "sidecar/proxy/engine.h"
 #include "sidecar/proxy/gathering_room.h"
@@ -44,6 +45,7 @@ struct DriverSettings {
   cache::SharedTier* shared = nullptr;   // of replies, with other sidecars of the host; null: none
   ReplyStore* replies = nullptr;         // of this sidecar's agents, kept on disk; null: none are
   RecordStore* records = nullptr;        // for results that are kept on disk; null: none can be
+  PacketChannel* arbiter = nullptr;      // of GPU memory; null if the configuration names none
   std::function<void()> on_drained;      // everything accepted was answered, or the time for that is up
 };
 
@@ -53,6 +55,7 @@ class Driver final : public SessionHost,
                      public AgentObserver,
                      public RecordObserver,
                      public ReplyStoreObserver,
+                     public ArbiterLinkObserver,
                      public LinkObserver {
  public:
   // The references must outlive this.
@@ -109,6 +112,14 @@ class Driver final : public SessionHost,
   void on_erased(uint64_t ticket) override { tell(RepliesErased{.ticket = ticket}); }
   void on_stored(uint64_t ticket, bool is_stored) override { tell(RecordStored{ticket, is_stored}); }
   void on_loaded(uint64_t ticket, std::optional<Slice> value) override { tell(RecordLoaded{ticket, std::move(value)}); }
+  void on_arbiter_connected(bool is_connected) override;
+  void on_model_granted(uint32_t number) override { tell(ModelGranted{number}); }
+  void on_model_queued(uint32_t number) override { tell(ModelQueued{number}); }
+  void on_model_refused(uint32_t number, Code code, std::string_view reason) override {
+    tell(ModelRefused{number, code, reason});
+  }
+  void on_model_recalled(uint32_t number) override { tell(ModelRecalled{number}); }
+  void on_model_lost(uint32_t number) override { tell(ModelLost{number}); }
   void on_calls_left(const CallsLeft& left) override { engine_.outbound().note(left, now()); }
   void on_peer_lacks_keys(PeerLane& lane, uint64_t call_id) override { tell(PeerLacksKeys{lane.peer(), call_id}); }
   void on_link_closed(LinkSession& link, std::string_view reason) override;
@@ -151,6 +162,10 @@ class Driver final : public SessionHost,
   void act(PutRecord& action);
   void act(LoadRecord& action);
   void act(EraseRecord& action);
+  void act(AskModel& action) { arbiter_->ask(action.model, std::move(action.order)); }
+  void act(NoteModelUse& action) { arbiter_->note_use(action.model, action.is_used); }
+  void act(NoteModelLoaded& action) { arbiter_->note_loaded(action.model); }
+  void act(ReturnModel& action) { arbiter_->give_back(action.model); }
   void recover();
   void judge_drain();
   // Visits those that peers dialed; the visit may not end one.
@@ -162,6 +177,7 @@ class Driver final : public SessionHost,
   const SidecarConfig& config_;
   DriverSettings settings_;
   Engine engine_;
+  std::optional<ArbiterLink> arbiter_;
   Prng prng_;
   contract::MethodReader methods_;
   Instant started_{};

@@ -23,6 +23,7 @@
 #include "common/wire/digest.h"
 #include "common/wire/envelope.h"
 #include "common/wire/message.h"
+#include "sidecar/proxy/model_events.h"
 #include "sidecar/proxy/purge_spec.h"
 
 namespace mesh::proxy {
@@ -386,10 +387,10 @@ struct EraseRecord {
   wire::Digest key;
 };
 
-using Action =
-    std::variant<ReplyToAgent, SendToPeer, CancelAtPeer, SendReply, DeliverToAgent, ReplaceAgentConnection,
-                 TellPeersDraining, PutRecord, LoadRecord, EraseRecord, AskLease, HearPurge, GrantLease, TellPurge,
-                 ConfirmPurge, LoadReply, StoreReply, EraseReplies, DialPeer, AskPurge, PurgeDone, NotePurge>;
+using Action = std::variant<ReplyToAgent, SendToPeer, CancelAtPeer, SendReply, DeliverToAgent, ReplaceAgentConnection,
+                            TellPeersDraining, PutRecord, LoadRecord, EraseRecord, AskLease, HearPurge, GrantLease,
+                            TellPurge, ConfirmPurge, LoadReply, StoreReply, EraseReplies, DialPeer, AskPurge, PurgeDone,
+                            NotePurge, AskModel, NoteModelUse, NoteModelLoaded, ReturnModel>;
 using Actions = std::vector<Action>;
 
 }  // namespace mesh::proxy

@@ -128,6 +128,8 @@ void Inbound::accept(InboundRequest&& request, Instant now, Actions& out) {
   }
   if (terms.invalidates != nullptr) [[unlikely]]
     call.wrongs = wrongs_of(request, terms);
+  if (terms.model != nullptr && !config_.arbiter_path.empty()) [[unlikely]]
+    call.model = models_.intern(*terms.model);
   ++live_;
   queued_bytes_ += bytes;
   const Instant wake_at = agent.connected ? call.deadline : call.connect_by;
@@ -141,7 +143,11 @@ void Inbound::accept(InboundRequest&& request, Instant now, Actions& out) {
 void Inbound::admit(uint64_t id, Instant now, Actions& out) {
   Call& call = *calls_.find(id);
   Agent& agent = agents_[call.agent];
-  if (takes_more(call.agent) && agent.queue.empty()) {
+  if (call.model != kNoModel) [[unlikely]] {
+    call.has_model = models_.use(call.model, id, call.priority, out);
+    if (!call.has_model) counters_.add(Counter::kModelWaits);
+  }
+  if (takes_more(call.agent) && agent.queue.empty() && !lacks_model(call)) {
     deliver(id, call, now, out);
     return;
   }
@@ -176,15 +182,16 @@ bool Inbound::takes_more(AgentIndex index) const {
 
 void Inbound::pump(AgentIndex index, Instant now, Actions& out) {
   Agent& agent = agents_[index];
-  while (takes_more(index) && !agent.queue.empty()) {
-    const uint64_t id = std::get<2>(*agent.queue.begin());
+  // Who waits for the memory of a model lets others pass.
+  for (auto next = agent.queue.begin(); takes_more(index) && next != agent.queue.end();) {
+    const uint64_t id = std::get<2>(*next++);
     Call& call = *calls_.find(id);
     if (call.deadline <= now) {
       expire(id, now, out);
-      continue;
+    } else if (!lacks_model(call)) {
+      unqueue(id, call);
+      deliver(id, call, now, out);
     }
-    unqueue(id, call);
-    deliver(id, call, now, out);
   }
 }
 
@@ -227,6 +234,7 @@ void Inbound::finish(uint64_t id, Outcome&& outcome, Instant now, Actions& out) 
   } else {
     answer(call.origin, std::move(outcome), spans_of(call, now), out, call.is_sensitive);
   }
+  leave_model(id, call, now, out);
   call.payload = Payload();
   calls_.erase(id);
 }
@@ -246,7 +254,7 @@ void Inbound::on(AgentReplied&& event, Instant now, Actions& out) {
   if (call->state == State::kAbandoned && !call->keyed) {
     counters_.add(Counter::kLateReplies);
     if (call->wrongs != nullptr) make_wrong(*call, {}, now, out);  // it may have been executed only now
-    calls_.close(id);
+    close(id, now, out);
   } else if (event.dropped_bytes > 0 || event.payload.body.size() > call->max_bytes) {
     counters_.add(Counter::kOversizeBodies);
     const uint64_t bytes = event.payload.body.size() + event.dropped_bytes;
@@ -302,12 +310,12 @@ void Inbound::abandon(uint64_t id, Instant now, Actions& out) {
   if (call.state == State::kQueued) {
     unqueue(id, call);
     queued_bytes_ -= call.bytes;
-    calls_.close(id);
+    close(id, now, out);
     return;
   }
   if (frees_slot_at_deadline(call)) {
     --agent.working;
-    calls_.close(id);
+    close(id, now, out);
     pump(index, now, out);
     return;
   }
@@ -345,6 +353,8 @@ void Inbound::on_time(Instant now, Actions& out) {
   if (!rounds_.empty()) [[unlikely]]
     release_ended(now, out);
   if (now >= keyed_calls_.next_deadline()) forget_old_keys(now, out);
+  if (models_.size() > 0) [[unlikely]]
+    models_.on_time(now, out);
 }
 
 }  // namespace mesh::proxy

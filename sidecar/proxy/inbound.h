@@ -23,6 +23,7 @@
 #include "sidecar/proxy/counters.h"
 #include "sidecar/proxy/errors.h"
 #include "sidecar/proxy/events.h"
+#include "sidecar/proxy/model_leases.h"
 #include "sidecar/proxy/purge_rounds.h"
 #include "sidecar/proxy/services.h"
 
@@ -86,6 +87,12 @@ class Inbound {
   void remember(const wire::Digest& key, const wire::KeptRecord& head, Duration age, uint64_t bytes);
   // There is a store, and all that is in it has been told: calls of durable methods are taken.
   void use_records(Instant now, Actions& out);
+  void on(const ModelGranted& event, Instant now, Actions& out);
+  void on(const ModelQueued& event, Instant now, Actions& out);
+  void on(const ModelRefused& event, Instant now, Actions& out);
+  void on(const ModelRecalled& event, Instant now, Actions& out);
+  void on(const ModelLost& event, Instant now, Actions& out);
+  const ModelLeases& models() const { return models_; }
   // A call from this sidecar's own outbound side.
   void accept(InboundRequest&& request, Instant now, Actions& out);
   void cancel(const Origin& origin, Instant now, Actions& out);
@@ -97,7 +104,8 @@ class Inbound {
 
   Instant next_deadline() const {
     const Instant calls = std::min(calls_.next_deadline(), keyed_calls_.next_deadline());
-    return rounds_.empty() ? calls : std::min(calls, rounds_.next_deadline());
+    const Instant idle_models = models_.size() == 0 ? kNever : models_.next_deadline();
+    return std::min(rounds_.empty() ? calls : std::min(calls, rounds_.next_deadline()), idle_models);
   }
   void on_time(Instant now, Actions& out);
 
@@ -150,6 +158,7 @@ class Inbound {
     Outcome outcome;           // while it is being written down
     uint64_t purge_round = 0;  // that is to end before anybody is told that it ended
   };
+  static constexpr ModelIndex kNoModel = UINT32_MAX;
   struct Call {
     Origin origin;
     ServiceIndex service = 0;
@@ -164,6 +173,8 @@ class Inbound {
     uint64_t max_bytes = 0;
     uint64_t bytes = 0;
     bool is_sensitive = false;
+    bool has_model = false;  // and is one of its users, else it waits for it
+    ModelIndex model = kNoModel;
     std::unique_ptr<Keyed> keyed;                   // null for calls without a key
     std::unique_ptr<std::vector<uint64_t>> wrongs;  // names of kept replies that it makes wrong
     Payload payload;
@@ -185,6 +196,9 @@ class Inbound {
   static wire::CalleeSpans arrived(Instant now, uint32_t decompress_us);
   static wire::CalleeSpans spans_of(const Call& call, Instant now);
   void admit(uint64_t id, Instant now, Actions& out);
+  static bool lacks_model(const Call& call) { return call.model != kNoModel && !call.has_model; }
+  void leave_model(uint64_t id, const Call& call, Instant now, Actions& out);
+  void close(uint64_t id, Instant now, Actions& out);
   void finish(uint64_t id, Outcome&& outcome, Instant now, Actions& out);
   void answer(const Origin& origin, Outcome&& outcome, const wire::CalleeSpans& spans, Actions& out,
               bool is_sensitive = false);
@@ -248,6 +262,7 @@ class Inbound {
   cache::RequestReader request_reader_;
   contract::MethodReader method_reader_;
   PurgeRounds rounds_;
+  ModelLeases models_;
   struct Erasure {
     uint64_t ticket;
     uint64_t round;         // that waits for it; 0: none

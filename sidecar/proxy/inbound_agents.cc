@@ -42,7 +42,7 @@ void Inbound::on(const AgentLost& event, Instant now, Actions& out) {
     const Call& call = *calls_.find(id);
     if (call.state == State::kAbandoned && !call.keyed) {
       if (call.wrongs != nullptr) make_wrong(call, {}, now, out);
-      calls_.close(id);
+      close(id, now, out);
       continue;
     }
     const std::string& service = services_[call.service].name;

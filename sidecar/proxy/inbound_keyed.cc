@@ -210,7 +210,7 @@ void Inbound::on(const RecordStored& event, Instant now, Actions& out) {
                                        "it was not executed; is the disk full?");
     answer_waiters(*call, outcome, now, out);
     keyed_calls_.forget(call->keyed->key);
-    calls_.close(event.ticket);
+    close(event.ticket, now, out);
   } else if (call->state == State::kKeeping) {
     Outcome outcome = std::move(call->keyed->outcome);
     if (!event.is_stored) {
@@ -268,7 +268,7 @@ void Inbound::close_keyed(uint64_t id, Outcome&& outcome, Instant now, Actions& 
                      outcome.payload.body.size());
   }
   answer_waiters(call, outcome, now, out);
-  calls_.close(id);
+  close(id, now, out);
 }
 
 void Inbound::answer_waiters(Call& call, const Outcome& outcome, Instant now, Actions& out) {
@@ -320,7 +320,7 @@ void Inbound::on_nobody_waits(uint64_t id, Instant now, Actions& out) {
       queued_bytes_ -= call.bytes;
       if (call.keyed->is_durable) out.push_back(EraseRecord{call.keyed->key});
       keyed_calls_.forget(call.keyed->key);
-      calls_.close(id);
+      close(id, now, out);
       return;
     case State::kDelivered:
       call.state = State::kAbandoned;

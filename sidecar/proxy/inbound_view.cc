@@ -23,6 +23,12 @@ Outcome Inbound::late_outcome(const Call& call, Instant now) const {
                             "agent '" + agent.name + "' cannot be reached at " + agent.endpoint.text,
                             "start it, or check its endpoint in the configuration");
   }
+  if (lacks_model(call)) {
+    return rejector_.reject(
+        Code::kDeadline, service, "model", "deadline_passed",
+        "memory for model '" + models_.name(call.model) + "' was not granted in time",
+        "the agent never saw the request: see who has the memory with meshctl gpu, or raise budget_ms");
+  }
   return rejector_.reject(Code::kDeadline, service, "queue", "deadline_passed",
                           "the call's time was used up in the queue in front of agent '" + agent.name + "'",
                           "the agent never saw it: raise budget_ms, ask less often, or run another instance");

@@ -20,6 +20,7 @@
 #include "sidecar/io/lmdb_store.h"
 #include "sidecar/io/log_file.h"
 #include "sidecar/io/loop.h"
+#include "sidecar/io/packet_dialer.h"
 #include "sidecar/io/reply_store.h"
 #include "sidecar/io/shared_region.h"
 #include "sidecar/proxy/config.h"
@@ -118,10 +119,10 @@ void make_directory_of(const std::string& path) {
   if (!directory.empty()) mkdir(directory.c_str(), 0750);  // if it cannot be made, opening the socket says so
 }
 
-// Leaves a note for the next one in the runtime directory, which goes with the computer's start. One that was killed left
-// its socket, too.
+// Leaves a note for the next one in the runtime directory, which goes with the computer's start. One that was killed
+// left its socket, too.
 bool is_successor(const proxy::SidecarConfig& config) {
-  struct stat left{};
+  struct stat left {};
   if (lstat(config.admin_path.c_str(), &left) == 0) return true;
   const std::string note = config.admin_path + ".ran";
   const int file = open(note.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
@@ -177,6 +178,9 @@ std::unique_ptr<ReplyStore> open_replies(io::Loop& loop, const proxy::SidecarCon
   return loop.open_reply_store(config.replies_path, config.limits.cache_disk_bytes);
 }
 
+// Of what the arbiter of GPU memory says; see proto/lease.proto.
+constexpr size_t kLeasePacketBytes_max = 32 * limits::KiB;
+
 int run(const proxy::SidecarConfig& config) {
   io::Log log(STDERR_FILENO);
   make_directory_of(config.admin_path);
@@ -185,6 +189,8 @@ int run(const proxy::SidecarConfig& config) {
   io::Loop loop;
   const auto store = open_store(loop, config, log);
   const auto replies = open_replies(loop, config);
+  std::optional<io::PacketDialer> arbiter;
+  if (!config.arbiter_path.empty()) arbiter.emplace(loop, config.arbiter_path, kLeasePacketBytes_max);
   proxy::Driver driver(
       loop, config,
       {.is_successor = is_successor(config),
@@ -204,6 +210,7 @@ int run(const proxy::SidecarConfig& config) {
        .shared = shared.tier ? &*shared.tier : nullptr,
        .replies = replies.get(),
        .records = store.get(),
+       .arbiter = arbiter ? &*arbiter : nullptr,
        .on_drained = [&] { loop.stop(); }});
   loop.set_turn_observer(&driver);
   if (auto started = driver.start(); !started) {

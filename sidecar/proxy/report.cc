@@ -33,6 +33,11 @@ Json health(Engine& engine, const SidecarConfig& config, const Surroundings& aro
                      {"draining", view.draining},
                      {"in_flight", view.in_flight}});
   }
+  Json models = Json::array();
+  for (const ModelLeases::View& model : engine.inbound().models().views()) {
+    models.push_back(
+        {{"model", model.name}, {"lease", to_string(model.state)}, {"users", model.users}, {"waiting", model.waiting}});
+  }
   const std::string_view status = around.draining ? "draining" : all_connected ? "ok" : "degraded";
   return {{"status", status},
           {"version", kVersion},
@@ -43,7 +48,8 @@ Json health(Engine& engine, const SidecarConfig& config, const Surroundings& aro
           {"clients", around.clients},
           {"open_calls", engine.outbound().open_calls() + engine.inbound().open_calls()},
           {"agents", agents},
-          {"peers", peers}};
+          {"peers", peers},
+          {"models", models}};
 }
 
 Json refused(const Counters& counters) {

@@ -8,9 +8,9 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "common/base/model_key.h"
 #include "tools/sdk/vram/connection.h"
 #include "tools/sdk/vram/faults.h"
-#include "tools/sdk/vram/model_key.h"
 
 using namespace mesh::sdk;
 

@@ -1,4 +1,5 @@
-// How a model's name becomes the key that the arbiter knows it by.
+// How a model's name becomes the key that an arbiter knows it by: whoever leases memory for a model of the same name
+// means the same model.
 #pragma once
 
 #include <string>
@@ -7,7 +8,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-namespace mesh::sdk {
+namespace mesh {
 
 // 16 bytes, never all zero; empty for an empty name.
 inline std::string model_key(std::string_view name) {
@@ -20,4 +21,4 @@ inline std::string model_key(std::string_view name) {
   return key;
 }
 
-}  // namespace mesh::sdk
+}  // namespace mesh

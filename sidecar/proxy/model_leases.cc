@@ -1,0 +1,192 @@
+#include "sidecar/proxy/model_leases.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+namespace mesh::proxy {
+namespace {
+
+// Ski rental: what is kept for as long as it costs to come back costs at most twice what the best choice would have.
+constexpr int64_t kLoadsWorth = 3;
+constexpr int64_t kResidency_ms_min = 1000;
+constexpr int64_t kUnknownLoad_ms = 3000;
+
+Duration residency_of(const contract::ModelTerms& terms) {
+  const int64_t load_ms = terms.load_ms > 0 ? terms.load_ms : kUnknownLoad_ms;
+  return milliseconds(std::max(kResidency_ms_min, kLoadsWorth * load_ms));
+}
+
+}  // namespace
+
+std::string_view to_string(ModelLeases::State state) {
+  constexpr std::string_view names[] = {"none", "asked", "held", "recalled"};
+  return names[static_cast<size_t>(state)];
+}
+
+ModelIndex ModelLeases::intern(const contract::ModelTerms& terms) {
+  for (const auto& [known, index] : known_) {
+    if (known == &terms) return index;
+  }
+  const auto named =
+      std::find_if(models_.begin(), models_.end(), [&](const Model& model) { return model.terms.name == terms.name; });
+  const auto index = static_cast<ModelIndex>(named - models_.begin());
+  if (named == models_.end()) models_.push_back({.terms = terms, .waiting = {}});
+  known_.emplace_back(&terms, index);
+  return index;
+}
+
+bool ModelLeases::use(ModelIndex index, uint64_t call, Priority priority, Actions& out) {
+  Model& model = models_[index];
+  if (model.state == State::kHeld) {
+    if (model.users++ == 0) out.push_back(NoteModelUse{index, true});
+    model.idle_until = kNever;
+    return true;
+  }
+  model.waiting.push_back(call);
+  if (model.state == State::kNone) {
+    ask(index, priority, out);
+  } else if (model.state == State::kAsked && priority < model.asked_with) {
+    give_back(index, out);
+    ask(index, priority, out);
+  }
+  return false;
+}
+
+void ModelLeases::leave(ModelIndex index, Instant now, Actions& out) {
+  Model& model = models_[index];
+  const bool is_ours = model.state == State::kHeld || model.state == State::kRecalled;
+  if (is_ours && !std::exchange(model.is_loaded, true)) out.push_back(NoteModelLoaded{index});
+  if (--model.users > 0) return;
+  if (model.state == State::kHeld) {
+    model.idle_until = now + milliseconds(model.terms.hold_ms);
+    out.push_back(NoteModelUse{index, false});
+    make_room(now, out);
+  } else if (model.state == State::kRecalled) {
+    give_back(index, out);
+    if (!model.waiting.empty()) ask(index, model.asked_with, out);
+  }
+}
+
+void ModelLeases::give_up(ModelIndex index, uint64_t call, Actions& out) {
+  Model& model = models_[index];
+  std::erase(model.waiting, call);
+  if (model.waiting.empty() && model.state == State::kAsked) give_back(index, out);
+}
+
+std::deque<uint64_t> ModelLeases::granted(ModelIndex index, Instant now, Actions& out) {
+  Model& model = models_[index];
+  if (model.state != State::kAsked) return {};
+  model.state = State::kHeld;
+  model.is_queued = false;
+  model.is_loaded = false;
+  model.granted_at = now;
+  model.users += static_cast<uint32_t>(model.waiting.size());
+  if (model.users > 0) out.push_back(NoteModelUse{index, true});
+  return std::exchange(model.waiting, {});
+}
+
+std::deque<uint64_t> ModelLeases::refused(ModelIndex index) {
+  if (models_[index].state != State::kAsked) return {};
+  models_[index].state = State::kNone;
+  models_[index].is_queued = false;
+  return std::exchange(models_[index].waiting, {});
+}
+
+void ModelLeases::recalled(ModelIndex index, Actions& out) {
+  Model& model = models_[index];
+  if (model.state != State::kHeld) return;
+  model.state = State::kRecalled;
+  if (model.users == 0) give_back(index, out);
+}
+
+void ModelLeases::queued(ModelIndex index, Instant now, Actions& out) {
+  if (models_[index].state != State::kAsked) return;
+  models_[index].is_queued = true;
+  make_room(now, out);
+}
+
+bool ModelLeases::any_queued() const {
+  return std::any_of(models_.begin(), models_.end(), [](const Model& model) { return model.is_queued; });
+}
+
+// First what nobody uses, and of that what was used longest ago.
+void ModelLeases::make_room(Instant now, Actions& out) {
+  uint64_t needed = 0;
+  for (const Model& model : models_) {
+    if (model.is_queued) needed += model.terms.bytes;
+    if (model.state == State::kRecalled) needed -= std::min(needed, model.terms.bytes);
+  }
+  while (needed > 0) {
+    std::optional<ModelIndex> next;
+    for (ModelIndex i = 0; i < models_.size(); ++i) {
+      const Model& model = models_[i];
+      if (model.state != State::kHeld || now < model.granted_at + residency_of(model.terms)) continue;
+      if (!next || model.idle_until < models_[*next].idle_until) next = i;
+    }
+    if (!next) return;
+    needed -= std::min(needed, models_[*next].terms.bytes);
+    recalled(*next, out);
+  }
+}
+
+// Agents cannot be stopped: who uses it goes on, and whoever comes asks.
+void ModelLeases::lost(ModelIndex index, Actions& out) {
+  Model& model = models_[index];
+  model.state = State::kNone;
+  model.idle_until = kNever;
+  if (!model.waiting.empty()) ask(index, model.asked_with, out);
+}
+
+Instant ModelLeases::next_deadline() const {
+  Instant next = kNever;
+  const bool is_wanted = any_queued();
+  for (const Model& model : models_) {
+    next = std::min(next, model.idle_until);
+    if (is_wanted && model.state == State::kHeld) next = std::min(next, model.granted_at + residency_of(model.terms));
+  }
+  return next;
+}
+
+void ModelLeases::on_time(Instant now, Actions& out) {
+  for (ModelIndex index = 0; index < models_.size(); ++index) {
+    if (models_[index].idle_until <= now) give_back(index, out);
+  }
+  if (any_queued()) make_room(now, out);
+}
+
+void ModelLeases::ask(ModelIndex index, Priority priority, Actions& out) {
+  Model& model = models_[index];
+  model.state = State::kAsked;
+  model.asked_with = priority;
+  out.push_back(AskModel{index,
+                         {.model = model.terms.name,
+                          .bytes = model.terms.bytes,
+                          .priority = priority,
+                          .hold_ms = model.terms.hold_ms,
+                          .load_ms = model.terms.load_ms}});
+}
+
+void ModelLeases::give_back(ModelIndex index, Actions& out) {
+  models_[index].state = State::kNone;
+  models_[index].is_queued = false;
+  models_[index].idle_until = kNever;
+  out.push_back(ReturnModel{index});
+}
+
+std::vector<ModelLeases::View> ModelLeases::views() const {
+  std::vector<View> views;
+  for (const Model& model : models_)
+    views.push_back({model.terms.name, model.state, model.users, model.waiting.size()});
+  return views;
+}
+
+std::string ModelLeases::audit(ModelIndex index, uint64_t users, uint64_t waiting) const {
+  const Model& model = models_[index];
+  if (model.users == users && model.waiting.size() == waiting) return "";
+  return "model " + model.terms.name + " has " + std::to_string(users) + " users and " + std::to_string(waiting) +
+         " that wait, the books say " + std::to_string(model.users) + " and " + std::to_string(model.waiting.size()) +
+         "; ";
+}
+
+}  // namespace mesh::proxy

@@ -1,0 +1,218 @@
+// A sidecar's side of the lease protocol, with an arbiter that says what it is told to.
+#include "sidecar/proxy/arbiter_link.h"
+
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+#include "lease.pb.h"
+
+namespace mesh::proxy {
+namespace {
+
+namespace pb = mesh::lease::v1;
+
+struct Desk final : PacketChannel, ArbiterLinkObserver {
+  ArbiterLink link{*this, *this, "a/main"};
+  PacketChannelObserver* channel = nullptr;
+  bool is_open = false;
+  std::vector<pb::Request> said;
+  std::vector<std::string> heard;
+
+  Desk() { link.start(); }
+  void open(PacketChannelObserver& observer) override { channel = &observer; }
+  bool send(std::string_view bytes) override {
+    if (!is_open) return false;
+    REQUIRE(said.emplace_back().ParseFromArray(bytes.data(), static_cast<int>(bytes.size())));
+    return true;
+  }
+  void on_arbiter_connected(bool is_connected) override { heard.emplace_back(is_connected ? "found" : "lost"); }
+  void on_model_granted(uint32_t number) override { heard.push_back("granted " + std::to_string(number)); }
+  void on_model_queued(uint32_t number) override { heard.push_back("queued " + std::to_string(number)); }
+  void on_model_refused(uint32_t number, Code code, std::string_view reason) override {
+    heard.push_back("refused " + std::to_string(number) + " " + std::string(to_string(code)) + " " +
+                    std::string(reason));
+  }
+  void on_model_recalled(uint32_t number) override { heard.push_back("recalled " + std::to_string(number)); }
+  void on_model_lost(uint32_t number) override { heard.push_back("gone " + std::to_string(number)); }
+
+  void connect(uint64_t epoch) {
+    is_open = true;
+    channel->on_channel_open();
+    REQUIRE(take().has_hello());
+    pb::Reply reply;
+    reply.mutable_welcome()->set_epoch(epoch);
+    answer(last, reply);
+    heard.clear();
+  }
+  void hang_up() {
+    is_open = false;
+    channel->on_channel_closed();
+  }
+  pb::Request take() {
+    REQUIRE_FALSE(said.empty());
+    const pb::Request request = said.front();
+    said.erase(said.begin());
+    last = request.number();
+    return request;
+  }
+  void answer(uint64_t number, pb::Reply reply) {
+    reply.set_number(number);
+    const std::string bytes = reply.SerializeAsString();
+    channel->on_channel_packet(as_bytes(bytes));
+  }
+  void grant(uint64_t number, const std::string& id) {
+    pb::Reply reply;
+    reply.mutable_granted()->mutable_lease()->set_id(id);
+    answer(number, reply);
+  }
+  void queue(uint64_t number, const std::string& id) {
+    pb::Reply reply;
+    reply.mutable_queued()->mutable_lease()->set_id(id);
+    answer(number, reply);
+  }
+  std::vector<std::string> news() { return std::exchange(heard, {}); }
+  uint64_t last = 0;
+};
+using News = std::vector<std::string>;
+const ModelOrder kOrder{.model = "m", .bytes = 1 << 30, .priority = Priority::kBatch, .hold_ms = 1000, .load_ms = 50};
+
+TEST_CASE("what is asked is granted or refused, under the number it was asked with") {
+  Desk desk;
+  desk.connect(5);
+  desk.link.ask(3, kOrder);
+  const pb::Request asked = desk.take();
+  CHECK(asked.ask().kind() == pb::KIND_ACCOUNTED);
+  CHECK(asked.ask().urgency() == pb::URGENCY_BATCH);
+  CHECK(asked.ask().min_bytes() == 1 << 30);
+  CHECK(asked.ask().model().size() == 16);
+  desk.queue(asked.number(), "L1");
+  CHECK(desk.news() == News{"queued 3"});
+  desk.grant(asked.number(), "L1");
+  CHECK(desk.news() == News{"granted 3"});
+  desk.link.ask(4, kOrder);
+  pb::Reply refusal;
+  refusal.mutable_refused()->set_code(static_cast<uint32_t>(Code::kOverloaded));
+  refusal.mutable_refused()->set_reason("never_fits");
+  desk.answer(desk.take().number(), refusal);
+  CHECK(desk.news() == News{"refused 4 OVERLOADED never_fits"});
+  desk.link.give_back(3);
+  CHECK(desk.take().release().id() == "L1");
+  CHECK(desk.said.empty());
+}
+
+TEST_CASE("what was given back before it was granted goes back as soon as it has a name, and nobody hears of it") {
+  for (const bool was_queued : {false, true}) {
+    Desk desk;
+    desk.connect(5);
+    desk.link.ask(3, kOrder);
+    const uint64_t number = desk.take().number();
+    if (was_queued) desk.queue(number, "L1");
+    desk.news();
+    desk.link.give_back(3);
+    if (!was_queued) {
+      CHECK(desk.said.empty());
+      desk.grant(number, "L1");
+    }
+    CHECK(desk.take().release().id() == "L1");
+    CHECK(desk.news().empty());
+    if (was_queued) desk.grant(number, "L1");  // it crossed: the release is on its way
+    CHECK(desk.news().empty());
+    CHECK(desk.said.empty());
+  }
+}
+
+TEST_CASE("asked again after it was given back it is another lease, and the first one's answer is not taken for it") {
+  Desk desk;
+  desk.connect(5);
+  desk.link.ask(3, kOrder);
+  const uint64_t first = desk.take().number();
+  desk.link.give_back(3);
+  desk.link.ask(3, kOrder);
+  const uint64_t second = desk.take().number();
+  desk.grant(first, "L1");
+  CHECK(desk.take().release().id() == "L1");
+  CHECK(desk.news().empty());
+  desk.grant(second, "L2");
+  CHECK(desk.news() == News{"granted 3"});
+}
+
+TEST_CASE("an arbiter that was started anew is shown what is held, told of its use, and asked for the rest") {
+  Desk desk;
+  desk.connect(5);
+  for (const uint32_t number : {1U, 2U, 3U}) desk.link.ask(number, kOrder);
+  desk.grant(desk.take().number(), "L1");
+  desk.link.note_use(1, true);
+  desk.link.note_loaded(1);
+  desk.grant(desk.take().number(), "L2");
+  desk.take();  // the third waits
+  CHECK(desk.take().use().in_use());
+  CHECK(desk.take().commit().bytes() == 1 << 30);
+  desk.news();
+  desk.hang_up();
+  CHECK(desk.news() == News{"lost"});
+  desk.link.give_back(2);
+  desk.link.ask(4, kOrder);
+  desk.connect(6);
+  const pb::Request claim = desk.take();
+  CHECK(claim.claim().lease().id() == "L1");
+  CHECK(claim.claim().lease().epoch() == 5);
+  CHECK(desk.take().release().id() == "L2");
+  CHECK(desk.take().has_ask());
+  CHECK(desk.take().has_ask());
+  CHECK(desk.said.empty());
+  desk.grant(claim.number(), "L1");
+  CHECK(desk.news().empty());  // it was ours all the time
+  CHECK(desk.take().has_commit());
+  CHECK(desk.take().use().lease().epoch() == 6);
+}
+
+TEST_CASE("a claim that fails is a lease that is lost") {
+  Desk desk;
+  desk.connect(5);
+  desk.link.ask(1, kOrder);
+  desk.grant(desk.take().number(), "L1");
+  desk.news();
+  desk.hang_up();
+  desk.connect(6);
+  pb::Reply failure;
+  failure.mutable_failed()->set_rule("lease_unknown");
+  desk.answer(desk.take().number(), failure);
+  CHECK(desk.news() == News{"gone 1"});
+  desk.link.give_back(1);
+  CHECK(desk.said.empty());
+}
+
+TEST_CASE("what others need is acknowledged and told, and only of what is held") {
+  Desk desk;
+  desk.connect(5);
+  desk.link.ask(1, kOrder);
+  desk.grant(desk.take().number(), "L1");
+  desk.news();
+  pb::Reply recall;
+  recall.mutable_yield_asked()->mutable_lease()->set_id("other");
+  desk.answer(0, recall);
+  CHECK(desk.news().empty());
+  recall.mutable_yield_asked()->mutable_lease()->set_id("L1");
+  desk.answer(0, recall);
+  CHECK(desk.take().yield_ack().lease().id() == "L1");
+  CHECK(desk.news() == News{"recalled 1"});
+}
+
+TEST_CASE("packets that are none, or answer nothing, change nothing") {
+  Desk desk;
+  desk.connect(5);
+  desk.link.ask(1, kOrder);
+  const uint64_t number = desk.take().number();
+  desk.channel->on_channel_packet(as_bytes("\xff\xff\xff"));
+  desk.channel->on_channel_packet({});
+  desk.grant(number + 100, "L9");
+  CHECK(desk.news().empty());
+  desk.grant(number, "L1");
+  desk.grant(number, "L1");
+  CHECK(desk.news() == News{"granted 1"});
+}
+
+}  // namespace
+}  // namespace mesh::proxy
