@@ -5,9 +5,9 @@
 #include <iostream>
 #include <vector>
 
+#include "common/base/model_key.h"
 #include "tools/meshctl/console.h"
 #include "tools/meshctl/gpu.h"
-#include "tools/sdk/vram/model_key.h"
 
 namespace mesh::ctl {
 namespace {
@@ -143,7 +143,7 @@ int run_gpu_plan(const Options& options, const GpuOptions& gpu) {
   if (!size) {
     const auto got = ask_arbiter(gpu, {"leases", "segments"});
     if (!got) return kExitUnreachable;
-    const std::string key = hex_of(sdk::model_key(gpu.size));
+    const std::string key = hex_of(model_key(gpu.size));
     size = known_size((*got)[0], (*got)[1], key);
     is_shared = known_size({}, (*got)[1], key).has_value();
     if (!size) {
