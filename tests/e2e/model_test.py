@@ -1,10 +1,7 @@
 """Methods that compute with models, and a real arbiter of a card that is too small for two of them at once."""
 
 import json
-import os
-import signal
-import subprocess
-import tempfile
+import sys
 import threading
 import time
 import unittest
@@ -13,41 +10,12 @@ from pathlib import Path
 import mesh
 import zmq
 
-ARBITER = os.environ["MESH_ARBITER"]
+sys.path.insert(0, str(Path(__file__).parents[1] / "arbiter"))
+from arbiters import Arbiter  # noqa: E402
+
 CARD_MB = 4096
 MODEL_MB = 3072
 HOLD_S = 0.3
-
-
-class Arbiter:
-    """A mesh-arbiter on memory of the processor."""
-
-    def __init__(self):
-        self.directory = tempfile.TemporaryDirectory(prefix="mesh-arbiter-")
-        self.socket = f"{self.directory.name}/gpu.leases"
-        self.log = open(f"{self.directory.name}/log", "wb")
-        self.start()
-
-    def start(self) -> None:
-        command = [ARBITER, "--device", f"memfd:{CARD_MB}M", "--runtime-dir", self.directory.name, "--reserve", "0"]
-        self.process = subprocess.Popen(command, stderr=self.log)
-        mesh.wait_for(lambda: Path(self.socket).exists(), "the arbiter to listen")
-
-    def kill(self) -> None:
-        """The arbiter itself, which its keeper starts again."""
-        child = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()[0]
-        os.kill(int(child), signal.SIGKILL)
-
-    def stop(self) -> int:
-        self.process.terminate()
-        code = self.process.wait(timeout=10)
-        self.log.close()
-        return code
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.stop()
-        self.directory.cleanup()
 
 
 class AtWork:
@@ -74,8 +42,8 @@ class Models(unittest.TestCase):
     """Agents "llm" and "ocr" of host b have a model each; only one of them fits at a time."""
 
     def setUp(self) -> None:
-        self.arbiter = Arbiter()
-        self.addCleanup(self.arbiter.close)
+        self.arbiter = Arbiter(f"{CARD_MB}M")
+        self.addCleanup(self.arbiter.stop)
         self.work = AtWork()
 
     def start(self, arbiter: bool = True, vram_mb: int = MODEL_MB, budget_ms: int = 5000, hold_s: float = HOLD_S) -> None:
@@ -165,17 +133,31 @@ class Models(unittest.TestCase):
         self.assertEqual(kills, 2)
         self.assertEqual(self.mesh.admin("b", "counters")["results"]["DEADLINE"], 0)
 
-    def test_while_no_arbiter_is_there_nobody_computes_and_when_it_comes_all_goes_on(self) -> None:
+    def test_memory_goes_back_when_the_arbiter_asks_for_it(self) -> None:
+        """By hand, since it lets nobody be asked so soon after a load."""
+        self.start(hold_s=120)
+        client = self.mesh.client("llm")
+        self.assertEqual(mesh.ask(client, b"x"), b"x")
+        self.assertEqual(len(self.arbiter.leases()), 1)
+        self.arbiter.ask("evict " + self.arbiter.leases()[0]["lease"])
+        mesh.wait_for(lambda: not self.arbiter.leases(), "the lease to be given back")
+        self.assertEqual(self.mesh.admin("b", "counters")["model_recalls"], 1)
+        self.assertEqual(mesh.ask(client, b"y"), b"y")
+
+    def test_while_no_arbiter_is_there_nobody_computes(self) -> None:
         self.start(budget_ms=1500)
-        self.assertEqual(self.arbiter.stop(), 0)
-        mesh.wait_for(lambda: self.model("llm")["lease"] == "none", "nothing to be held")
+        self.mesh.configs["b"]["arbiter"] = self.arbiter.socket + ".other"
+        self.mesh.processes["b"].terminate()
+        self.mesh.processes["b"].wait()
+        self.mesh.start("b")
+        self.mesh.wait_for_agents()
         client = self.mesh.client("llm")
         reply = json.loads(mesh.ask(client, b"x"))
         self.assertEqual((reply["code"], reply["mesh"]["stage"]), ("DEADLINE", "model"))
         self.assertEqual(self.agents["llm"].executed, [])
-        self.arbiter.log = open(f"{self.arbiter.directory.name}/log", "ab")
-        self.arbiter.start()
-        mesh.wait_for(lambda: mesh.ask(client, b"y") == b"y", "the agent to be asked again")
+        # It comes.
+        Path(self.arbiter.socket + ".other").symlink_to(self.arbiter.socket)
+        mesh.wait_for(lambda: mesh.ask(client, b"y") == b"y", "the agent to be asked")
 
 
 if __name__ == "__main__":
