@@ -61,8 +61,8 @@ bool fill(pb::Ask& ask, const mesh_vram_request& request) {
   ask.set_hold_hint_ms(request.hold_hint_ms);
   ask.set_ttl_ms(request.ttl_ms);
   ask.set_load_ms(request.load_ms);
-  ask.set_model(model_key(text_of(request.model)));
-  ask.set_layout(model_key(text_of(request.layout)));
+  ask.set_model(mesh::model_key(text_of(request.model)));
+  ask.set_layout(mesh::model_key(text_of(request.layout)));
   ask.set_gpu_count(request.gpu_count);
   ask.set_ticket(*ticket);
   if (request.gpu != nullptr) ask.add_gpus(request.gpu);
