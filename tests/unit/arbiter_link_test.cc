@@ -3,9 +3,13 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "common/base/prng.h"
 #include "lease.pb.h"
 
 namespace mesh::proxy {
@@ -13,7 +17,7 @@ namespace {
 
 namespace pb = mesh::lease::v1;
 
-struct Desk final : PacketChannel, ArbiterLinkObserver {
+struct Desk : PacketChannel, ArbiterLinkObserver {
   ArbiterLink link{*this, *this, "a/main"};
   PacketChannelObserver* channel = nullptr;
   bool is_open = false;
@@ -212,6 +216,89 @@ TEST_CASE("packets that are none, or answer nothing, change nothing") {
   desk.grant(number, "L1");
   desk.grant(number, "L1");
   CHECK(desk.news() == News{"granted 1"});
+}
+
+// As an engine takes it: at most one answer for each ask, and nothing for what was given back.
+struct Wild : Desk {
+  std::map<uint32_t, bool> open;  // whether it was granted
+  void judge() {
+    for (const std::string& news : this->news()) {
+      if (news == "found" || news == "lost") continue;
+      const uint32_t number = static_cast<uint32_t>(news[news.find(' ') + 1] - '0');
+      REQUIRE_MESSAGE(open.contains(number), news << ", which was given back");
+      if (news.starts_with("granted")) {
+        REQUIRE_FALSE(open[number]);
+        open[number] = true;
+      } else if (news.starts_with("refused")) {
+        REQUIRE_FALSE(open[number]);
+        open.erase(number);
+      } else if (news.starts_with("gone")) {
+        REQUIRE(open[number]);
+        open.erase(number);
+      } else if (news.starts_with("recalled")) {
+        REQUIRE(open[number]);
+      }
+    }
+  }
+};
+
+TEST_CASE(
+    "whatever an arbiter says and whenever it goes, each ask ends once and nothing is told of what was given back") {
+  for (uint64_t seed = 1; seed <= 300; ++seed) {
+    Prng prng(seed);
+    Wild desk;
+    for (int step = 0; step < 200; ++step) {
+      const auto number = static_cast<uint32_t>(prng.below(3));
+      switch (prng.below(8)) {
+        case 0:
+          if (!desk.open.contains(number)) desk.open[number] = false, desk.link.ask(number, kOrder);
+          break;
+        case 1:
+          if (desk.open.erase(number) > 0) desk.link.give_back(number);
+          break;
+        case 2:
+          if (desk.open.contains(number) && desk.open[number]) desk.link.note_use(number, prng.below(2) == 0);
+          break;
+        case 3:
+          if (desk.is_open && prng.below(5) == 0) desk.hang_up();
+          if (!desk.is_open) desk.is_open = true, desk.channel->on_channel_open();
+          break;
+        default: {
+          if (!desk.is_open) break;
+          pb::Reply reply;
+          const std::string id(1, static_cast<char>('a' + prng.below(4)));
+          switch (prng.below(8)) {
+            case 0:
+              reply.mutable_welcome()->set_epoch(1 + prng.below(3));
+              break;
+            case 1:
+              reply.mutable_queued()->mutable_lease()->set_id(id);
+              break;
+            case 2:
+              reply.mutable_refused()->set_reason("busy");
+              break;
+            case 3:
+              reply.mutable_failed()->set_rule("lease_unknown");
+              break;
+            case 4:
+              reply.mutable_yield_asked()->mutable_lease()->set_id(id);
+              break;
+            case 5:
+              reply.mutable_done();
+              break;
+            default:
+              reply.mutable_granted()->mutable_lease()->set_id(id);
+              break;
+          }
+          // Mostly to something that was asked lately.
+          const size_t asked = desk.said.size();
+          const uint64_t to = asked > 0 ? desk.said[asked - 1 - prng.below(std::min<size_t>(asked, 6))].number() : 0;
+          desk.answer(prng.below(10) == 0 ? prng.below(50) : to, reply);
+        }
+      }
+      desk.judge();
+    }
+  }
 }
 
 }  // namespace
