@@ -42,7 +42,7 @@ others asked to yield for him; nobody runs out of memory that he was granted.
   --reserve SIZE        kept back on each card for emergencies; 512M if not given
   --no-keeper           without the process that holds memory while the arbiter is restarted
 
-SIZE is bytes, or has M or G behind it. Ask the admin socket for gpus, leases, queue, segments, decisions or counters:
+SIZE is bytes, or has M or G behind it. Ask the admin socket for gpus, leases, queue, segments, models, decisions or counters:
 
   mesh-arbiter --device memfd:4G --runtime-dir /tmp/arbiter
   echo queue | nc -U /tmp/arbiter/gpu.admin

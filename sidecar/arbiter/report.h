@@ -21,7 +21,7 @@ struct ReportView {
   Instant now{};
 };
 
-// "gpus", "leases", "queue", "segments", "decisions" or "counters"; of anything else an error that names these.
+// "gpus", "leases", "queue", "segments", "models", "decisions" or "counters"; of anything else an error that names these.
 std::string report(std::string_view question, const ReportView& view);
 
 }  // namespace mesh::arbiter
