@@ -16,11 +16,32 @@
 
 namespace mesh::gpu {
 
+// A model that went lately.
+struct Ghost {
+  ModelKey model{};
+  Instant evicted_at{};                    // long ago once it was asked for again
+  Instant returns[bounds::ghost_returns];  // the latest last
+  // What it took before it went.
+  Instant went_at{};
+  Units units = 0;
+  Duration load_time{};       // 0: unknown
+  bool is_offloaded = false;  // its content is still in the host's memory
+};
+
 // Models that went lately, and how often they came back.
 class Ghosts {
  public:
-  void evicted(ModelKey model, Instant now) {
-    if (model) at(model).evicted_at = now;
+  void evicted(ModelKey model, Instant now, Units units = 0, Duration load_time = {}, bool is_offloaded = false) {
+    if (!model) return;
+    Ghost& ghost = at(model);
+    ghost.evicted_at = ghost.went_at = now;
+    ghost.units = units;
+    ghost.load_time = load_time;
+    ghost.is_offloaded = is_offloaded;
+  }
+  template <class Visit>
+  void for_each(Visit visit) const {
+    for (const Ghost& ghost : ghosts_) visit(ghost);
   }
   // Somebody asks for it.
   void requested(ModelKey model, Instant now) {
@@ -46,11 +67,6 @@ class Ghosts {
  private:
   static constexpr Duration kWindow = milliseconds(bounds::ghost_ms);
   static constexpr Instant kLongAgo = Instant(Duration(INT64_MIN / 4));
-  struct Ghost {
-    ModelKey model{};
-    Instant evicted_at = kLongAgo;
-    Instant returns[bounds::ghost_returns];  // the latest last
-  };
   Ghost* find(ModelKey model) {
     const auto found = std::find_if(ghosts_.begin(), ghosts_.end(), [&](const Ghost& g) { return g.model == model; });
     return found == ghosts_.end() ? nullptr : &*found;
@@ -60,6 +76,7 @@ class Ghosts {
     if (ghosts_.size() == bounds::ghosts_max) ghosts_.pop_front();
     Ghost& made = ghosts_.emplace_back();
     made.model = model;
+    made.evicted_at = kLongAgo;
     std::fill(std::begin(made.returns), std::end(made.returns), kLongAgo);
     return made;
   }

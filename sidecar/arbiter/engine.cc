@@ -135,6 +135,8 @@ void Engine::take(const LeaseCommitted& event, Instant now, Actions& out) {
     out.push_back(SendError{event.name.connection, event.name.id, std::move(committed.error())});
     return;
   }
+  // What it took is known now, whatever was not said.
+  if (lease.request.load_time == Duration{}) lease.request.load_time = now - lease.granted_at;
   lease.units += surplus;  // until it is given up
   if (surplus > 0) give_up(*entry, surplus, event.surplus, now, out);
   write(*entry, out);

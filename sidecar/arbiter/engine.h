@@ -59,6 +59,7 @@ class Engine {
   const Entries& entries() const { return entries_; }
   const gpu::Segments& segments() const { return segments_; }
   const gpu::Queue& queue() const { return queue_; }
+  const gpu::Ghosts& ghosts() const { return ghosts_; }
 
  private:
   // engine.cc: leases and those who hold them.

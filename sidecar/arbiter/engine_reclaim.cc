@@ -212,7 +212,7 @@ bool Engine::evict(LeaseId id, LeaseId beneficiary, GpuIndex gpu, Instant now, A
     if (segment->state != gpu::SegmentState::kIdle) return false;
     state.worth.evicted(segment->score);
     state.swaps.spend(segment->units, now);
-    ghosts_.evicted(segment->key.content, now);
+    ghosts_.evicted(segment->key.content, now, segment->units, segment->load_time);
     drop_segment(*segment, out);
     return true;
   }
@@ -221,8 +221,9 @@ bool Engine::evict(LeaseId id, LeaseId beneficiary, GpuIndex gpu, Instant now, A
   const Units units = entry.lease.yieldable();
   state.worth.evicted(entry.lease.score);
   state.swaps.spend(units, now);
-  ghosts_.evicted(entry.lease.request.model, now);
-  ask_yield(entry, entry.lease.request.revocability, units, beneficiary, now, out);
+  const gpu::Request& request = entry.lease.request;
+  ghosts_.evicted(request.model, now, units, request.load_time, request.revocability == Revocability::kOffload);
+  ask_yield(entry, request.revocability, units, beneficiary, now, out);
   return false;
 }
 

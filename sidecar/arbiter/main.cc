@@ -43,7 +43,7 @@ others asked to yield for him; nobody runs out of memory that he was granted.
   --no-keeper           without the process that holds memory while the arbiter is restarted
 
 SIZE is bytes, or has M or G behind it. See and order with meshctl gpu, or ask the admin socket for gpus, leases, queue,
-segments, decisions, counters or plan BYTES [PRIORITY]; it obeys evict LEASE, drain GPU and undrain GPU:
+segments, models, decisions, counters or plan BYTES [PRIORITY]; it obeys evict LEASE, drain GPU and undrain GPU:
 
   mesh-arbiter --device memfd:4G --runtime-dir /tmp/arbiter
   meshctl gpu --admin /tmp/arbiter/gpu.admin

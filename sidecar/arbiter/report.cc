@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/gpu/size_class.h"
+#include "sidecar/arbiter/residence.h"
 
 namespace mesh::arbiter {
 namespace {
@@ -129,6 +130,25 @@ Json segments(const ReportView& view) {
   return {{"segments", all}};
 }
 
+Json models(const ReportView& view) {
+  constexpr std::string_view kPlaces[] = {"gone", "disk", "host", "gpu"};
+  Json all = Json::array();
+  for (const Residence& each : residences(view.terms.engine, view.now)) {
+    const GpuState& state = view.terms.engine.gpus()[each.gpu];
+    all.push_back({{"model", hex(each.model)},
+                   {"gpu", view.terms.gpus[each.gpu]},
+                   {"at", each.is_loading ? "loading" : kPlaces[static_cast<size_t>(each.at)]},
+                   {"refs", each.refs},
+                   {"bytes", bytes(each.units)},
+                   {"load_ms", ms(each.load_time)},
+                   {"usable_in_ms", ms(each.usable_in)},
+                   {"age_ms", ms(each.age)},
+                   {"pressure", name_of(state.ledger.pressure())},
+                   {"heat", gpu::to_string(state.thermal.band())}});
+  }
+  return {{"models", all}};
+}
+
 Json decisions(const ReportView& view) {
   Json all = Json::array();
   for (const Decision& each : view.decisions.kept()) {
@@ -185,15 +205,17 @@ std::string report(std::string_view question, const ReportView& view) {
     answer = queue(view);
   } else if (question == "segments") {
     answer = segments(view);
+  } else if (question == "models") {
+    answer = models(view);
   } else if (question == "decisions") {
     answer = decisions(view);
   } else if (question == "counters") {
     answer = counters(view);
   } else {
-    answer = {
-        {"error",
-         "ask for gpus, leases, queue, segments, decisions, counters or plan BYTES [PRIORITY]; order evict LEASE, "
-         "drain GPU or undrain GPU"}};
+    answer = {{"error",
+               "ask for gpus, leases, queue, segments, models, decisions, counters or plan BYTES [PRIORITY]; order "
+               "evict LEASE, "
+               "drain GPU or undrain GPU"}};
   }
   // A client's name may be any bytes.
   return answer.dump(-1, ' ', false, Json::error_handler_t::replace) + '\n';

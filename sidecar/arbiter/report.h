@@ -32,7 +32,8 @@ std::string report_eviction(LeaseId id, Eviction eviction);
 std::string report_drain(GpuIndex gpu, const ReportView& view);
 std::string report_wrong(std::string_view what);
 
-// "gpus", "leases", "queue", "segments", "decisions" or "counters"; of anything else an error that names these.
+// "gpus", "leases", "queue", "segments", "models", "decisions" or "counters"; of anything else an error that names
+// these.
 std::string report(std::string_view question, const ReportView& view);
 
 }  // namespace mesh::arbiter

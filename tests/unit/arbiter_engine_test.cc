@@ -1,3 +1,4 @@
+#include "sidecar/arbiter/residence.h"
 #include "tests/unit/arbiter_desk.h"
 
 namespace mesh::arbiter {
@@ -337,6 +338,36 @@ TEST_CASE("why somebody waits is recorded once for each reason") {
   CHECK(desk.find<RecordDecision>(2)->reason == Reason::kNoVictims);
   desk.wait(1000);
   CHECK(desk.find<RecordDecision>(2) == nullptr);
+}
+
+TEST_CASE("of each model it is told where it is, and how soon it could be used where it is not") {
+  Desk desk(cards({12 * kGiBUnits}));
+  gpu::Request model = desk.request(4000);
+  model.model = {1, 1};
+  desk.ask(1, 1, model);
+  desk.wait(1500);
+  REQUIRE(residences(desk.engine, desk.now).size() == 1);
+  CHECK(residences(desk.engine, desk.now)[0].is_loading);
+  desk.tell(LeaseCommitted{desk.name(1, 1), 3800, {}});
+  Residence own = residences(desk.engine, desk.now)[0];
+  CHECK(own.at == gpu::Residency::kResident);
+  CHECK_FALSE(own.is_loading);
+  CHECK(own.load_time == milliseconds(1500));  // as it was seen to take
+  CHECK(own.usable_in == Duration{});
+  CHECK(own.units == 3800);
+  for (const bool has_room : {false, true}) {
+    if (has_room) {
+      desk.tell(LeaseReleased{desk.name(2, 2)});
+    } else {
+      desk.ask(2, 2, desk.request(kFree));
+      desk.tell(LeaseReleased{desk.name(1, 1)});
+      REQUIRE(desk.granted(2));
+    }
+    own = residences(desk.engine, desk.now)[0];
+    CHECK(own.at == gpu::Residency::kDisk);
+    CHECK(own.refs == 0);
+    CHECK(own.usable_in == milliseconds(has_room ? 1500 : 1500 + gpu::bounds::grace_ms));
+  }
 }
 
 }  // namespace
