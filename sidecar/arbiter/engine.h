@@ -118,6 +118,7 @@ class Engine {
   bool reclaim_for(const gpu::Waiter& waiter, Instant now, Actions& out);
   std::optional<gpu::Victims> victims_for(const gpu::Waiter& waiter, GpuIndex gpu, Reason& why, Instant now);
   std::vector<gpu::Candidate> candidates(GpuIndex gpu, const gpu::Waiter* waiter, Instant now) const;
+  bool is_patient(const gpu::Waiter& waiter, Instant now) const;
   bool may_ask(const Entry& entry, Instant now) const;
   bool may_take(const Entry& entry, const gpu::Waiter& waiter, Instant now) const;
   gpu::ClassUnits held_by_class(GpuIndex gpu) const;

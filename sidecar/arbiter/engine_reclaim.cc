@@ -96,7 +96,7 @@ std::optional<gpu::Victims> Engine::victims_for(const Waiter& waiter, GpuIndex g
   const Units free = state.ledger.capacity() - state.ledger.leased();
   const Units need = waiter.least - free - yielding(gpu);
   if (need <= 0) return gpu::Victims{};
-  if (waiter.aged_at() > now && !state.swaps.allows(need, now)) {
+  if (is_patient(waiter, now) && !state.swaps.allows(need, now)) {
     why = Reason::kSwapBudget;
     return std::nullopt;
   }
@@ -106,6 +106,14 @@ std::optional<gpu::Victims> Engine::victims_for(const Waiter& waiter, GpuIndex g
     evictable[i] = state.floors.evictable(static_cast<gpu::SizeClass>(i), evictable[i], gpu::class_of(waiter.least));
   }
   return gpu::choose_victims(need, candidates(gpu, &waiter, now), evictable);
+}
+
+// Whether it may be left to wait so that less is swapped.
+bool Engine::is_patient(const Waiter& waiter, Instant now) const {
+  const Duration load_time = entries_.at(waiter.id).lease.request.load_time;
+  const auto patience = std::chrono::duration_cast<Duration>(bounds::swap_patience_loads * load_time);
+  const bool is_worth_it = load_time == Duration{} || now - waiter.asked_at < patience;
+  return is_worth_it && waiter.aged_at() > now;
 }
 
 // Without a waiter: all who can be asked for anything.

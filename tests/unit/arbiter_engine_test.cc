@@ -370,5 +370,27 @@ TEST_CASE("of each model it is told where it is, and how soon it could be used w
   }
 }
 
+TEST_CASE("where too much was swapped, nobody waits for that longer than one and a half of his loads") {
+  for (const int64_t load_ms : {1000, 0}) {
+    Desk desk(cards({12 * kGiBUnits}));
+    desk.hold(1, 1, desk.request(kFree));
+    for (uint64_t who = 2; who <= 7; ++who) {
+      desk.ask(who, who, desk.request(kFree));
+      REQUIRE(desk.asked_to_yield(who - 1));
+      desk.tell(YieldDone{desk.name(who - 1, who - 1), kFree, {}});
+      REQUIRE(desk.granted(who));
+      desk.tell(LeaseCommitted{desk.name(who, who), kFree, {}});
+    }
+    gpu::Request asked = desk.request(kFree);
+    asked.load_time = milliseconds(load_ms);
+    desk.ask(8, 8, asked);
+    CHECK(desk.find<RecordDecision>(8)->reason == Reason::kSwapBudget);
+    desk.wait(load_ms == 0 ? 4900 : 1400);
+    CHECK_FALSE(desk.asked_to_yield(7));
+    desk.wait(gpu::bounds::look_again_ms);
+    CHECK(desk.asked_to_yield(7));
+  }
+}
+
 }  // namespace
 }  // namespace mesh::arbiter
