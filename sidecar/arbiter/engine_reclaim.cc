@@ -110,7 +110,8 @@ std::optional<gpu::Victims> Engine::victims_for(const Waiter& waiter, GpuIndex g
 
 // Whether it may be left to wait so that less is swapped.
 bool Engine::is_patient(const Waiter& waiter, Instant now) const {
-  const Duration load_time = entries_.at(waiter.id).lease.request.load_time;
+  const auto entry = entries_.find(waiter.id);  // a plan's has none
+  const Duration load_time = entry != entries_.end() ? entry->second.lease.request.load_time : Duration{};
   const auto patience = std::chrono::duration_cast<Duration>(bounds::swap_patience_loads * load_time);
   const bool is_worth_it = load_time == Duration{} || now - waiter.asked_at < patience;
   return is_worth_it && waiter.aged_at() > now;
