@@ -95,6 +95,9 @@ Terms strictest(const Terms& service, const std::map<std::string, Declaration, s
     strict.sensitive = strict.sensitive || terms.sensitive;
     if (strict.idempotency_field == nullptr) strict.idempotency_field = terms.idempotency_field;
     if (terms.invalidates != nullptr) strict.invalidates = &everything;
+    const bool needs_more =
+        terms.model != nullptr && (strict.model == nullptr || terms.model->bytes > strict.model->bytes);
+    if (needs_more) strict.model = terms.model;
   }
   return strict;
 }

@@ -108,11 +108,12 @@ void ArbiterLink::send_ask(uint64_t lease) {
 }
 
 void ArbiterLink::send_release(uint64_t lease) {
-  if (!is_welcome_) return;  // after the next hello
+  Held& held = leases_[lease];
+  // Without an arbiter it is said after the next hello.
+  if (!is_welcome_ || std::exchange(held.is_released, true)) return;
   pb::Request request;
-  name(*request.mutable_release(), leases_[lease]);
-  send(request, Asked::kOther, lease);
-  leases_.erase(lease);
+  name(*request.mutable_release(), held);
+  send(request, Asked::kRelease, lease);
 }
 
 void ArbiterLink::send_use(uint64_t lease) {
@@ -156,6 +157,14 @@ void ArbiterLink::on_channel_closed() {
   if (std::exchange(is_welcome_, false)) observer_.on_arbiter_connected(false);
 }
 
+// Under a new record: the old one is given back.
+void ArbiterLink::ask_anew(uint64_t lease) {
+  const uint32_t number = number_of(lease);
+  leases_[lease].is_wanted = false;
+  send_release(lease);
+  ask(number, leases_[lease].order);
+}
+
 // What is held is shown, what is not wanted any more is given back, what was not granted is asked for again.
 void ArbiterLink::on_welcome(uint64_t epoch) {
   epoch_ = epoch;
@@ -165,11 +174,15 @@ void ArbiterLink::on_welcome(uint64_t epoch) {
   for (const auto& [lease, held] : leases_) all.push_back(lease);
   for (const uint64_t lease : all) {
     Held& held = leases_[lease];
-    if (held.is_granted) {
-      held.is_wanted ? send_claim(lease) : send_release(lease);
+    held.is_released = false;
+    // What has a name may have been granted meanwhile, and nobody heard of it.
+    const bool is_named = !held.id.empty();
+    if (held.is_granted && held.is_wanted) {
+      send_claim(lease);
     } else if (held.is_wanted) {
-      held.id.clear();
-      send_ask(lease);
+      is_named ? ask_anew(lease) : send_ask(lease);
+    } else if (is_named) {
+      send_release(lease);
     } else {
       leases_.erase(lease);  // who asked is gone for the arbiter
     }
@@ -200,6 +213,7 @@ void ArbiterLink::on_channel_packet(ByteView bytes) {
 
 void ArbiterLink::on_answer(const Pending& pending, const pb::Reply& reply) {
   if (pending.what == Asked::kHello && reply.has_welcome()) return on_welcome(reply.welcome().epoch());
+  if (pending.what == Asked::kRelease) leases_.erase(pending.lease);
   if (pending.what != Asked::kLease && pending.what != Asked::kClaim) return;
   if (!leases_.contains(pending.lease)) return;
   Held& held = leases_[pending.lease];

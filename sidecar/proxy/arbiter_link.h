@@ -60,9 +60,10 @@ class ArbiterLink final : public PacketChannelObserver {
     bool is_granted = false;
     bool is_used = false;
     bool is_loaded = false;
-    bool is_wanted = true;  // else it is given back as soon as its name is known
+    bool is_wanted = true;     // else it is given back as soon as its name is known
+    bool is_released = false;  // said on this connection; forgotten when that is answered
   };
-  enum class Asked : uint8_t { kHello, kLease, kClaim, kOther };
+  enum class Asked : uint8_t { kHello, kLease, kClaim, kRelease, kOther };
   struct Pending {
     Asked what;
     uint64_t lease = 0;
@@ -78,6 +79,7 @@ class ArbiterLink final : public PacketChannelObserver {
   void on_granted(uint64_t lease, const lease::v1::Lease& name);
   void on_ended(uint64_t lease, Code code, const std::string& reason, bool was_claimed);
   void on_welcome(uint64_t epoch);
+  void ask_anew(uint64_t lease);
   uint64_t* current(uint32_t number);
   uint32_t number_of(uint64_t lease) const;
 

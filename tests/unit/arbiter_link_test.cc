@@ -172,6 +172,32 @@ TEST_CASE("an arbiter that was started anew is shown what is held, told of its u
   CHECK(desk.take().use().lease().epoch() == 6);
 }
 
+TEST_CASE(
+    "what was given back is said again until an arbiter has heard it, and what was only queued is given back by name") {
+  Desk desk;
+  desk.connect(5);
+  desk.link.ask(1, kOrder);
+  desk.grant(desk.take().number(), "L1");
+  desk.link.ask(2, kOrder);
+  desk.queue(desk.take().number(), "L2");
+  desk.link.give_back(1);
+  CHECK(desk.take().release().id() == "L1");
+  desk.hang_up();  // before it was heard
+  desk.connect(6);
+  const pb::Request again = desk.take();
+  CHECK(again.release().id() == "L1");
+  CHECK(desk.take().release().id() == "L2");  // it may have been granted by the one before
+  CHECK(desk.take().has_ask());
+  pb::Reply done;
+  done.mutable_done();
+  desk.answer(again.number(), done);
+  desk.hang_up();
+  desk.connect(7);
+  CHECK(desk.take().release().id() == "L2");
+  CHECK(desk.take().has_ask());
+  CHECK(desk.said.empty());
+}
+
 TEST_CASE("a claim that fails is a lease that is lost") {
   Desk desk;
   desk.connect(5);

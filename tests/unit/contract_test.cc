@@ -185,6 +185,20 @@ TEST_CASE("what is left of a body without some fields is what is written before,
   CHECK(left("[]") == "unreadable");
 }
 
+TEST_CASE("a call that may be of any method needs the largest model that one of them computes with") {
+  Table table;
+  CHECK(table.lookup("eye", kUnreadableMethod).model == nullptr);
+  for (const auto& [method, bytes] : {std::pair{"small", 1}, {"large", 3}, {"middle", 2}, {"none", 0}}) {
+    Declaration terms;
+    terms.model = ModelTerms{.name = method, .bytes = static_cast<uint64_t>(bytes)};
+    table.declare_method("eye", method, terms);
+  }
+  REQUIRE(table.lookup("eye", kUnreadableMethod).model != nullptr);
+  CHECK(table.lookup("eye", kUnreadableMethod).model->name == "large");
+  CHECK(table.lookup("eye", "none").model == nullptr);
+  CHECK(table.needs_model("eye"));
+}
+
 TEST_CASE("a call that may be of any method has the strictest terms of all") {
   Table table;
   Declaration service;
