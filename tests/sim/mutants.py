@@ -89,7 +89,6 @@ MUTANTS = [
            "if (!has_missed) return std::nullopt;", "if (!has_missed || may_others_keep || true) return std::nullopt;"),
     Mutant("a purge that was missed is not noticed with the next", PROXY + "leases.cc",
            "return has_missed ? std::optional(purges_.mark()) : std::nullopt;", "return std::nullopt;"),
-    Mutant("who asks joins a fetch without a lease", PROXY + "outbound_leases.cc", "if (!fetch.is_sent) return true;", "return true;"),
     Mutant("given without a lease", PROXY + "outbound_leases.cc", "  bool is_leased = true;\n", "  bool is_leased = true;\n  return true;\n"),
     Mutant("what shared memory has is given although it became wrong", PROXY + "tiered_cache.cc",
            "if (!found || !purges_.holds(found->kept.since, found->kept.names())) return nullptr;", "if (!found) return nullptr;"),
