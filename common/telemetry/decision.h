@@ -47,7 +47,9 @@ enum class Why : uint8_t {
   kNextAfterFailure,
   kSameAgain,
   kHomeOfKey,
-  kHedge
+  kHedge,
+  kSoonest,  // of a method that computes with a model
+  kStays     // likewise; another one is sooner, but not by enough
 };
 std::string_view to_string(Why why);
 
@@ -61,6 +63,21 @@ struct Choice {
 };
 std::string_view to_string(Choice::State state);
 
+// How soon an instance would have answered a call that computes with a model, as far as it was known.
+struct Forecast {
+  bool is_known = false;  // it has said so; else it was guessed from the contract
+  bool never_fits = false;
+  wire::ModelPlace place = wire::ModelPlace::kUnknown;
+  uint8_t pressure = 0;  // as in wire::Standing
+  uint8_t band = 0;
+  uint32_t wait_us = 0;
+  uint32_t load_us = 0;
+  uint32_t way_us = 0;
+  uint32_t serve_us = 0;
+  uint32_t age_ms = 0;
+};
+std::string_view to_string(wire::ModelPlace place);
+
 // The choice among instances; of more than fit the first are kept.
 struct Choices {
   static constexpr size_t kMax = 8;
@@ -68,6 +85,8 @@ struct Choices {
   uint8_t count = 0;
   uint8_t chosen_instance = 0;
   Why why = Why::kNobody;
+  // Of those that were seen, for a method that computes with a model; else null.
+  std::shared_ptr<const std::array<Forecast, kMax>> forecasts = nullptr;
 };
 
 // A short text of bounded length; what does not fit is cut.
