@@ -7,6 +7,7 @@
 #include <cstring>
 #include <memory>
 #include <string_view>
+#include <vector>
 
 #include "common/base/code.h"
 #include "common/base/instant.h"
@@ -85,8 +86,34 @@ struct Choices {
   uint8_t count = 0;
   uint8_t chosen_instance = 0;
   Why why = Why::kNobody;
-  // Of those that were seen, for a method that computes with a model; else null.
-  std::shared_ptr<const std::array<Forecast, kMax>> forecasts = nullptr;
+  uint32_t forecasts = 0;  // of those that were seen, see ForecastLog; 0: there were none
+};
+using Forecasts = std::array<Forecast, Choices::kMax>;
+
+// The last ones: they are too large to be in the record of every call.
+class ForecastLog {
+ public:
+  static constexpr size_t kMax = 1024;
+  // Its number, not 0.
+  uint32_t add(const Forecasts& forecasts) {
+    if (++last_ == 0) ++last_;
+    if (kept_.size() < kMax) kept_.resize(last_ % kMax + 1);
+    kept_[last_ % kMax] = {last_, forecasts};
+    return last_;
+  }
+  // Null if it is there no more.
+  const Forecasts* find(uint32_t number) const {
+    const size_t at = number % kMax;
+    return number != 0 && at < kept_.size() && kept_[at].number == number ? &kept_[at].forecasts : nullptr;
+  }
+
+ private:
+  struct Kept {
+    uint32_t number = 0;
+    Forecasts forecasts{};
+  };
+  std::vector<Kept> kept_;
+  uint32_t last_ = 0;
 };
 
 // A short text of bounded length; what does not fit is cut.

@@ -44,7 +44,7 @@ class Explainer {
                                       {"state", to_string(choice.state)},
                                       {"in_flight", choice.in_flight},
                                       {"own_host", choice.own_host}});
-        if (const auto& forecasts = decision.trace.choices.forecasts)
+        if (const auto* forecasts = engine_.outbound().forecasts().find(decision.trace.choices.forecasts))
           json["candidates"].back()["forecast"] = forecast((*forecasts)[i]);
       }
       if (decision.trace.attempts > 0)

@@ -196,7 +196,8 @@ bool LinkSession::receive_envelope(const wire::Envelope& envelope) {
       break;
     case wire::Kind::kStanding:
       if (settings_.lane == nullptr) return refuse("standing_unexpected", "nothing is asked of whoever dialed");
-      break;
+      observer_.on_envelope(*this, envelope);
+      return true;  // it comes with each pong: nobody has used the link
     case wire::Kind::kPurge:
       if (settings_.lane == nullptr && !idle_talk_.take(host_.now())) {
         return refuse("purge_flood", "the peer purges more than anybody keeps");

@@ -109,6 +109,7 @@ class Outbound {
   };
   PeerView view(PeerIndex peer) const;
   const PeerStandings& standings() const { return standings_; }
+  const telemetry::ForecastLog& forecasts() const { return forecasts_; }
 
   // Of each tier that is in use, in the order in which they are looked into.
   struct TierView {
@@ -211,8 +212,8 @@ class Outbound {
     uint32_t decompress_us = 0;
     const wire::BatchShape* batch = nullptr;
   };
-  std::optional<uint32_t> choose(const Call& call, Instant now, telemetry::Choices& choices) const;
-  std::optional<uint32_t> choose_soonest(const Call& call, Instant now, telemetry::Choices& choices) const;
+  std::optional<uint32_t> choose(const Call& call, Instant now, telemetry::Choices& choices);
+  std::optional<uint32_t> choose_soonest(const Call& call, Instant now, telemetry::Choices& choices);
   void note_model_answer(const Call& call, const wire::CalleeSpans& spans, Instant now);
   telemetry::Choice::State state_of(const Instance& instance, wire::Lane lane, bool was_tried) const;
   std::optional<uint32_t> home_of_reply(const Call& call) const;
@@ -351,7 +352,7 @@ class Outbound {
   std::vector<Peer> peers_;
   routing::CallTable<Call> calls_;
   std::vector<uint64_t> due_;
-  mutable std::vector<routing::Candidate> candidates_;
+  std::vector<routing::Candidate> candidates_;
   uint64_t held_bytes_ = 0;
   bool draining_ = false;
   cache::RequestReader request_reader_;
@@ -359,6 +360,7 @@ class Outbound {
   TieredCache kept_;
   cache::Purges& purges_;
   PeerStandings standings_;
+  telemetry::ForecastLog forecasts_;
   Leases leases_;
   PurgeOrders orders_;
   std::unordered_map<uint64_t, PurgeCaller> purge_callers_;  // by order

@@ -30,7 +30,7 @@ telemetry::Choice::State Outbound::state_of(const Instance& instance, wire::Lane
 }
 
 // Not one that drains or was tried; one whose last connection failed only where there is no other.
-std::optional<uint32_t> Outbound::choose(const Call& call, Instant now, telemetry::Choices& choices) const {
+std::optional<uint32_t> Outbound::choose(const Call& call, Instant now, telemetry::Choices& choices) {
   using telemetry::Choice;
   using telemetry::Why;
   const Service& service = services_[call.service];
@@ -84,9 +84,9 @@ std::optional<uint32_t> Outbound::choose(const Call& call, Instant now, telemetr
 }
 
 // Of those that are there: where the answer comes soonest, so that a model is used where it is.
-std::optional<uint32_t> Outbound::choose_soonest(const Call& call, Instant now, telemetry::Choices& choices) const {
+std::optional<uint32_t> Outbound::choose_soonest(const Call& call, Instant now, telemetry::Choices& choices) {
   const Service& service = services_[call.service];
-  auto forecasts = std::make_shared<std::array<telemetry::Forecast, telemetry::Choices::kMax>>();
+  telemetry::Forecasts forecasts;
   std::vector<std::optional<wire::Standing>> said;  // by agents of this sidecar
   // Where nobody has measured it yet it takes as long as where somebody has.
   double serve_us = 0;
@@ -104,12 +104,12 @@ std::optional<uint32_t> Outbound::choose_soonest(const Call& call, Instant now, 
         {call.service, static_cast<uint32_t>(i), call.model->name},
         {*call.model, call.priority, instance.in_flight, said[i] ? &*said[i] : nullptr, serve_us}, now);
     prospects.push_back(PeerStandings::prospect_of(forecast, candidates_[i].available, instance.own_host));
-    if (i < forecasts->size()) (*forecasts)[i] = forecast;
+    if (i < forecasts.size()) forecasts[i] = forecast;
   }
   const auto last = standings_.last(call.service, call.model->name);
   const auto chosen = routing::soonest(prospects, last ? std::optional<size_t>(*last) : std::nullopt);
   if (!chosen) return std::nullopt;
-  choices.forecasts = std::move(forecasts);
+  choices.forecasts = forecasts_.add(forecasts);
   choices.chosen_instance = static_cast<uint8_t>(chosen->index);
   choices.why = call.tried != 0 ? telemetry::Why::kNextAfterFailure
                 : chosen->stays ? telemetry::Why::kStays

@@ -152,11 +152,14 @@ TEST_CASE("the record of a call says how soon each instance would have answered"
   REQUIRE(newest.size() == 1);
   const telemetry::Choices& choices = newest[0]->trace.choices;
   CHECK(choices.why == telemetry::Why::kSoonest);
-  REQUIRE(choices.forecasts != nullptr);
-  CHECK((*choices.forecasts)[0].load_us == 4'000'000);
-  CHECK((*choices.forecasts)[0].place == ModelPlace::kDisk);
-  CHECK((*choices.forecasts)[1].load_us == 0);
-  CHECK((*choices.forecasts)[1].serve_us == 500'000);
+  const telemetry::Forecasts* forecasts = hosts.engine->outbound().forecasts().find(choices.forecasts);
+  REQUIRE(forecasts != nullptr);
+  CHECK((*forecasts)[0].load_us == 4'000'000);
+  CHECK((*forecasts)[0].place == ModelPlace::kDisk);
+  CHECK((*forecasts)[1].load_us == 0);
+  CHECK((*forecasts)[1].serve_us == 500'000);
+  CHECK(hosts.engine->outbound().forecasts().find(0) == nullptr);
+  CHECK(hosts.engine->outbound().forecasts().find(choices.forecasts + telemetry::ForecastLog::kMax) == nullptr);
 }
 
 TEST_CASE("what a peer says of services and models that are in no contract here is not kept") {
