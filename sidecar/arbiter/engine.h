@@ -93,6 +93,7 @@ class Engine {
   // engine_admit.cc: who is granted what.
   void admit(Instant now, Actions& out);
   bool grant_next(Instant now, Actions& out);
+  bool is_complete(const gpu::Reservation& reservation, const gpu::Waiter& holder) const;
   bool try_grant(const gpu::Waiter& waiter, Instant now, Actions& out);
   const gpu::Segment* segment_of(const Entry& entry);
   bool join_segment(Entry& entry, const gpu::Segment& known, Instant now, Actions& out);
@@ -120,6 +121,7 @@ class Engine {
   std::vector<gpu::Candidate> candidates(GpuIndex gpu, const gpu::Waiter* waiter, Instant now) const;
   bool is_patient(const gpu::Waiter& waiter, Instant now) const;
   bool may_ask(const Entry& entry, Instant now) const;
+  static bool will_yield(const Entry& entry, Instant now);
   bool may_take(const Entry& entry, const gpu::Waiter& waiter, Instant now) const;
   gpu::ClassUnits held_by_class(GpuIndex gpu) const;
   Units yielding(GpuIndex gpu) const;

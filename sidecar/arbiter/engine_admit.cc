@@ -26,12 +26,25 @@ void Engine::admit(Instant now, Actions& out) {
   }
 }
 
+// Who reserved, and for whom it is complete by now, first: otherwise whoever steps back when asked would take of it in
+// his turn, be asked, and leave room for the next of those, for as long as any come.
 bool Engine::grant_next(Instant now, Actions& out) {
   std::fill(shadows_.begin(), shadows_.end(), std::nullopt);
+  for (const gpu::Reservation& reservation : queue_.reservations()) {
+    const Waiter& holder = *queue_.find(reservation.id);
+    if (is_complete(reservation, holder) && try_grant(holder, now, out)) return true;
+  }
   for (const Waiter* waiter : queue_.order(shares_)) {
     if (try_grant(*waiter, now, out)) return true;
   }
   return false;
+}
+
+bool Engine::is_complete(const gpu::Reservation& reservation, const Waiter& holder) const {
+  bool is_complete = true;
+  for_each_gpu(reservation.on,
+               [&](GpuIndex gpu) { is_complete = is_complete && gpus_[gpu].ledger.grantable() >= holder.least; });
+  return is_complete;
 }
 
 bool Engine::try_grant(const Waiter& waiter, Instant now, Actions& out) {
@@ -160,9 +173,10 @@ Units Engine::free_for(const Waiter& waiter, GpuIndex gpu, Reason& why, Instant 
 }
 
 bool Engine::may_pass(const Waiter& waiter, const Waiter& holder, GpuIndex gpu, Units units, Instant now) {
-  // What somebody is giving up for the holder is not for others to pick up on the way.
+  // What somebody is giving up for the holder is not for others to pick up on the way; nor, of one who waits for
+  // several cards, what is ready on another: they would be asked for each in turn, and never be ready at once.
   for (const auto& [id, entry] : entries_) {
-    if (entry.ladder && entry.beneficiary == holder.id && (entry.lease.on & mask_of(gpu)) != 0) return false;
+    if (entry.ladder && entry.beneficiary == holder.id) return false;
   }
   const GpuState& state = gpus_[gpu];
   const gpu::SizeClass size = gpu::class_of(units);

@@ -136,16 +136,19 @@ std::vector<gpu::Candidate> Engine::candidates(GpuIndex gpu, const Waiter* waite
   return found;
 }
 
-bool Engine::may_ask(const Entry& entry, Instant now) const {
-  return entry.is_handed && !entry.ladder && entry.unseen == 0 && entry.lease.connection != 0 &&
-         entry.refused_until <= now && entry.lease.yieldable() > 0;
+bool Engine::may_ask(const Entry& entry, Instant now) const { return entry.is_handed && will_yield(entry, now); }
+
+// Whether it can be asked, or can be as soon as it was told what it has.
+bool Engine::will_yield(const Entry& entry, Instant now) {
+  return !entry.ladder && entry.unseen == 0 && entry.lease.connection != 0 && entry.refused_until <= now &&
+         entry.lease.yieldable() > 0;
 }
 
 // Whether its memory may be asked for on behalf of that waiter.
 bool Engine::may_take(const Entry& entry, const Waiter& waiter, Instant now) const {
   const gpu::Lease& lease = entry.lease;
   const auto asks = entries_.find(waiter.id);  // none: somebody who might ask
-  if (!may_ask(entry, now) || (asks != entries_.end() && lease.process == asks->second.lease.process)) return false;
+  if (!will_yield(entry, now) || (asks != entries_.end() && lease.process == asks->second.lease.process)) return false;
   const bool is_aged = waiter.aged_at() <= now;
   if (!lease.in_use && entry.lease.is_committed) {
     return is_aged || lease.granted_at + ghosts_.residency(lease.request.model, lease.request.load_time, now) <= now;
