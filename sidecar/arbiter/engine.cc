@@ -249,7 +249,8 @@ void Engine::on_time(Instant now, Actions& out) {
       // Whatever it agreed to when others need it, its time is over: it is asked, and asked again, but not forgotten.
       entry.lease.expires_at = now + milliseconds(bounds::refusal_ms);
       const auto agreed = std::max(entry.lease.request.revocability, gpu::Revocability::kRelease);
-      ask_yield(entry, agreed, entry.lease.units, {}, now, out);
+      const gpu::Segment* segment = segments_.find(entry.segment);
+      ask_yield(entry, agreed, segment != nullptr ? segment->units : entry.lease.units, {}, now, out);
     }
   }
   settle(now, out);

@@ -95,9 +95,6 @@ class Engine {
   bool grant_next(Instant now, Actions& out);
   bool is_complete(const gpu::Reservation& reservation, const gpu::Waiter& holder) const;
   bool try_grant(const gpu::Waiter& waiter, Instant now, Actions& out);
-  const gpu::Segment* segment_of(const Entry& entry);
-  bool join_segment(Entry& entry, const gpu::Segment& known, Instant now, Actions& out);
-  bool is_in_the_way(const gpu::Segment& segment, Instant now) const;
   bool draw_on_reserve(const gpu::Waiter& waiter, Instant now, Actions& out);
   Reason closed(const gpu::Waiter& waiter, GpuIndex gpu) const;
   Units free_for(const gpu::Waiter& waiter, GpuIndex gpu, Reason& why, Instant now);
@@ -109,8 +106,19 @@ class Engine {
   void refuse(Entry& entry, Code code, Reason reason, Actions& out);
   void fail_segment(const Entry& entry, Instant now, Actions& out);
   void explain(LeaseId id, Reason reason, GpuIndex gpu, Units missing, Actions& out);
-  GpuMask roomy(const gpu::Waiter& waiter) const;
+  GpuMask roomy(const gpu::Waiter& waiter);
   void reserve_for_aged(Instant now);
+
+  // engine_segments.cc: shared weights, and those who read them.
+  const gpu::Segment* segment_of(const Entry& entry);
+  bool join_segment(Entry& entry, const gpu::Segment& known, Instant now, Actions& out);
+  bool is_in_the_way(const gpu::Segment& segment, Instant now) const;
+  bool needs_memory(const gpu::Waiter& waiter);
+  bool may_ask_readers(const gpu::Segment& segment, const gpu::Waiter* waiter, Instant now) const;
+  bool is_asked_back(const gpu::Segment& segment) const;
+  void ask_readers(const gpu::Segment& segment, LeaseId beneficiary, Instant now, Actions& out);
+  bool is_still_wanted(const gpu::Segment& segment, LeaseId beneficiary) const;
+  void evict_segment(const gpu::Segment& segment, Instant now, Actions& out);
 
   // engine_reclaim.cc: who is asked to yield.
   void take(const YieldAcknowledged& event, Instant now, Actions& out);
@@ -122,6 +130,7 @@ class Engine {
   bool is_patient(const gpu::Waiter& waiter, Instant now) const;
   bool may_ask(const Entry& entry, Instant now) const;
   static bool will_yield(const Entry& entry, Instant now);
+  bool is_due(const Entry& entry, const gpu::Waiter& waiter, Instant now) const;
   bool may_take(const Entry& entry, const gpu::Waiter& waiter, Instant now) const;
   gpu::ClassUnits held_by_class(GpuIndex gpu) const;
   Units yielding(GpuIndex gpu) const;

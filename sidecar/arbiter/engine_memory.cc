@@ -85,6 +85,9 @@ void Engine::leave_segment(Entry& entry, bool is_gone, Instant now, Actions& out
   }
   if (!is_writer) {
     segments_.leave(*segment, entry.lease.id, worth, now);
+    if (segment->state == SegmentState::kIdle && is_still_wanted(*segment, entry.beneficiary)) {
+      return evict_segment(*segment, now, out);
+    }
     while (const gpu::Segment* surplus = segments_.surplus(segment->key.gpu)) {
       gpus_[surplus->key.gpu].worth.evicted(surplus->score);
       const bool is_own = surplus == segment;

@@ -148,7 +148,7 @@ mesh_vram_code mesh_vram_live(mesh_vram_lease* lease, uint64_t bytes, mesh_vram_
 // The weights are written: from now on nobody writes to them, and whoever waits for them gets them.
 mesh_vram_code mesh_vram_seal(mesh_vram_lease* lease, mesh_vram_error* error);
 // So much was freed, asked or not; 0: it will not. Of a backed lease whole chunks go, from its end, at least so much.
-// All of it: the same as release, but that the handle stays.
+// Of shared weights all or nothing. All of it: the same as release, but that the handle stays.
 mesh_vram_code mesh_vram_give_back(mesh_vram_lease* lease, uint64_t bytes, mesh_vram_error* error);
 
 // The next lease that is asked to yield; waits up to wait_ms for one. 1 if there is one, 0 if not, -1 if the connection

@@ -141,7 +141,8 @@ class Connection:
         Who is first gets memory to write: fill(memory) is called with it, then it is sealed. All others wait until then.
         If fill raises, the next who waits is first. Without fill: Lease.is_writer says who has to write and seal.
         On a card, where memory() is Unsupported, fill is called with the lease itself.
-        `model` should change with the content: put its hash in it. More: as of lease().
+        `model` should change with the content: put its hash in it. More: as of lease(); all readers are asked to yield
+        (on_yield) or none, and none while one of them is not revocable.
         """
         made = self.lease(model, want, kind="shared", **more)
         if made.is_writer and fill is not None:
