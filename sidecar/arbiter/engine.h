@@ -71,6 +71,7 @@ class Engine {
   void take(const LeaseReleased& event, Instant now, Actions& out);
   void take(const ConnectionClosed& event, Instant now, Actions& out);
   void take(const ProcessEnded& event, Instant now, Actions& out);
+  void leave_behind(Entry& entry, Instant now, Actions& out);
   Reason refusal(const LeaseAsked& event, Units& largest, Instant now) const;
   Units largest(const gpu::Request& request) const;
   Entry* find(const LeaseName& name, Actions& out);
@@ -80,6 +81,7 @@ class Engine {
   // engine_memory.cc: what is held, and how it comes back.
   bool is_known_free(const Entry& entry) const;
   bool give_up(Entry& entry, Units units, const Extents& extents, Instant now, Actions& out);
+  void lose(Entry& entry, Instant now, Actions& out);
   void come_back(Entry& entry, Units units, const Extents& extents, Instant now, Actions& out);
   void finish(LeaseId id, Instant now, Actions& out);
   void leave_segment(Entry& entry, bool is_gone, Instant now, Actions& out);
@@ -146,6 +148,7 @@ class Engine {
   void see(GpuIndex gpu, ProcessId process, Units used, Instant now, Actions& out);
   Units unseen_of(GpuIndex gpu, ProcessId process) const;
   void learn_context(GpuIndex gpu, ProcessId process, Units units);
+  static bool is_said_by_another(const Entry& entry);
   void look_for_unseen(GpuIndex gpu, ProcessId process, const gpu::ProcessUse& use, Instant now, Actions& out);
   void police(GpuIndex gpu, ProcessId process, const gpu::ProcessUse& use, Instant now, Actions& out);
   gpu::ProcessUse use_of(GpuIndex gpu, ProcessId process, Units used) const;

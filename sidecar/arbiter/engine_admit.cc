@@ -133,7 +133,7 @@ bool Engine::may_pass(const Waiter& waiter, const Waiter& holder, GpuIndex gpu, 
   const Units held = held_by_class(gpu)[static_cast<size_t>(size)] + units;
   const bool is_above_floor = state.floors.evictable(size, held, gpu::class_of(holder.least)) >= units;
   const bool would_be_asked = holder.aged_at() <= now || (is_above_floor && waiter.priority > holder.priority);
-  const bool is_other = entries_.at(waiter.id).lease.process != entries_.at(holder.id).lease.process;
+  const bool is_other = entries_.at(waiter.id).lease.used_by != entries_.at(holder.id).lease.used_by;
   const gpu::Backfill asked{units, waiter.hold, waiter.revocable && would_be_asked && is_other};
   return may_backfill(asked, shadow(holder, gpu, now), now);
 }

@@ -36,6 +36,13 @@ bool Engine::give_up(Entry& entry, Units units, const Extents& extents, Instant 
   return true;
 }
 
+// Nobody is left who could say that it is free.
+void Engine::lose(Entry& entry, Instant now, Actions& out) {
+  if (is_known_free(entry) || entry.lease.units == 0) return;
+  entry.is_lost = true;
+  give_up(entry, entry.lease.units, {}, now, out);
+}
+
 // It is nobody's now. With the last unit the entry is gone.
 void Engine::come_back(Entry& entry, Units units, const Extents& extents, Instant now, Actions& out) {
   const gpu::Lease& lease = entry.lease;
@@ -134,6 +141,7 @@ void Engine::write(const Entry& entry, Actions& out) {
   line.units = entry.segment ? 0 : lease.units + entry.unseen;
   line.unseen = entry.unseen;
   line.is_lost = entry.is_lost;
+  line.used_by = lease.used_by;
   line.extents = entry.extents;
   line.is_committed = entry.lease.is_committed;
   line.is_handed = entry.is_handed;

@@ -160,7 +160,7 @@ bool Engine::may_take(const Entry& entry, const Waiter& waiter, Instant now) con
 bool Engine::is_due(const Entry& entry, const Waiter& waiter, Instant now) const {
   const gpu::Lease& lease = entry.lease;
   const auto asks = entries_.find(waiter.id);  // none: somebody who might ask
-  if (asks != entries_.end() && lease.process == asks->second.lease.process) return false;
+  if (asks != entries_.end() && lease.used_by == asks->second.lease.used_by) return false;
   const bool is_aged = waiter.aged_at() <= now;
   if (!lease.in_use && entry.lease.is_committed) {
     return is_aged || lease.granted_at + ghosts_.residency(lease.request.model, lease.request.load_time, now) <= now;
@@ -277,7 +277,7 @@ void Engine::climb(Entry& entry, Rung rung, Instant now, Actions& out) {
       return;
     case Rung::kTerminate:
     case Rung::kKill:
-      out.push_back(SignalProcess{lease.process, rung == Rung::kKill});
+      out.push_back(SignalProcess{lease.used_by, rung == Rung::kKill});
       return;
     case Rung::kGiveUp:
       out.push_back(RecordDecision{lease.id, lease.process, Reason::kDidNotYield, 0, entry.ladder->units()});

@@ -40,7 +40,7 @@ def read_until_asked(path: str, pipe) -> None:
     connection = vram.Connection(path)
     weights = connection.shared("weights", "900MiB", on_yield=lambda lease, wanted: wanted.bytes if pipe.recv() else 0)
     pipe.send(weights.is_writer)
-    pipe.recv()
+    threading.Event().wait()
 
 
 class VramTest(unittest.TestCase):

@@ -65,6 +65,7 @@ bool fill(pb::Ask& ask, const mesh_vram_request& request) {
   ask.set_layout(mesh::model_key(text_of(request.layout)));
   ask.set_gpu_count(request.gpu_count);
   ask.set_ticket(*ticket);
+  ask.set_pid(request.pid);
   if (request.gpu != nullptr) ask.add_gpus(request.gpu);
   return true;
 }

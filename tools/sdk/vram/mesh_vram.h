@@ -94,9 +94,11 @@ typedef struct mesh_vram_request {
   const char* gpu;        // UUID of the only GPU that will do; NULL: any
   uint32_t gpu_count;     // on so many at once, or none; 0: one
   const char* ticket;     // mesh_vram_id of an offloaded lease that comes back, with its place in the queue; NULL: none
+  uint32_t pid;  // for who leases for others, accounted only: of the process of the same user that will use the
+                 // memory. What it uses is held against this lease, which is LOST when it ends. 0: this process
 } mesh_vram_request;
 #define MESH_VRAM_REQUEST_INIT \
-  { sizeof(mesh_vram_request), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL }
+  { sizeof(mesh_vram_request), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL, 0 }
 
 typedef struct mesh_vram_gpu {
   char uuid[96];
