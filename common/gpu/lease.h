@@ -72,6 +72,7 @@ struct Lease {
   LeaseId id{};
   uint64_t epoch = 0;  // of the arbiter that granted it: a message with another one is of another time
   uint64_t process = 0;
+  uint64_t used_by = 0;     // the process whose use is held against it; another one if it was leased for that
   uint64_t connection = 0;  // 0: closed
   Request request{};
   LeaseState state = LeaseState::kQueued;

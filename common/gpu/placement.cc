@@ -28,6 +28,16 @@ bool suits_better(Affinity affinity, const Site& a, const Site& b) {
   return false;
 }
 
+template <class Which>
+std::optional<size_t> fastest_of(const Work& work, std::span<const Site> sites, Instant now, Which which) {
+  std::optional<size_t> fastest;
+  for (size_t i = 0; i < sites.size(); ++i) {
+    if (!is_possible(work, sites[i], now) || !which(sites[i])) continue;
+    if (!fastest || predicted_s(work, sites[i]) < predicted_s(work, sites[*fastest])) fastest = i;
+  }
+  return fastest;
+}
+
 }  // namespace
 
 double predicted_s(const Work& work, const Site& site) {
@@ -39,12 +49,11 @@ double predicted_s(const Work& work, const Site& site) {
 }
 
 std::optional<size_t> place(const Work& work, std::span<const Site> sites, std::optional<size_t> current, Instant now) {
-  std::optional<size_t> fastest;
-  for (size_t i = 0; i < sites.size(); ++i) {
-    if (!is_possible(work, sites[i], now)) continue;
-    if (!fastest || predicted_s(work, sites[i]) < predicted_s(work, sites[*fastest])) fastest = i;
-  }
+  const std::optional<size_t> fastest = fastest_of(work, sites, now, [](const Site&) { return true; });
   if (!fastest) return std::nullopt;
+  if (!current && fastest_of(work, sites, now, [](const Site& site) { return site.is_coming; })) {
+    return fastest_of(work, sites, now, [](const Site& site) { return site.is_coming || site.missing == 0; });
+  }
   const double best_s = predicted_s(work, sites[*fastest]);
   if (current && is_possible(work, sites[*current], now)) {
     return best_s <= (1 - kGainMin) * predicted_s(work, sites[*current]) ? fastest : current;

@@ -14,7 +14,11 @@ Driver::Driver(io::Loop& loop, DriverParts parts)
       engine_(parts_.config),
       memory_(loop, std::move(parts_.devices), std::move(parts_.keeper), parts_.log,
               [this] { carry_out_now(std::exchange(deferred_, {})); }),
-      terms_{.engine = engine_, .chunks = memory_.book(), .gpus = parts_.uuids, .new_id = parts_.new_id},
+      terms_{.engine = engine_,
+             .chunks = memory_.book(),
+             .gpus = parts_.uuids,
+             .new_id = parts_.new_id,
+             .process_of = [this](uint32_t pid, ProcessId asker) { return process_of(pid, asker); }},
       sensors_(
           loop, std::move(parts_.sensors), [this] { on_measuring(); },
           [this](const SensorReading& reading) { on_reading(reading); }) {
@@ -44,6 +48,17 @@ size_t Driver::connections_of(ProcessId process) const {
   return static_cast<size_t>(std::count_if(clients_.begin(), clients_.end(), [process](const auto& each) {
     return each.second->session.process() == process;
   }));
+}
+
+// Of the asker's user, or of anybody's if that is root.
+ProcessId Driver::process_of(uint32_t pid, ProcessId asker) {
+  const auto asking = processes_.find(asker);
+  if (asking == processes_.end() || pid > static_cast<uint32_t>(INT32_MAX)) return 0;
+  const uint32_t user = asking->second.user;
+  auto found = io::find_process(static_cast<pid_t>(pid), asker);
+  if (!found || (user != 0 && found->uid != user)) return 0;
+  watch(found->name, found->uid, std::move(found->pidfd));
+  return found->name;
 }
 
 void Driver::watch(ProcessId process, uint32_t user, io::OwnedFd pidfd) {

@@ -90,6 +90,7 @@ class Driver final : public TurnObserver, private io::PacketAcceptObserver {
   void watch(ProcessId process, uint32_t user, io::OwnedFd pidfd);
   void end_processes();
   size_t connections_of(ProcessId process) const;
+  ProcessId process_of(uint32_t pid, ProcessId asker);
   std::string answer(std::string_view question);
   ReportView view() const;
 

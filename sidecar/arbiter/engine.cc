@@ -36,7 +36,7 @@ std::string_view to_string(Reason reason) {
   constexpr std::string_view kNames[] = {
       "none",        "invalid",       "never_fits",     "too_many",      "deadline", "policed",
       "other_epoch", "chunks_failed", "not_reconciled", "pressure",      "heat",     "reserved",
-      "yielding",    "swap_budget",   "no_victims",     "did_not_yield", "drained"};
+      "yielding",    "swap_budget",   "no_victims",     "did_not_yield", "drained",  "process_ended"};
   return kNames[static_cast<size_t>(reason)];
 }
 
@@ -57,6 +57,7 @@ void Engine::take(const LeaseAsked& event, Instant now, Actions& out) {
   gpu::Lease& lease = entry.lease;
   lease.id = event.id;
   lease.process = event.process;
+  lease.used_by = event.used_by != 0 ? event.used_by : event.process;
   lease.connection = event.connection;
   lease.request = event.request;
   lease.request.gpus &= existing(gpus_.size());
@@ -90,7 +91,7 @@ Reason Engine::refusal(const LeaseAsked& event, Units& could, Instant now) const
   if (could < request.least() || could == 0) return Reason::kNeverFits;
   could = 0;
   if (request.deadline <= now) return Reason::kDeadline;
-  const auto policed = policed_.find(event.process);
+  const auto policed = policed_.find(event.used_by != 0 ? event.used_by : event.process);
   if (policed != policed_.end() && policed->second.is_reported) return Reason::kPoliced;
   const bool is_full = entries_.size() >= bounds::leases_max || queue_.size() >= bounds::waiters_max;
   return is_full ? Reason::kTooMany : Reason::kNone;
@@ -218,7 +219,16 @@ void Engine::take(const ConnectionClosed& event, Instant now, Actions& out) {
 void Engine::take(const ProcessEnded& event, Instant now, Actions& out) {
   std::vector<LeaseId> over;
   for (auto& [id, entry] : entries_) {
-    if (entry.lease.process != event.process) continue;
+    const gpu::Lease& lease = entry.lease;
+    const bool is_for_it = lease.used_by == event.process;
+    if (!is_for_it && lease.process != event.process) continue;
+    if (!is_for_it && entry.is_handed) {
+      leave_behind(entry, now, out);
+      continue;
+    }
+    if (entry.is_waiting() && lease.process != event.process) {
+      out.push_back(SendRefusal{lease.connection, id, Code::kInvalid, Reason::kProcessEnded, 0});
+    }
     entry.ladder.reset();
     entry.is_ended = true;
     if (entry.chunks_pending == 0) {
@@ -235,6 +245,16 @@ void Engine::take(const ProcessEnded& event, Instant now, Actions& out) {
   }
 }
 
+// Who leased it for another is gone. That one has what it has: it is looked for until it has nothing, or is gone, too.
+void Engine::leave_behind(Entry& entry, Instant now, Actions& out) {
+  gpu::Lease& lease = entry.lease;
+  lease.connection = 0;
+  lease.in_use = false;
+  entry.ladder.reset();
+  if (lease.state != LeaseState::kDying) lease.become(LeaseState::kDying);
+  lose(entry, now, out);
+}
+
 void Engine::on_time(Instant now, Actions& out) {
   for (GpuState& each : gpus_) each.ledger.advance(now);
   tickets_.advance(now);
@@ -249,7 +269,8 @@ void Engine::on_time(Instant now, Actions& out) {
       // Whatever it agreed to when others need it, its time is over: it is asked, and asked again, but not forgotten.
       entry.lease.expires_at = now + milliseconds(bounds::refusal_ms);
       const auto agreed = std::max(entry.lease.request.revocability, gpu::Revocability::kRelease);
-      ask_yield(entry, agreed, entry.lease.units, {}, now, out);
+      const gpu::Segment* segment = segments_.find(entry.segment);
+      ask_yield(entry, agreed, segment != nullptr ? segment->units : entry.lease.units, {}, now, out);
     }
   }
   settle(now, out);

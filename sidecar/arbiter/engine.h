@@ -71,6 +71,7 @@ class Engine {
   void take(const LeaseReleased& event, Instant now, Actions& out);
   void take(const ConnectionClosed& event, Instant now, Actions& out);
   void take(const ProcessEnded& event, Instant now, Actions& out);
+  void leave_behind(Entry& entry, Instant now, Actions& out);
   Reason refusal(const LeaseAsked& event, Units& largest, Instant now) const;
   Units largest(const gpu::Request& request) const;
   Entry* find(const LeaseName& name, Actions& out);
@@ -80,6 +81,7 @@ class Engine {
   // engine_memory.cc: what is held, and how it comes back.
   bool is_known_free(const Entry& entry) const;
   bool give_up(Entry& entry, Units units, const Extents& extents, Instant now, Actions& out);
+  void lose(Entry& entry, Instant now, Actions& out);
   void come_back(Entry& entry, Units units, const Extents& extents, Instant now, Actions& out);
   void finish(LeaseId id, Instant now, Actions& out);
   void leave_segment(Entry& entry, bool is_gone, Instant now, Actions& out);
@@ -93,10 +95,8 @@ class Engine {
   // engine_admit.cc: who is granted what.
   void admit(Instant now, Actions& out);
   bool grant_next(Instant now, Actions& out);
+  bool is_complete(const gpu::Reservation& reservation, const gpu::Waiter& holder) const;
   bool try_grant(const gpu::Waiter& waiter, Instant now, Actions& out);
-  const gpu::Segment* segment_of(const Entry& entry);
-  bool join_segment(Entry& entry, const gpu::Segment& known, Instant now, Actions& out);
-  bool is_in_the_way(const gpu::Segment& segment, Instant now) const;
   bool draw_on_reserve(const gpu::Waiter& waiter, Instant now, Actions& out);
   Reason closed(const gpu::Waiter& waiter, GpuIndex gpu) const;
   Units free_for(const gpu::Waiter& waiter, GpuIndex gpu, Reason& why, Instant now);
@@ -108,8 +108,19 @@ class Engine {
   void refuse(Entry& entry, Code code, Reason reason, Actions& out);
   void fail_segment(const Entry& entry, Instant now, Actions& out);
   void explain(LeaseId id, Reason reason, GpuIndex gpu, Units missing, Actions& out);
-  GpuMask roomy(const gpu::Waiter& waiter) const;
+  GpuMask roomy(const gpu::Waiter& waiter);
   void reserve_for_aged(Instant now);
+
+  // engine_segments.cc: shared weights, and those who read them.
+  const gpu::Segment* segment_of(const Entry& entry);
+  bool join_segment(Entry& entry, const gpu::Segment& known, Instant now, Actions& out);
+  bool is_in_the_way(const gpu::Segment& segment, Instant now) const;
+  bool needs_memory(const gpu::Waiter& waiter);
+  bool may_ask_readers(const gpu::Segment& segment, const gpu::Waiter* waiter, Instant now) const;
+  bool is_asked_back(const gpu::Segment& segment) const;
+  void ask_readers(const gpu::Segment& segment, LeaseId beneficiary, Instant now, Actions& out);
+  bool is_still_wanted(const gpu::Segment& segment, LeaseId beneficiary) const;
+  void evict_segment(const gpu::Segment& segment, Instant now, Actions& out);
 
   // engine_reclaim.cc: who is asked to yield.
   void take(const YieldAcknowledged& event, Instant now, Actions& out);
@@ -120,6 +131,8 @@ class Engine {
   std::vector<gpu::Candidate> candidates(GpuIndex gpu, const gpu::Waiter* waiter, Instant now) const;
   bool is_patient(const gpu::Waiter& waiter, Instant now) const;
   bool may_ask(const Entry& entry, Instant now) const;
+  static bool will_yield(const Entry& entry, Instant now);
+  bool is_due(const Entry& entry, const gpu::Waiter& waiter, Instant now) const;
   bool may_take(const Entry& entry, const gpu::Waiter& waiter, Instant now) const;
   gpu::ClassUnits held_by_class(GpuIndex gpu) const;
   Units yielding(GpuIndex gpu) const;
@@ -135,6 +148,7 @@ class Engine {
   void see(GpuIndex gpu, ProcessId process, Units used, Instant now, Actions& out);
   Units unseen_of(GpuIndex gpu, ProcessId process) const;
   void learn_context(GpuIndex gpu, ProcessId process, Units units);
+  static bool is_said_by_another(const Entry& entry);
   void look_for_unseen(GpuIndex gpu, ProcessId process, const gpu::ProcessUse& use, Instant now, Actions& out);
   void police(GpuIndex gpu, ProcessId process, const gpu::ProcessUse& use, Instant now, Actions& out);
   gpu::ProcessUse use_of(GpuIndex gpu, ProcessId process, Units used) const;

@@ -26,12 +26,25 @@ void Engine::admit(Instant now, Actions& out) {
   }
 }
 
+// Who reserved, and for whom it is complete by now, first: otherwise whoever steps back when asked would take of it in
+// his turn, be asked, and leave room for the next of those, for as long as any come.
 bool Engine::grant_next(Instant now, Actions& out) {
   std::fill(shadows_.begin(), shadows_.end(), std::nullopt);
+  for (const gpu::Reservation& reservation : queue_.reservations()) {
+    const Waiter& holder = *queue_.find(reservation.id);
+    if (is_complete(reservation, holder) && try_grant(holder, now, out)) return true;
+  }
   for (const Waiter* waiter : queue_.order(shares_)) {
     if (try_grant(*waiter, now, out)) return true;
   }
   return false;
+}
+
+bool Engine::is_complete(const gpu::Reservation& reservation, const Waiter& holder) const {
+  bool is_complete = true;
+  for_each_gpu(reservation.on,
+               [&](GpuIndex gpu) { is_complete = is_complete && gpus_[gpu].ledger.grantable() >= holder.least; });
+  return is_complete;
 }
 
 bool Engine::try_grant(const Waiter& waiter, Instant now, Actions& out) {
@@ -72,56 +85,6 @@ bool Engine::try_grant(const Waiter& waiter, Instant now, Actions& out) {
   return true;
 }
 
-// The weights it asks for, if they are there or are being loaded.
-const gpu::Segment* Engine::segment_of(const Entry& entry) {
-  const gpu::Segment* segment = nullptr;
-  for_each_gpu(entry.lease.request.gpus, [&](GpuIndex gpu) {
-    if (segment == nullptr) segment = segments_.find({entry.lease.request.model, entry.layout, gpu});
-  });
-  return segment;
-}
-
-// That takes no more memory, however little there is. True if it waits in the queue no more.
-bool Engine::join_segment(Entry& entry, const gpu::Segment& known, Instant now, Actions& out) {
-  gpu::Lease& lease = entry.lease;
-  gpu::Segment* segment = segments_.find(known.id);
-  // It takes nothing, but who joins and joins would keep it there for ever.
-  if (is_in_the_way(*segment, now)) {
-    const bool is_drained = gpus_[segment->key.gpu].is_drained;
-    explain(lease.id, is_drained ? Reason::kDrained : Reason::kReserved, segment->key.gpu, 0, out);
-    return false;
-  }
-  const double weight = gpu::weight_of(lease.request.priority);
-  const auto joined = segments_.join(*segment, lease.id, weight, gpus_[segment->key.gpu].worth);
-  if (joined == gpu::Segments::Joined::kFull) {
-    refuse(entry, Code::kOverloaded, Reason::kTooMany, out);
-    return true;
-  }
-  entry.segment = segment->id;
-  lease.epoch = epoch_;
-  lease.on = mask_of(segment->key.gpu);
-  lease.granted_at = now;
-  lease.renew(now);
-  lease.become(LeaseState::kReserved);
-  queue_.remove(lease.id);
-  if (joined == gpu::Segments::Joined::kShares) hand_over(entry, out);
-  return true;
-}
-
-// Whether somebody who waited too long cannot have his memory while all weights that are in use on the card stay.
-bool Engine::is_in_the_way(const gpu::Segment& segment, Instant now) const {
-  if (gpus_[segment.key.gpu].is_drained) return true;
-  const gpu::Reservation* reservation = queue_.reserved(segment.key.gpu);
-  if (reservation == nullptr) return false;
-  const Waiter& holder = *queue_.find(reservation->id);
-  if (holder.aged_at() > now) return false;
-  Units in_use = segment.state == gpu::SegmentState::kIdle ? segment.units : 0;
-  segments_.for_each([&](const gpu::Segment& each) {
-    if (each.key.gpu == segment.key.gpu && each.state != gpu::SegmentState::kIdle) in_use += each.units;
-  });
-  return gpus_[segment.key.gpu].ledger.capacity() - in_use < holder.least;
-}
-
 // Who cannot wait a second, and gives it back when asked, may have some of the emergency reserve for a while.
 bool Engine::draw_on_reserve(const Waiter& waiter, Instant now, Actions& out) {
   const bool is_urgent = waiter.priority == Priority::kCritical && waiter.revocable && waiter.gpu_count == 1 &&
@@ -160,16 +123,17 @@ Units Engine::free_for(const Waiter& waiter, GpuIndex gpu, Reason& why, Instant 
 }
 
 bool Engine::may_pass(const Waiter& waiter, const Waiter& holder, GpuIndex gpu, Units units, Instant now) {
-  // What somebody is giving up for the holder is not for others to pick up on the way.
+  // What somebody is giving up for the holder is not for others to pick up on the way; nor, of one who waits for
+  // several cards, what is ready on another: they would be asked for each in turn, and never be ready at once.
   for (const auto& [id, entry] : entries_) {
-    if (entry.ladder && entry.beneficiary == holder.id && (entry.lease.on & mask_of(gpu)) != 0) return false;
+    if (entry.ladder && entry.beneficiary == holder.id) return false;
   }
   const GpuState& state = gpus_[gpu];
   const gpu::SizeClass size = gpu::class_of(units);
   const Units held = held_by_class(gpu)[static_cast<size_t>(size)] + units;
   const bool is_above_floor = state.floors.evictable(size, held, gpu::class_of(holder.least)) >= units;
   const bool would_be_asked = holder.aged_at() <= now || (is_above_floor && waiter.priority > holder.priority);
-  const bool is_other = entries_.at(waiter.id).lease.process != entries_.at(holder.id).lease.process;
+  const bool is_other = entries_.at(waiter.id).lease.used_by != entries_.at(holder.id).lease.used_by;
   const gpu::Backfill asked{units, waiter.hold, waiter.revocable && would_be_asked && is_other};
   return may_backfill(asked, shadow(holder, gpu, now), now);
 }
@@ -272,8 +236,9 @@ void Engine::explain(LeaseId id, Reason reason, GpuIndex gpu, Units missing, Act
 }
 
 // Where it could be at all, as others leave it room.
-GpuMask Engine::roomy(const Waiter& waiter) const {
+GpuMask Engine::roomy(const Waiter& waiter) {
   GpuMask roomy = 0;
+  if (!needs_memory(waiter)) return roomy;
   for_each_gpu(waiter.gpus, [&](GpuIndex gpu) {
     if (gpus_[gpu].ledger.capacity() >= waiter.least) roomy |= mask_of(gpu);
   });

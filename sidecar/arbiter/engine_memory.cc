@@ -36,6 +36,13 @@ bool Engine::give_up(Entry& entry, Units units, const Extents& extents, Instant 
   return true;
 }
 
+// Nobody is left who could say that it is free.
+void Engine::lose(Entry& entry, Instant now, Actions& out) {
+  if (is_known_free(entry) || entry.lease.units == 0) return;
+  entry.is_lost = true;
+  give_up(entry, entry.lease.units, {}, now, out);
+}
+
 // It is nobody's now. With the last unit the entry is gone.
 void Engine::come_back(Entry& entry, Units units, const Extents& extents, Instant now, Actions& out) {
   const gpu::Lease& lease = entry.lease;
@@ -85,6 +92,9 @@ void Engine::leave_segment(Entry& entry, bool is_gone, Instant now, Actions& out
   }
   if (!is_writer) {
     segments_.leave(*segment, entry.lease.id, worth, now);
+    if (segment->state == SegmentState::kIdle && is_still_wanted(*segment, entry.beneficiary)) {
+      return evict_segment(*segment, now, out);
+    }
     while (const gpu::Segment* surplus = segments_.surplus(segment->key.gpu)) {
       gpus_[surplus->key.gpu].worth.evicted(surplus->score);
       const bool is_own = surplus == segment;
@@ -131,6 +141,7 @@ void Engine::write(const Entry& entry, Actions& out) {
   line.units = entry.segment ? 0 : lease.units + entry.unseen;
   line.unseen = entry.unseen;
   line.is_lost = entry.is_lost;
+  line.used_by = lease.used_by;
   line.extents = entry.extents;
   line.is_committed = entry.lease.is_committed;
   line.is_handed = entry.is_handed;

@@ -66,7 +66,8 @@ CardPlan Engine::plan_on(const Waiter& waiter, GpuIndex gpu, Instant now) {
     plan.asked = victims->ids;
     plan.why = Reason::kYielding;
     const bool is_at_once = !plan.asked.empty() && std::all_of(plan.asked.begin(), plan.asked.end(), [&](LeaseId id) {
-      return segments_.find(id) != nullptr;
+      const gpu::Segment* segment = segments_.find(id);
+      return segment != nullptr && segment->state == gpu::SegmentState::kIdle;
     });
     plan.at = now + milliseconds(is_at_once ? 0 : bounds::ack_ms + bounds::grace_ms);
     return plan;

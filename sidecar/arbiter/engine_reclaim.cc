@@ -27,6 +27,9 @@ void Engine::take(const YieldDone& event, Instant now, Actions& out) {
   if (entry == nullptr) return;
   gpu::Lease& lease = entry->lease;
   if (event.units == 0 && entry->ladder) return climb(*entry, entry->ladder->refused(now), now, out);
+  if (const gpu::Segment* segment = segments_.find(entry->segment)) {
+    return event.units < segment->units ? unknown(event.name, out) : finish(lease.id, now, out);
+  }
   const bool is_backed = lease.request.kind == LeaseKind::kBacked;
   const bool is_its_own =
       !is_backed || (entry->extents.contains(event.extents) && event.extents.units() == event.units);
@@ -48,7 +51,7 @@ bool Engine::reclaim(Instant now, Actions& out) {
   for (const gpu::Reservation& reservation : queue_.reservations()) who.push_back(*queue_.find(reservation.id));
   std::array<bool, gpu::kPriorities> has_first{};
   for (const Waiter* waiter : queue_.order(shares_)) {
-    if (std::exchange(has_first[static_cast<size_t>(waiter->priority)], true)) continue;
+    if (!needs_memory(*waiter) || std::exchange(has_first[static_cast<size_t>(waiter->priority)], true)) continue;
     if (queue_.reservation_of(waiter->id) == nullptr) who.push_back(*waiter);
   }
   bool is_free = false;
@@ -129,23 +132,35 @@ std::vector<gpu::Candidate> Engine::candidates(GpuIndex gpu, const Waiter* waite
     const bool in_use = lease.in_use || !entry.lease.is_committed;
     found.push_back({id, units, gpu::class_of(lease.units), worth.cost(lease.score, units), in_use});
   }
-  for (const gpu::Segment* segment : segments_.idle_on(gpu)) {
-    const double cost = worth.cost(segment->score, segment->units);
-    found.push_back({segment->id, segment->units, gpu::class_of(segment->units), cost, false});
-  }
+  segments_.for_each([&](const gpu::Segment& segment) {
+    const bool is_idle = segment.state == gpu::SegmentState::kIdle;
+    if (segment.key.gpu != gpu || (!is_idle && !may_ask_readers(segment, waiter, now))) return;
+    const bool in_use = std::any_of(segment.users.begin(), segment.users.end(),
+                                    [this](LeaseId id) { return entries_.at(id).lease.in_use; });
+    const double cost = worth.cost(segment.score, segment.units);
+    found.push_back({segment.id, segment.units, gpu::class_of(segment.units), cost, in_use});
+  });
   return found;
 }
 
-bool Engine::may_ask(const Entry& entry, Instant now) const {
-  return entry.is_handed && !entry.ladder && entry.unseen == 0 && entry.lease.connection != 0 &&
-         entry.refused_until <= now && entry.lease.yieldable() > 0;
+bool Engine::may_ask(const Entry& entry, Instant now) const { return entry.is_handed && will_yield(entry, now); }
+
+// Whether it can be asked, or can be as soon as it was told what it has.
+bool Engine::will_yield(const Entry& entry, Instant now) {
+  return !entry.ladder && entry.unseen == 0 && entry.lease.connection != 0 && entry.refused_until <= now &&
+         entry.lease.yieldable() > 0;
 }
 
 // Whether its memory may be asked for on behalf of that waiter.
 bool Engine::may_take(const Entry& entry, const Waiter& waiter, Instant now) const {
+  return will_yield(entry, now) && is_due(entry, waiter, now);
+}
+
+// Whether it is that waiter's turn to have it, if it can be asked for.
+bool Engine::is_due(const Entry& entry, const Waiter& waiter, Instant now) const {
   const gpu::Lease& lease = entry.lease;
   const auto asks = entries_.find(waiter.id);  // none: somebody who might ask
-  if (!may_ask(entry, now) || (asks != entries_.end() && lease.process == asks->second.lease.process)) return false;
+  if (asks != entries_.end() && lease.used_by == asks->second.lease.used_by) return false;
   const bool is_aged = waiter.aged_at() <= now;
   if (!lease.in_use && entry.lease.is_committed) {
     return is_aged || lease.granted_at + ghosts_.residency(lease.request.model, lease.request.load_time, now) <= now;
@@ -180,6 +195,9 @@ Units Engine::yielding(GpuIndex gpu) const {
     sum += entry.unseen;
     if (entry.ladder && !entry.ladder->is_to_be_seen()) sum += std::min(entry.ladder->units(), entry.lease.units);
   }
+  segments_.for_each([&](const gpu::Segment& segment) {
+    if (segment.key.gpu == gpu && is_asked_back(segment)) sum += segment.units;
+  });
   return sum;
 }
 
@@ -218,12 +236,13 @@ bool Engine::evict(LeaseId id, LeaseId beneficiary, GpuIndex gpu, Instant now, A
   GpuState& state = gpus_[gpu];
   // The key of a segment may be a lease's id, too, whose memory the segment's is.
   if (gpu::Segment* segment = segments_.find(id); segment != nullptr) {
-    if (segment->state != gpu::SegmentState::kIdle) return false;
-    state.worth.evicted(segment->score);
-    state.swaps.spend(segment->units, now);
-    ghosts_.evicted(segment->key.content, now, segment->units, segment->load_time);
-    drop_segment(*segment, out);
-    return true;
+    const bool is_idle = segment->state == gpu::SegmentState::kIdle;
+    if (is_idle) {
+      evict_segment(*segment, now, out);
+    } else if (may_ask_readers(*segment, nullptr, now)) {
+      ask_readers(*segment, beneficiary, now, out);
+    }
+    return is_idle;
   }
   Entry& entry = entries_.at(id);
   if (!may_ask(entry, now)) return false;  // asked for another card of its already
@@ -258,7 +277,7 @@ void Engine::climb(Entry& entry, Rung rung, Instant now, Actions& out) {
       return;
     case Rung::kTerminate:
     case Rung::kKill:
-      out.push_back(SignalProcess{lease.process, rung == Rung::kKill});
+      out.push_back(SignalProcess{lease.used_by, rung == Rung::kKill});
       return;
     case Rung::kGiveUp:
       out.push_back(RecordDecision{lease.id, lease.process, Reason::kDidNotYield, 0, entry.ladder->units()});

@@ -43,7 +43,7 @@ void Engine::begin(std::span<const JournalEntry> journal, Instant now, Actions& 
       drop_segment(*segment, out);
   }
   std::set<ProcessId> processes;
-  for (const auto& [id, entry] : entries_) processes.insert(entry.lease.process);
+  for (const auto& [id, entry] : entries_) processes.insert({entry.lease.process, entry.lease.used_by});
   for (const ProcessId process : processes) out.push_back(WatchProcess{process});
   if (!entries_.empty()) reconcile_until_ = now + milliseconds(bounds::reconcile_ms);
 }
@@ -68,6 +68,7 @@ void Engine::adopt(const JournalEntry& journal, Instant now, Actions& out) {
   lease.id = journal.id;
   lease.epoch = journal.epoch;
   lease.process = journal.process;
+  lease.used_by = journal.used_by != 0 ? journal.used_by : journal.process;
   lease.request = journal.request;
   // Its times were of a clock that may have begun anew.
   lease.request.deadline = kNever;
@@ -141,9 +142,7 @@ void Engine::give_up_orphans(Instant now, Actions& out) {
     if (entry.lease.state != LeaseState::kOrphaned) continue;
     entry.lease.become(LeaseState::kDying);
     if (entry.segment) leave_segment(entry, false, now, out);
-    if (is_known_free(entry) || entry.lease.units == 0) continue;
-    entry.is_lost = true;
-    give_up(entry, entry.lease.units, {}, now, out);
+    lose(entry, now, out);
   }
 }
 

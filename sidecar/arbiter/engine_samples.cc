@@ -39,13 +39,13 @@ void Engine::see(GpuIndex gpu, ProcessId process, Units used, Instant now, Actio
   GpuState& state = gpus_[gpu];
   const bool has_lease = std::any_of(entries_.begin(), entries_.end(), [&](const auto& each) {
     const Entry& entry = each.second;
-    return entry.lease.process == process && (entry.lease.on & mask_of(gpu)) != 0;
+    return entry.lease.used_by == process && (entry.lease.on & mask_of(gpu)) != 0;
   });
   if (!has_lease) return;  // what it uses is foreign
   const gpu::ProcessUse use = use_of(gpu, process, used);
   const Units unseen = unseen_of(gpu, process);
   const bool has_lost = std::any_of(entries_.begin(), entries_.end(), [&](const auto& each) {
-    return each.second.lease.process == process && each.second.is_lost;
+    return each.second.lease.used_by == process && each.second.is_lost;
   });
   const auto known = state.contexts.find(process);
   if (known == state.contexts.end()) {
@@ -76,7 +76,7 @@ void Engine::learn_context(GpuIndex gpu, ProcessId process, Units units) {
 Units Engine::unseen_of(GpuIndex gpu, ProcessId process) const {
   Units sum = 0;
   for (const auto& [id, entry] : entries_) {
-    if (entry.lease.process == process && (entry.lease.on & mask_of(gpu)) != 0) sum += entry.unseen;
+    if (entry.lease.used_by == process && (entry.lease.on & mask_of(gpu)) != 0) sum += entry.unseen;
   }
   return sum;
 }
@@ -87,7 +87,7 @@ gpu::ProcessUse Engine::use_of(GpuIndex gpu, ProcessId process, Units used) cons
   for (const auto& [id, entry] : entries_) {
     const gpu::Lease& lease = entry.lease;
     const bool counts =
-        lease.process == process && (lease.on & mask_of(gpu)) != 0 && lease.request.kind == LeaseKind::kAccounted;
+        lease.used_by == process && (lease.on & mask_of(gpu)) != 0 && lease.request.kind == LeaseKind::kAccounted;
     if (counts) use.leased += lease.units;
   }
   const auto context = gpus_[gpu].contexts.find(process);
@@ -95,16 +95,23 @@ gpu::ProcessUse Engine::use_of(GpuIndex gpu, ProcessId process, Units used) cons
   return use;
 }
 
+// All of it was given back by who leased it for another.
+bool Engine::is_said_by_another(const Entry& entry) {
+  return entry.lease.process != entry.lease.used_by && entry.lease.units == 0 && !entry.ladder;
+}
+
 void Engine::look_for_unseen(GpuIndex gpu, ProcessId process, const gpu::ProcessUse& use, Instant now, Actions& out) {
   const bool is_free = !gpu::is_overuse(use);
   std::vector<LeaseId> seen;
   for (auto& [id, entry] : entries_) {
     gpu::Lease& lease = entry.lease;
-    if (lease.process != process || entry.unseen == 0 || (lease.on & mask_of(gpu)) == 0) continue;
+    if (lease.used_by != process || entry.unseen == 0 || (lease.on & mask_of(gpu)) == 0) continue;
     // Nobody said of a lost one that it is free: nothing of it may be left, nor hide in another that is not filled yet.
     if (entry.is_lost ? use.leased + use.beyond() == 0 : is_free) {
       entry.seen_on |= mask_of(gpu);
       if (entry.seen_on == lease.on) seen.push_back(id);
+    } else if (is_said_by_another(entry)) {
+      continue;  // who leased it for this process cannot know when it is through
     } else if (!entry.is_lost && now - entry.unseen_since >= milliseconds(bounds::verify_ms)) {
       // It is not free, whatever was said.
       lease.units += std::exchange(entry.unseen, 0);
@@ -127,7 +134,7 @@ void Engine::police(GpuIndex gpu, ProcessId process, const gpu::ProcessUse& use,
   gpu::ProcessUse lenient = use;
   lenient.leased += unseen_of(gpu, process);
   for (const auto& [id, entry] : entries_) {
-    if (entry.lease.process != process || (entry.lease.on & mask_of(gpu)) == 0) continue;
+    if (entry.lease.used_by != process || (entry.lease.on & mask_of(gpu)) == 0) continue;
     if (entry.lease.request.kind == LeaseKind::kBacked) lenient.leased += entry.lease.units;
     if (const gpu::Segment* segment = segments_.find(entry.segment)) lenient.leased += segment->units;
   }
@@ -138,7 +145,7 @@ void Engine::police(GpuIndex gpu, ProcessId process, const gpu::ProcessUse& use,
   policed.is_reported = is_over;
   if (!policed.on[gpu].is_stubborn()) return;
   for (auto& [id, entry] : entries_) {
-    if (entry.lease.process == process && (entry.lease.on & mask_of(gpu)) != 0 && may_ask(entry, now)) {
+    if (entry.lease.used_by == process && (entry.lease.on & mask_of(gpu)) != 0 && may_ask(entry, now)) {
       evict(id, {}, gpu, now, out);
     }
   }

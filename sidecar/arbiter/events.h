@@ -48,7 +48,8 @@ struct LeaseAsked {
   ProcessId process = 0;
   LeaseId id{};  // new and random
   gpu::Request request{};
-  Id layout{};  // of shared weights
+  Id layout{};            // of shared weights
+  ProcessId used_by = 0;  // of an accounted one: who will use it; 0: its process
 };
 // It has loaded, and needs so much from now on.
 struct LeaseCommitted {
@@ -143,14 +144,15 @@ enum class Reason : uint8_t {
   kOtherEpoch,    // an arbiter before this one granted it, or nobody
   kChunksFailed,  // the driver could not create them
   kNotReconciled,
-  kPressure,     // others eat into the emergency reserve
-  kHeat,         // batch does not get any of a hot card
-  kReserved,     // what is free is for somebody who waited too long
-  kYielding,     // somebody was asked to yield for it
-  kSwapBudget,   // too much was swapped in the last minute
-  kNoVictims,    // nobody who could be asked has enough
-  kDidNotYield,  // it was asked as far as it agreed, and keeps what it has
-  kDrained,      // an operator wants the card empty
+  kPressure,      // others eat into the emergency reserve
+  kHeat,          // batch does not get any of a hot card
+  kReserved,      // what is free is for somebody who waited too long
+  kYielding,      // somebody was asked to yield for it
+  kSwapBudget,    // too much was swapped in the last minute
+  kNoVictims,     // nobody who could be asked has enough
+  kDidNotYield,   // it was asked as far as it agreed, and keeps what it has
+  kDrained,       // an operator wants the card empty
+  kProcessEnded,  // for which it was asked
 };
 std::string_view to_string(Reason reason);
 
@@ -225,6 +227,7 @@ struct JournalEntry {
   Units units = 0;       // in the ledger; of a segment, too
   Units unseen = 0;      // of them: said to be free, and not seen to be
   bool is_lost = false;  // nobody said so: its holder did not claim it in time
+  ProcessId used_by = 0;
   Extents extents{};
   bool is_committed = false;
   bool is_handed = false;  // its holder was told; otherwise he has nothing of it

@@ -68,6 +68,7 @@ std::string encode(const JournalEntry& entry) {
   record.set_units(entry.units);
   record.set_unseen(entry.unseen);
   record.set_is_lost(entry.is_lost);
+  record.set_used_by(entry.used_by);
   if (entry.extents.total() > 0) {
     for (const uint32_t count : entry.extents.count) record.add_extents(count);
   }
@@ -95,6 +96,7 @@ std::optional<JournalEntry> decode(ByteView bytes) {
   entry.units = record.units();
   entry.unseen = record.unseen();
   entry.is_lost = record.is_lost();
+  entry.used_by = record.used_by();
   for (size_t i = 0; i < gpu::kExtentSizes && static_cast<int>(i) < record.extents_size(); ++i)
     entry.extents.count[i] = record.extents(static_cast<int>(i));
   entry.is_committed = record.is_committed();

@@ -22,7 +22,9 @@ Json asked_of(LeaseId id, const ReportView& view) {
   Json one = {{"lease", hex(id)}};
   const auto found = view.terms.engine.entries().find(id);
   view.terms.engine.segments().for_each([&](const gpu::Segment& segment) {
-    if (segment.id == id) one.update({{"what", "idle weights"}, {"bytes", bytes(segment.units)}});
+    if (segment.id == id)
+      one.update({{"what", segment.users.empty() ? "idle weights" : "weights that are read"},
+                  {"bytes", bytes(segment.units)}});
   });
   if (one.contains("what") || found == view.terms.engine.entries().end()) return one;
   const gpu::Lease& lease = found->second.lease;

@@ -156,6 +156,11 @@ Order Session::ask(const Request& order, Instant now, Frames& out) {
   const auto layout = read_id(ask.layout());
   const auto ticket = read_id(ask.ticket());
   if (!model || !layout || !ticket) return fail("lease_key", "A key or a ticket is of 16 bytes", out);
+  if (ask.pid() != 0) {
+    if (*kind != gpu::LeaseKind::kAccounted) return deny("pid_kind", "What is handed out is its asker's", out);
+    asked.used_by = terms_.process_of(ask.pid(), process_);
+    if (asked.used_by == 0) return deny("pid_not_yours", "This user has no process of that pid here", out);
+  }
   if (is_crowded()) return fail("lease_count", "This process has too many leases", out);
   request.kind = *kind;
   request.priority = *priority;
@@ -209,6 +214,11 @@ std::optional<Extents> Session::extents(LeaseId lease, const std::vector<ChunkNu
 
 Order Session::fail(const char* rule, const char* text, Frames& out) {
   ++broken_;
+  return deny(rule, text, out);
+}
+
+// Who leases for others repeats what they said: that is no reason to hang up on him.
+Order Session::deny(const char* rule, const char* text, Frames& out) {
   ++terms_.broken_rules[rule];
   out.push_back(failed(number_, lease_, rule_broken(Code::kInvalid, rule, text)));
   number_ = 0;

@@ -57,9 +57,11 @@ using Frames = std::vector<Frame>;
 struct SessionTerms {
   const Engine& engine;
   const ChunkBook& chunks;
-  std::vector<std::string> gpus;                                // UUIDs, in their order
-  bool backs_leases = true;                                     // otherwise this host exports no memory
-  std::function<LeaseId()> new_id;                              // random, never zero
+  std::vector<std::string> gpus;    // UUIDs, in their order
+  bool backs_leases = true;         // otherwise this host exports no memory
+  std::function<LeaseId()> new_id;  // random, never zero
+  // The process that `asker` may lease for under that pid; 0: there is none, or it is another user's.
+  std::function<ProcessId(uint32_t pid, ProcessId asker)> process_of;
   std::map<std::string, uint64_t, std::less<>> broken_rules{};  // how often each was, by all
   Planner plan{};                                               // null: nothing can be said of what would be
 };
@@ -106,6 +108,7 @@ class Session {
   Order release(const LeaseName& name);
   Order gave_back(const Request& request, const LeaseName& name, Frames& out);
   Order fail(const char* rule, const char* text, Frames& out);
+  Order deny(const char* rule, const char* text, Frames& out);
   bool is_crowded() const;
   bool read_gpus(const Request& request, gpu::Request& into) const;
   Order look(const Request& request, Instant now, Frames& out);

@@ -6,12 +6,15 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include <algorithm>
 #include <charconv>
 #include <csignal>
 #include <fstream>
 #include <iterator>
+#include <sstream>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "common/base/check.h"
 #include "sidecar/io/loop.h"
@@ -37,6 +40,17 @@ std::optional<uint64_t> started_ticks(pid_t pid) {
   uint64_t ticks = 0;
   const auto parsed = std::from_chars(text.data() + at + 1, text.data() + text.size(), ticks);
   return parsed.ec == std::errc() ? std::optional(ticks) : std::nullopt;
+}
+
+// What /proc/PID/status says behind a key as "Uid:"; nothing if it is not there.
+std::optional<std::vector<uint64_t>> status_numbers(pid_t pid, const std::string& key) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/status");
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with(key)) continue;
+    std::istringstream numbers(line.substr(key.size()));
+    return std::vector<uint64_t>{std::istream_iterator<uint64_t>(numbers), {}};
+  }
+  return std::nullopt;
 }
 
 OwnedFd pidfd_of(pid_t pid) { return OwnedFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))); }
@@ -68,6 +82,21 @@ std::optional<Peer> identify_peer(int socket) {
   pollfd hung_up{.fd = socket, .events = 0, .revents = 0};
   if (!is_given && ::poll(&hung_up, 1, 0) != 0) return std::nullopt;
   return Peer{process_name(credentials.pid, *ticks), credentials.pid, credentials.uid, std::move(pidfd)};
+}
+
+std::optional<Peer> find_process(pid_t pid, uint64_t asker) {
+  const auto seen_as = status_numbers(pid_of(asker), "NSpid:");
+  const OwnedFd asker_pidfd = open_process(asker);  // after what was read of it
+  if (!asker_pidfd || !seen_as || seen_as->size() != 1) return std::nullopt;
+  OwnedFd pidfd = pidfd_of(pid);
+  if (!pidfd) return std::nullopt;
+  const auto ticks = started_ticks(pid);
+  const auto users = status_numbers(pid, "Uid:");
+  // As long as it has not ended nobody else has its number, so what was read in between was its own.
+  if (!ticks || !users || users->empty() || has_ended(pidfd.get())) return std::nullopt;
+  const bool is_one = std::all_of(users->begin(), users->end(), [&](uint64_t each) { return each == users->front(); });
+  if (!is_one) return std::nullopt;
+  return Peer{process_name(pid, *ticks), pid, static_cast<uid_t>(users->front()), std::move(pidfd)};
 }
 
 OwnedFd open_process(uint64_t name) {

@@ -30,6 +30,9 @@ struct Peer {
 
 // Who connected this AF_UNIX socket. Nothing if he is gone already, or hidden in another pid namespace.
 std::optional<Peer> identify_peer(int socket);
+// The process that `asker` means by a pid. Nothing if there is none, if it runs as more than one user, or if `asker`
+// is gone or in a pid namespace below this one, where pids mean others.
+std::optional<Peer> find_process(pid_t pid, uint64_t asker);
 // A descriptor of that process; none if it is gone.
 OwnedFd open_process(uint64_t process_name);
 // False if it could not be signalled.

@@ -104,6 +104,32 @@ class LeasePortTest(unittest.TestCase):
         self.assertFalse(json.loads(waiter.recv())["granted"])
         waiter.close()
 
+    def test_a_lease_for_a_process_ends_with_it(self) -> None:
+        client = subprocess.Popen(["sleep", "60"])
+        named = [self.acquire(pid=client.pid), self.acquire(process_id=client.pid), self.acquire(pid=None)]
+        self.assertTrue(all(each["granted"] for each in named))
+        users = {each["lease"]: each["used_by_pid"] for each in self.arbiter.leases()}
+        self.assertEqual([users[each["lease_id"]] for each in named], [client.pid, client.pid, self.port.pid])
+        client.kill()
+        client.wait()
+        wait_for(lambda: [each["lease"] for each in self.arbiter.leases()] == [named[2]["lease_id"]])
+        renewed = self.ask({"action": "RenewGpuLease", "lease_id": named[0]["lease_id"]})
+        self.assertEqual((renewed["success"], "has ended" in renewed["reason"]), (False, True))
+        self.assertTrue(self.ask({"action": "ReleaseGpuLease", "lease_id": named[1]["lease_id"]})["success"])
+
+    def test_a_pid_that_is_none_is_refused_and_does_no_harm(self) -> None:
+        gone = subprocess.Popen(["true"])
+        gone.wait()
+        for wrong in (gone.pid, 2**31 - 1, 2**31, 2**70, -1, 1.5, True, "1", [], {}):
+            with self.subTest(wrong):
+                got = self.acquire(2, pid=wrong)
+                self.assertEqual((got["granted"], got["retry_after_ms"], "pid" in got["reason"]), (False, 0, True))
+        self.assertFalse(self.acquire(2, pid=os.getpid(), process_id=self.port.pid)["granted"])
+        for _ in range(300):  # more than an agent may break rules
+            self.assertFalse(self.acquire(2, pid=gone.pid)["granted"])
+        self.assertTrue(self.acquire(2)["granted"])
+        self.assertEqual(self.arbiter.ask("counters")["hung_up_on"], 0)
+
     def test_noise_is_answered_as_every_request_is(self) -> None:
         client = self.client()
         self.addCleanup(client.close)

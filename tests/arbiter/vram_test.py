@@ -36,6 +36,13 @@ def read_shared(path: str, pipe) -> None:
         pipe.recv()
 
 
+def read_until_asked(path: str, pipe) -> None:
+    connection = vram.Connection(path)
+    weights = connection.shared("weights", "900MiB", on_yield=lambda lease, wanted: wanted.bytes if pipe.recv() else 0)
+    pipe.send(weights.is_writer)
+    threading.Event().wait()
+
+
 class VramTest(unittest.TestCase):
     cards: tuple[str, ...] = ("1G",)
 
@@ -193,6 +200,36 @@ class VramTest(unittest.TestCase):
         self.assertFalse(lease.is_lost)
         lease.release()
         process.kill()
+
+    def test_shared_weights_are_given_back_by_all_their_readers_for_who_is_more_urgent(self) -> None:
+        asked = []
+
+        def on_yield(lease: vram.Lease, wanted: vram.Wanted) -> int:
+            asked.append((wanted.how, wanted.bytes))
+            return wanted.bytes
+
+        ours = self.vram.shared("weights", "900MiB", fill=lambda memory: None, on_yield=on_yield)
+        _, reader = self.start(read_until_asked)
+        self.assertFalse(reader.recv())
+        process, pipe = self.start(hold)
+        pipe.send({"want": "800MiB", "priority": "critical"})
+        wait_for(lambda: ours.bytes == 0)
+        self.assertEqual(asked, [("release", 900 * MIB)])
+        self.assertEqual(self.arbiter.leased(), 900 * MIB)  # as long as the other one reads them
+        reader.send(True)
+        self.assertTrue(pipe.poll(20))
+        self.assertEqual(self.arbiter.leased(), 800 * MIB)
+        process.kill()
+
+    def test_who_will_not_give_shared_weights_back_keeps_them(self) -> None:
+        weights = self.vram.shared("weights", "900MiB", fill=lambda memory: None, on_yield=lambda lease, wanted: 0)
+        with self.assertRaises(vram.Invalid):
+            weights.give_back("100MiB")
+        _, pipe = self.start(hold)
+        pipe.send({"want": "800MiB", "priority": "critical", "wait": 2})
+        wait_for(lambda: any(each["reason"] == "did_not_yield" for each in self.arbiter.ask("decisions")["decisions"]))
+        self.assertEqual((weights.bytes, weights.is_lost), (900 * MIB, False))
+        weights.release()
 
     def test_who_raises_in_his_callback_keeps_his_memory(self) -> None:
         def on_yield(lease: vram.Lease, wanted: vram.Wanted) -> int:

@@ -13,7 +13,7 @@ using namespace mesh::arbiter;
 namespace {
 
 struct Host {
-  Host() : engine(config()), terms{engine, book, {"GPU-a"}, true, [this] { return LeaseId{0, ++ids}; }} {
+  Host() : engine(config()), terms{engine, book, {"GPU-a"}, true, [this] { return LeaseId{0, ++ids}; }, pids} {
     engine.begin({}, now, actions);
     GpuSampled sampled;
     engine.on(sampled, now, actions);
@@ -71,6 +71,9 @@ struct Host {
       if (const auto* grant = std::get_if<SendGrant>(&action)) session.on(*grant, told_later);
     }
   }
+
+  // Every other one is of this user.
+  static ProcessId pids(uint32_t pid, ProcessId) { return pid % 2 == 0 ? pid : 0; }
 
   Instant now{milliseconds(1000)};
   uint64_t ids = 0;

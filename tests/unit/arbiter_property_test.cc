@@ -20,6 +20,7 @@ TEST_CASE("whatever happens, the books agree, nothing is granted twice and nothi
   terms.foreign_max = 1500;
   terms.restarts = true;
   terms.has_failures = true;
+  terms.has_go_betweens = true;
   for (const uint64_t seed : {1, 2, 3, 4}) {
     World world(terms, seed + other_seeds());
     for (uint64_t i = 0; i < events() / 4; ++i) world.step();
@@ -28,6 +29,7 @@ TEST_CASE("whatever happens, the books agree, nothing is granted twice and nothi
     CHECK(world.signals > 0);
     CHECK(world.restarts > 0);
     CHECK(world.segments_shared > 0);
+    CHECK(world.left_behind > 0);
     world.end();
   }
 }

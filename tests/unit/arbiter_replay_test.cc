@@ -58,6 +58,16 @@ TEST_CASE("where a model is resident at another host, its requests go there for 
   CHECK(outcome.waits_s == std::vector<double>{0, 0.002, 0.9});
 }
 
+TEST_CASE("who asks for a model that somebody waits for at another host waits for the same load") {
+  std::istringstream lines(
+      "0 0 5000 900 9000 0\n0 1 5000 900 9000 1\n"  // both cards are full, and in use
+      "1000 2 3000 900 100 0\n1100 2 3000 900 100 1\n");
+  const VramTrace trace = read_vram_trace(lines, 2);
+  const VramOutcome outcome = replay(VramLender::kArbiter, trace, {{kCard, kCard}, milliseconds(2)});
+  CHECK(outcome.loads == 3);
+  CHECK(outcome.remote == 1);
+}
+
 TEST_CASE("hard pools refuse what is larger than the largest, and all others serve it") {
   std::istringstream lines("0 0 3000 900 100 0\n10 0 3000 900 100 0\n");
   const VramTrace trace = read_vram_trace(lines, 1);

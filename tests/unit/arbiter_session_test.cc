@@ -18,7 +18,10 @@ namespace pb = mesh::lease::v1;
 // A desk with one session at it, whose packets are answered as the driver does.
 struct Counter {
   Counter()
-      : desk(cards({2 * kGiBUnits})), terms{desk.engine, book, {"GPU-a"}, true, [this] { return id_of(++ids); }} {}
+      : desk(cards({2 * kGiBUnits})), terms{desk.engine, book, {"GPU-a"}, true, [this] { return id_of(++ids); }, pids} {}
+
+  // Of this user: 1 is the session's own.
+  static ProcessId pids(uint32_t pid, ProcessId) { return pid == 1 || pid == 2 ? pid : 0; }
 
   pb::Reply tell(pb::Request request) {
     request.set_number(++number);
@@ -194,6 +197,36 @@ TEST_CASE("each packet that is none has its rule") {
   CHECK(counter.desk.engine.entries().empty());
 }
 
+TEST_CASE("who leases for another names a process of his own user, and for what that one allocates by itself") {
+  Counter counter;
+  counter.hello();
+  pb::Request request = counter.ask(gpu::kMiB);
+  request.mutable_ask()->set_pid(2);
+  const auto granted = read_id(counter.tell(request).granted().lease().id());
+  REQUIRE(granted);
+  const gpu::Lease& lease = counter.desk.engine.entries().at(*granted).lease;
+  CHECK(lease.process == 1);
+  CHECK(lease.used_by == 2);
+  for (const uint32_t pid : {3U, 0x80000000U, UINT32_MAX}) {
+    request.mutable_ask()->set_pid(pid);
+    CHECK(counter.tell(request).failed().rule() == "pid_not_yours");
+  }
+  request.mutable_ask()->set_pid(2);
+  request.mutable_ask()->set_kind(pb::KIND_BACKED);
+  CHECK(counter.tell(request).failed().rule() == "pid_kind");
+  CHECK(counter.terms.broken_rules["pid_not_yours"] == 3);
+  CHECK(counter.desk.engine.entries().size() == 1);
+}
+
+TEST_CASE("who repeats what others say of their pids is told that it is wrong, and not hung up on") {
+  Counter counter;
+  counter.hello();
+  pb::Request request = counter.ask(gpu::kMiB);
+  request.mutable_ask()->set_pid(3);
+  for (uint32_t i = 0; i <= 2 * broken_rules_max; ++i) counter.tell(request);
+  CHECK_FALSE(counter.session.is_to_be_closed());
+}
+
 TEST_CASE("who breaks rules on and on is hung up on") {
   Counter counter;
   counter.hello();
@@ -251,6 +284,7 @@ TEST_CASE("what was written to the journal is read again as it was, and of each 
   entry.units = 9;
   entry.unseen = 2;
   entry.is_lost = true;
+  entry.used_by = 77;
   entry.extents = {{1, 2, 3}};
   entry.is_handed = true;
   const std::string bytes = encode(entry);
@@ -264,6 +298,7 @@ TEST_CASE("what was written to the journal is read again as it was, and of each 
   CHECK(read->units == 9);
   CHECK(read->unseen == 2);
   CHECK(read->is_lost);
+  CHECK(read->used_by == 77);
   CHECK(read->extents == entry.extents);
   CHECK(read->is_handed);
   CHECK_FALSE(decode(as_bytes("\xff")));

@@ -74,6 +74,7 @@ void World::check_nothing_forgotten() const {
       is_all_there = is_all_there && (may_lie || engine->entries().contains(id));
     }
   }
+  for (const auto& [id, left] : left_behind_) is_all_there = is_all_there && engine->entries().contains(id);
   REQUIRE(is_all_there);
 }
 
@@ -132,6 +133,7 @@ void World::start_agent(size_t place) {
     if (hung_up == nullptr) return;
     const ConnectionId closed = std::exchange(hung_up->connection, 0);
     hung_up->asked.clear();
+    hung_up->asked_for.clear();
     tell(ConnectionClosed{closed});
   });
 }
@@ -168,7 +170,9 @@ void World::ask(ProcessId process) {
     const LeaseId id{0xC0FFEE, ++next_id_};
     const gpu::Request request = any_request(*agent);
     agent->asked[id] = request;
-    tell(LeaseAsked{agent->connection, process, id, request, {}});
+    const ProcessId used_by = any_other(request, process);
+    if (used_by != 0) agent->asked_for[id] = used_by;
+    tell(LeaseAsked{agent->connection, process, id, request, {}, used_by});
   }
   after(1 + some(2 * terms_.pause_ms), [this, process] { ask(process); });
 }
@@ -188,6 +192,8 @@ void World::carry(const SendGrant& grant) {
   Holding& holding = agent->held[grant.id];
   holding = {grant.epoch, asked.mapped(), grant.on, grant.segment ? 0 : grant.units, 0, {}, grant.segment, false, now};
   holding.is_writer = grant.is_writer;
+  const auto asked_for = agent->asked_for.extract(grant.id);
+  holding.used_by = asked_for.empty() ? agent->process : asked_for.mapped();
   segments_shared += grant.segment && !grant.is_writer;
   REQUIRE(grant.units >= holding.request.least());
   REQUIRE(grant.units <= holding.request.ask());
@@ -196,7 +202,7 @@ void World::carry(const SendGrant& grant) {
   for_each_gpu(grant.on, [&](GpuIndex gpu) {
     // Chunks took their room when they were created.
     if (grant.kind != LeaseKind::kAccounted) return;
-    agent->context[gpu] = 60;
+    agent_of(holding.used_by)->context[gpu] = 60;
     check_room(gpu);
   });
   const ProcessId process = agent->process;
@@ -224,7 +230,10 @@ void World::carry(const SendGrant& grant) {
 
 void World::carry(const SendRefusal& refusal) {
   ++refusals;
-  if (Agent* agent = agent_at(refusal.connection)) agent->asked.erase(refusal.id);
+  Agent* agent = agent_at(refusal.connection);
+  if (agent == nullptr) return;
+  agent->asked.erase(refusal.id);
+  agent->asked_for.erase(refusal.id);
 }
 
 void World::account(const Holding& holding) {
@@ -254,7 +263,9 @@ void World::die(ProcessId process) {
   if (closed != 0) tell(ConnectionClosed{closed});
   after(1 + some(150), [this, place, process] {
     agents_[place].is_alive = false;
+    leave_behind(agents_[place]);
     agents_[place].held.clear();
+    end_uses_of(process);
     tell(ProcessEnded{process});
     after(some(3000), [this, place] { start_agent(place); });
   });
@@ -262,9 +273,13 @@ void World::die(ProcessId process) {
 
 Units World::used_by(const Agent& agent, GpuIndex gpu) const {
   Units used = agent.context[gpu];
-  for (const auto& [id, holding] : agent.held) {
-    if ((holding.on & gpu::mask_of(gpu)) != 0) used += holding.used;
+  const auto count = [&](const auto& each, Units units) {
+    if (each.used_by == agent.process && (each.on & gpu::mask_of(gpu)) != 0) used += units;
+  };
+  for (const Agent& holder : agents_) {
+    for (const auto& [id, holding] : holder.held) count(holding, holding.used);
   }
+  for (const auto& [id, left] : left_behind_) count(left, left.units);
   return used;
 }
 
@@ -295,9 +310,16 @@ void World::check_room(GpuIndex gpu) const {
   for (const Agent& agent : agents_) {
     if (agent.process == 0 || !agent.is_alive) continue;
     Units told = 0;
-    for (const auto& [id, holding] : agent.held) {
-      const bool is_own = holding.request.kind == LeaseKind::kAccounted && (holding.on & gpu::mask_of(gpu)) != 0;
-      if (is_own) told += std::max(holding.told, terms_.sees_processes ? 0 : holding.used);
+    for (const Agent& holder : agents_) {
+      if (!holder.is_alive) continue;
+      for (const auto& [id, holding] : holder.held) {
+        const bool is_own = holding.used_by == agent.process && holding.request.kind == LeaseKind::kAccounted;
+        if (!is_own || (holding.on & gpu::mask_of(gpu)) == 0) continue;
+        told += std::max(holding.told, terms_.sees_processes ? 0 : holding.used);
+      }
+    }
+    for (const auto& [id, left] : left_behind_) {
+      if (left.used_by == agent.process && (left.on & gpu::mask_of(gpu)) != 0) told += left.units;
     }
     const auto seen = truth.used_sampled.find(agent.process);
     const bool was_seen = terms_.sees_processes && seen != truth.used_sampled.end();

@@ -1,6 +1,7 @@
 // A host with cards and agents on a virtual clock, which knows what is really where: the engine is told only what an
 // arbiter would be told. Agents are honest, slow, stubborn, or say that they freed what they did not; they die, hang up
-// and come back, others take memory without a lease, the driver fails, and the arbiter is restarted.
+// and come back, lease for each other, others take memory without a lease, the driver fails, and the arbiter is
+// restarted.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -27,7 +28,8 @@ struct WorldTerms {
   bool is_saturated = false;  // each agent asks for memory of one priority, as often as it may
   bool restarts = false;
   bool sees_processes = true;
-  bool has_failures = false;  // of the driver
+  bool has_failures = false;     // of the driver
+  bool has_go_betweens = false;  // some lease for another agent, honestly
 };
 
 class World {
@@ -48,6 +50,7 @@ class World {
   uint64_t signals = 0;
   uint64_t restarts = 0;
   uint64_t segments_shared = 0;
+  uint64_t left_behind = 0;     // leases whose holder ended and whose user did not
   Duration longest_reserved{};  // from a reservation of one that waited too long to its grant
   std::array<double, gpu::kPriorities> unit_seconds{};
 
@@ -63,6 +66,12 @@ class World {
     LeaseId segment{};
     bool is_writer = false;
     Instant since{};
+    ProcessId used_by = 0;
+  };
+  struct LeftBehind {
+    Units units = 0;
+    GpuMask on = 0;
+    ProcessId used_by = 0;
   };
   struct Agent {
     ProcessId process = 0;
@@ -71,6 +80,7 @@ class World {
     Character character = Character::kHonest;
     std::map<LeaseId, Holding> held{};
     std::map<LeaseId, gpu::Request> asked{};
+    std::map<LeaseId, ProcessId> asked_for{};  // another one
     std::vector<Units> context{};
   };
   struct Truth {  // of one card
@@ -96,6 +106,9 @@ class World {
   gpu::Request any_request(const Agent& agent);
   void release(ProcessId process, LeaseId id);
   void die(ProcessId process);
+  void leave_behind(const Agent& agent);
+  void end_uses_of(ProcessId process);
+  ProcessId any_other(const gpu::Request& request, ProcessId process);
   void sample(GpuIndex gpu);
   Units used_by(const Agent& agent, GpuIndex gpu) const;
   void restart();
@@ -122,6 +135,7 @@ class World {
   Prng prng_;
   std::multimap<Instant, std::function<void()>> schedule_;
   std::vector<Agent> agents_;
+  std::map<LeaseId, LeftBehind> left_behind_;
   std::vector<Truth> truth_;
   std::map<LeaseId, JournalEntry> journal_leases_;
   std::map<LeaseId, JournalEntry> journal_segments_;

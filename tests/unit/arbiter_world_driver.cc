@@ -56,6 +56,33 @@ void World::yield(ProcessId process, LeaseId id, Units units, bool is_lie) {
   tell(YieldDone{name, units, {}});
 }
 
+// Another one that lives; neither says what is false: a little of what a liar says to be free passes for a context.
+ProcessId World::any_other(const gpu::Request& request, ProcessId process) {
+  if (!terms_.has_go_betweens || request.kind != LeaseKind::kAccounted || prng_.below(3) != 0) return 0;
+  const Agent& other = agents_[prng_.below(agents_.size())];
+  const bool is_fit = other.is_alive && other.connection != 0 && other.process != process;
+  const bool is_liar = agent_of(process)->character == Character::kLiar;
+  return is_fit && !is_liar && other.character != Character::kLiar ? other.process : 0;
+}
+
+// Those for whom it leased have what they have, until they are through with it.
+void World::leave_behind(const Agent& agent) {
+  for (const auto& [id, holding] : agent.held) {
+    if (holding.used_by == agent.process || agent_of(holding.used_by) == nullptr || holding.used == 0) continue;
+    left_behind_[id] = {holding.used, holding.on, holding.used_by};
+    ++left_behind;
+    after(1 + some(10'000), [this, id = id] { left_behind_.erase(id); });
+  }
+}
+
+// What it used is free, whoever leased it.
+void World::end_uses_of(ProcessId process) {
+  for (Agent& holder : agents_) {
+    std::erase_if(holder.held, [process](const auto& each) { return each.second.used_by == process; });
+  }
+  std::erase_if(left_behind_, [process](const auto& each) { return each.second.used_by == process; });
+}
+
 void World::carry(const SignalProcess& signal) {
   ++signals;
   if (!signal.kill && prng_.below(2) == 0) return;
@@ -147,6 +174,7 @@ void World::restart() {
   reserved_since_.clear();
   for (Agent& agent : agents_) {
     agent.asked.clear();
+    agent.asked_for.clear();
     if (agent.connection == 0 || !agent.is_alive) continue;
     agent.connection = ++next_connection_;
     const ProcessId process = agent.process;

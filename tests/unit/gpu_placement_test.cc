@@ -51,6 +51,33 @@ TEST_CASE("a card on which it can never fit is no place, however fast, and witho
   CHECK_FALSE(place(work, std::span(sites, 1), std::nullopt, kNow));
 }
 
+TEST_CASE("what is coming somewhere is waited for there, or where it is, and not loaded once more") {
+  const Work work{1000, 1.0};
+  Site sites[] = {site(), site(), site()};
+  for (Site& each : sites) each.missing = units_of(2 * kGiB);
+  sites[1].queue_s = 20;
+  sites[2].queue_s = 30;
+  CHECK(place(work, sites, std::nullopt, kNow) == 0);
+  sites[1].is_coming = true;
+  CHECK(place(work, sites, std::nullopt, kNow) == 1);
+  sites[2].missing = 0;
+  CHECK(place(work, sites, std::nullopt, kNow) == 1);
+  sites[2].queue_s = 10;
+  CHECK(place(work, sites, std::nullopt, kNow) == 2);
+  sites[1].largest = 999;
+  sites[2].missing = units_of(2 * kGiB);
+  CHECK(place(work, sites, std::nullopt, kNow) == 0);
+}
+
+TEST_CASE("a large model is best on the large card where both are about as fast, a small one anywhere") {
+  Site sites[] = {site(6000), site(12'000)};
+  sites[1].network_s = 0.002;
+  for (const Units units : {units_of(kGiB), units_of(3 * kGiB)}) {
+    const Work work{units, 1.0, affinity_of(units)};
+    CHECK(place(work, sites, std::nullopt, kNow) == (units > units_of(kGiB) ? 1 : 0));
+  }
+}
+
 TEST_CASE("a move needs a gain of 15 percent") {
   const Work work{100, 1.0};
   Site sites[] = {site(), site()};

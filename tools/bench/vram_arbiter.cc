@@ -29,7 +29,7 @@ size_t VramArbiters::choose(const VramUse& use) {
   std::vector<gpu::Site> sites;
   for (size_t host = 0; host < hosts_.size(); ++host) sites.push_back(site_of(host, use));
   const gpu::Work work{trace_.models[use.model].units, std::chrono::duration<double>(use.hold).count(),
-                       gpu::Affinity::kNone};
+                       gpu::affinity_of(trace_.models[use.model].units)};
   // A request is new wherever it goes, but a model that is there is where it was.
   std::optional<size_t> current;
   for (size_t host = 0; host < hosts_.size(); ++host) {
@@ -49,6 +49,7 @@ gpu::Site VramArbiters::site_of(size_t host, const VramUse& use) {
   site.heard_at = now_;
   site.largest = ledger.largest();
   site.network_s = site.is_own_host ? 0 : seconds(terms_.network);
+  site.is_coming = place.is_wanted;
   if (place.is_resident) return site;
   if (place.is_loading) {
     site.queue_s = seconds(place.loaded_at - now_);

@@ -44,6 +44,11 @@ constexpr Known kKnown[] = {
     {"lease_gpus", MESH_VRAM_INVALID, "It asks for a GPU that is not there", "mesh_vram_gpus lists those there are"},
     {"lease_state", MESH_VRAM_INVALID, "It was committed before", "commit once, after loading"},
     {"lease_size", MESH_VRAM_INVALID, "It commits to more than it has", "commit at most what was granted"},
+    {"pid_not_yours", MESH_VRAM_INVALID, "This user has no process of that pid here",
+     "name a living process of the same user, by the pid that the host knows it by"},
+    {"pid_kind", MESH_VRAM_INVALID, "What the arbiter hands out is for the process that asks",
+     "lease for another process with an accounted lease"},
+    {"process_ended", MESH_VRAM_LOST, "The process that it was leased for has ended", "lease for another one"},
     {"lease_kind", MESH_VRAM_INVALID, "It asks for a kind, priority or revocability that is not known",
      "use the values of mesh_vram.h"},
 };

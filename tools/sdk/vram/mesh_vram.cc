@@ -65,6 +65,7 @@ bool fill(pb::Ask& ask, const mesh_vram_request& request) {
   ask.set_layout(mesh::model_key(text_of(request.layout)));
   ask.set_gpu_count(request.gpu_count);
   ask.set_ticket(*ticket);
+  ask.set_pid(request.pid);
   if (request.gpu != nullptr) ask.add_gpus(request.gpu);
   return true;
 }
@@ -241,19 +242,22 @@ mesh_vram_code mesh_vram_seal(mesh_vram_lease* handle, mesh_vram_error* error) {
 mesh_vram_code mesh_vram_give_back(mesh_vram_lease* handle, uint64_t bytes, mesh_vram_error* error) {
   if (handle == nullptr) return invalid(error, "A lease is needed");
   Lease& lease = *handle->lease;
-  if (lease.kind == pb::KIND_SHARED) return invalid(error, "Shared weights are released, not given back in part");
+  const bool is_shared = lease.kind == pb::KIND_SHARED;
   Given given;
   {
     const std::lock_guard lock(handle->vram->connection.mutex());
     if (lease.is_over) return MESH_VRAM_OK;
+    if (is_shared && bytes != 0 && bytes < lease.bytes)
+      return invalid(error, "Shared weights are given back whole, not in part");
     given = drop(lease, bytes, true);
     lease.is_over = lease.bytes == 0;
+    if (is_shared && lease.is_over) lease.memory.drop_all();
   }
   bool is_asked_again = false;
   const auto make = [&](pb::Request& request) {
     const bool is_told = lease.name.epoch() != given.epoch || is_asked_again;
     is_asked_again = true;
-    if (lease.is_over && is_told) return (void)(*request.mutable_release() = lease.name);
+    if (lease.is_over && (is_told || is_shared)) return (void)(*request.mutable_release() = lease.name);
     pb::YieldDone& done = *request.mutable_yield_done();
     *done.mutable_lease() = lease.name;
     if (is_told) return;

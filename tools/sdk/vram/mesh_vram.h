@@ -94,9 +94,11 @@ typedef struct mesh_vram_request {
   const char* gpu;        // UUID of the only GPU that will do; NULL: any
   uint32_t gpu_count;     // on so many at once, or none; 0: one
   const char* ticket;     // mesh_vram_id of an offloaded lease that comes back, with its place in the queue; NULL: none
+  uint32_t pid;  // for who leases for others, accounted only: of the process of the same user that will use the
+                 // memory. What it uses is held against this lease, which is LOST when it ends. 0: this process
 } mesh_vram_request;
 #define MESH_VRAM_REQUEST_INIT \
-  { sizeof(mesh_vram_request), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL }
+  { sizeof(mesh_vram_request), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL, 0 }
 
 typedef struct mesh_vram_gpu {
   char uuid[96];
@@ -148,7 +150,7 @@ mesh_vram_code mesh_vram_live(mesh_vram_lease* lease, uint64_t bytes, mesh_vram_
 // The weights are written: from now on nobody writes to them, and whoever waits for them gets them.
 mesh_vram_code mesh_vram_seal(mesh_vram_lease* lease, mesh_vram_error* error);
 // So much was freed, asked or not; 0: it will not. Of a backed lease whole chunks go, from its end, at least so much.
-// All of it: the same as release, but that the handle stays.
+// Of shared weights all or nothing. All of it: the same as release, but that the handle stays.
 mesh_vram_code mesh_vram_give_back(mesh_vram_lease* lease, uint64_t bytes, mesh_vram_error* error);
 
 // The next lease that is asked to yield; waits up to wait_ms for one. 1 if there is one, 0 if not, -1 if the connection

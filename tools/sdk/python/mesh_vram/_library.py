@@ -15,7 +15,7 @@ class Request(Structure):
     _fields_ = [("struct_bytes", c_uint32), ("kind", c_int32), ("priority", c_int32), ("revocability", c_int32),
                 ("min_bytes", c_uint64), ("want_bytes", c_uint64), ("peak_bytes", c_uint64), ("wait_ms", c_uint32),
                 ("hold_hint_ms", c_uint32), ("ttl_ms", c_uint32), ("load_ms", c_uint32), ("model", c_char_p),
-                ("layout", c_char_p), ("gpu", c_char_p), ("gpu_count", c_uint32), ("ticket", c_char_p)]
+                ("layout", c_char_p), ("gpu", c_char_p), ("gpu_count", c_uint32), ("ticket", c_char_p), ("pid", c_uint32)]
 
 
 class Gpu(Structure):

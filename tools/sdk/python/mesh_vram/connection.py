@@ -33,6 +33,12 @@ def _ms(seconds: float | None) -> int:
     return 0 if seconds is None else min(max(1, round(seconds * 1000)), 2**32 - 1)
 
 
+def _pid(number: int) -> int:
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**31:
+        raise errors.Invalid(f"{number!r} is no pid", "the number of a living process of this user", "argument")
+    return number
+
+
 class Connection:
     """A connection to one arbiter. Most programs need none of their own: lease() makes one.
 
@@ -93,7 +99,7 @@ class Connection:
               peak: int | str = 0, kind: str = "accounted", priority: str = "normal", revocable: str | None = None,
               wait: float | None = 30.0, ttl: float | None = None, hold: float | None = None,
               load: float | None = None, layout: str | None = None, gpu: str | None = None, gpus: int = 1,
-              ticket: str | None = None, on_yield: Callable | None = None) -> Lease:
+              ticket: str | None = None, pid: int = 0, on_yield: Callable | None = None) -> Lease:
         """Waits until memory is granted.
 
         model      what will be loaded; the same text is the same to all agents
@@ -111,6 +117,8 @@ class Connection:
         load       seconds it takes to load again: what is costly to load stays longer
         gpu, gpus  the UUID of the only one that will do; on how many at once
         ticket     Lease.id of one that was offloaded and comes back to its place in the queue
+        pid        for who leases for others, accounted only: the process of this user that will use the memory. What it
+                   uses is held against the lease, which is lost when it ends; 0: this process
         on_yield   on_yield(lease, wanted) when others need it, see help(mesh_vram)
         """
         agreed = revocable or ("release" if on_yield else "never")
@@ -120,7 +128,8 @@ class Connection:
             min_bytes=parse_size(min) if min is not None else 0, want_bytes=parse_size(want),
             peak_bytes=parse_size(peak), wait_ms=_ms(wait), hold_hint_ms=_ms(hold), ttl_ms=_ms(ttl), load_ms=_ms(load),
             model=model.encode() if model else None, layout=layout.encode() if layout else None,
-            gpu=gpu.encode() if gpu else None, gpu_count=gpus, ticket=ticket.encode() if ticket else None)
+            gpu=gpu.encode() if gpu else None, gpu_count=gpus, ticket=ticket.encode() if ticket else None,
+            pid=_pid(pid))
         error = _library.Error()
         handle = call("acquire", self._handle, byref(request), byref(error))
         if not handle:
@@ -141,7 +150,8 @@ class Connection:
         Who is first gets memory to write: fill(memory) is called with it, then it is sealed. All others wait until then.
         If fill raises, the next who waits is first. Without fill: Lease.is_writer says who has to write and seal.
         On a card, where memory() is Unsupported, fill is called with the lease itself.
-        `model` should change with the content: put its hash in it. More: as of lease().
+        `model` should change with the content: put its hash in it. More: as of lease(); all readers are asked to yield
+        (on_yield) or none, and none while one of them is not revocable.
         """
         made = self.lease(model, want, kind="shared", **more)
         if made.is_writer and fill is not None:

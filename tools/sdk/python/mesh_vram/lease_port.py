@@ -3,7 +3,7 @@
 usage: python3 -m mesh_vram.lease_port [--listen tcp://127.0.0.1:7155] [--arbiter PATH] [--wait SECONDS] [--ttl SECONDS]
 
     {"action": "AcquireGpuLease", "client": "tts", "model_name": "xtts", "vram_estimate_mb": 2048, "priority": 1,
-     "ttl_seconds": 60}
+     "ttl_seconds": 60, "pid": 4711}
  →  {"status": "success", "granted": true, "lease_id": "9f…", "vram_reserved_mb": 2048, "reason": "", "retry_after_ms": 0}
     {"action": "ReleaseGpuLease", "lease_id": "9f…"}   →   {"status": "success", "success": true}
     {"action": "RenewGpuLease", "lease_id": "9f…"}     its ttl begins anew
@@ -11,9 +11,12 @@ usage: python3 -m mesh_vram.lease_port [--listen tcp://127.0.0.1:7155] [--arbite
 {"command": …, "payload": {…}} is answered alike, with SUCCESS or ERROR and the fields in the payload. Without an action the
 fields say what is meant. priority 1 is critical, 2 interactive, 3 normal, 4 and more batch.
 
+pid, or process_id, is optional: of the client's process, as this computer counts them and of the user of this port. What
+that process uses is then held against its leases, and they end with it; without, it shows as a stranger's, beside them.
+
 What cannot be granted within --wait is answered with granted: false, a reason, and when to try again (0: never). A lease
 that is not released or renewed within its ttl_seconds (--ttl if it names none) is given back: memory that its client still
-uses is then a stranger's to the arbiter, and not granted to anybody. Nobody is asked to yield here, since this dialect has no
+uses is not granted to anybody before it is free. Nobody is asked to yield here, since this dialect has no
 word for it: agents that use `mesh_vram` itself are asked, and served, better.
 """
 
@@ -47,6 +50,13 @@ def priority_of(number: object) -> str:
     return PRIORITIES.get(number, "batch")
 
 
+def pid_of(fields: dict) -> int | None:
+    """0 where none is named; None for what is no pid."""
+    named = [fields[key] for key in ("pid", "process_id") if fields.get(key) is not None]
+    is_one = all(type(each) is int and 0 <= each < 2**31 and each == named[0] for each in named)
+    return (named[0] if named else 0) if is_one else None
+
+
 class Leases:
     """What was granted through this port, and until when. Used by several threads."""
 
@@ -61,9 +71,12 @@ class Leases:
         size, ttl = fields.get("vram_estimate_mb"), fields.get("ttl_seconds") or self.ttl
         if not all(isinstance(each, (int, float)) and math.isfinite(each) and 0 < each < 1e9 for each in (size, ttl)):
             return refusal | {"reason": "vram_estimate_mb and ttl_seconds are numbers above 0", "retry_after_ms": 0}
+        pid = pid_of(fields)
+        if pid is None:
+            return refusal | {"reason": "pid is the number of a process, above 0", "retry_after_ms": 0}
         try:
             lease = self.connection.lease(str(fields.get("model_name") or "") or None, math.ceil(size * MIB), wait=self.wait,
-                                          priority=priority_of(fields.get("priority", 3)))
+                                          priority=priority_of(fields.get("priority", 3)), pid=pid)
         except errors.VramError as error:
             return refusal | {"reason": str(error), "retry_after_ms": RETRY_MS.get(type(error), 1000)}
         with self.lock:
@@ -85,6 +98,14 @@ class Leases:
                 return {"success": False, "reason": "There is no such lease: released before, or its ttl was over"}
             lease, ttl, _ = self.held[name]
             self.held[name] = lease, ttl, time.monotonic() + ttl
+        try:
+            lease.renew()
+        except (errors.Lost, errors.Closed):
+            with self.lock:
+                self.held.pop(name, None)
+            return {"success": False, "reason": "There is no such lease: the process that it was for has ended"}
+        except errors.VramError:
+            pass  # the arbiter is away; the lease is held all the same
         return {"success": True}
 
     def expire(self) -> None:

@@ -104,7 +104,7 @@ class Lease:
         self._order("seal")
 
     def give_back(self, size: int | str) -> int:
-        """So much was freed, asked or not; 0: it will not be. What is left."""
+        """So much was freed, asked or not; 0: it will not be. Of shared weights all or nothing. What is left."""
         self._order("give_back", parse_size(size))
         return self.bytes
 
