@@ -73,6 +73,8 @@ class Stream {
   virtual bool has_unread() const = 0;
   // Only for AF_UNIX.
   virtual std::optional<PeerCredentials> credentials() const = 0;
+  // The process at the other end, over loopback tcp, too; 0 if that is not known. Takes milliseconds.
+  virtual uint32_t peer_pid() const { return 0; }
 };
 
 // Accepts connections until destroyed.

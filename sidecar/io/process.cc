@@ -1,5 +1,6 @@
 #include "sidecar/io/process.h"
 
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -9,6 +10,8 @@
 #include <algorithm>
 #include <charconv>
 #include <csignal>
+#include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <sstream>
@@ -55,6 +58,39 @@ std::optional<std::vector<uint64_t>> status_numbers(pid_t pid, const std::string
 
 OwnedFd pidfd_of(pid_t pid) { return OwnedFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))); }
 
+// As /proc/net/tcp writes one: address and port as numbers of this machine, in hexadecimal digits.
+std::string end_text(const sockaddr_in& end) {
+  char text[16];
+  std::snprintf(text, sizeof(text), "%08X:%04X", end.sin_addr.s_addr, ntohs(end.sin_port));
+  return text;
+}
+
+// The inode of the socket between these two ends, seen from the first; empty if it is not one of this host.
+std::string inode_of(const std::string& from, const std::string& to) {
+  std::ifstream table("/proc/net/tcp");
+  for (std::string line; std::getline(table, line);) {
+    std::istringstream fields(line);
+    std::string slot, local, remote, skipped, inode;
+    fields >> slot >> local >> remote;
+    if (local != from || remote != to) continue;
+    constexpr int kFieldsBefore = 6;  // state, queues, timer, retransmits, user, timeout
+    for (int i = 0; i < kFieldsBefore; ++i) fields >> skipped;
+    fields >> inode;
+    return inode == "0" ? "" : inode;
+  }
+  return "";
+}
+
+bool has_open(const std::filesystem::path& process, const std::filesystem::path& what) {
+  std::error_code failed;
+  for (std::filesystem::directory_iterator at(process / "fd", failed), end; !failed && at != end;
+       at.increment(failed)) {
+    std::error_code gone;
+    if (std::filesystem::read_symlink(at->path(), gone) == what) return true;
+  }
+  return false;
+}
+
 bool has_ended(int pidfd) {
   pollfd ready{.fd = pidfd, .events = POLLIN, .revents = 0};
   return ::poll(&ready, 1, 0) != 0;
@@ -97,6 +133,28 @@ std::optional<Peer> find_process(pid_t pid, uint64_t asker) {
   const bool is_one = std::all_of(users->begin(), users->end(), [&](uint64_t each) { return each == users->front(); });
   if (!is_one) return std::nullopt;
   return Peer{process_name(pid, *ticks), pid, static_cast<uid_t>(users->front()), std::move(pidfd)};
+}
+
+pid_t loopback_peer(int socket) {
+  sockaddr_in here{};
+  sockaddr_in there{};
+  socklen_t here_size = sizeof(here);
+  socklen_t there_size = sizeof(there);
+  const bool is_connected = getsockname(socket, reinterpret_cast<sockaddr*>(&here), &here_size) == 0 &&
+                            getpeername(socket, reinterpret_cast<sockaddr*>(&there), &there_size) == 0;
+  if (!is_connected || here.sin_family != AF_INET || there.sin_family != AF_INET) return 0;
+  const std::string inode = inode_of(end_text(there), end_text(here));
+  if (inode.empty()) return 0;
+  const std::filesystem::path what = "socket:[" + inode + "]";
+  std::error_code failed;
+  for (std::filesystem::directory_iterator at("/proc", failed), end; !failed && at != end; at.increment(failed)) {
+    const std::string name = at->path().filename();
+    pid_t pid = 0;
+    const auto parsed = std::from_chars(name.data(), name.data() + name.size(), pid);
+    const bool is_pid = parsed.ec == std::errc() && parsed.ptr == name.data() + name.size();
+    if (is_pid && has_open(at->path(), what)) return pid;
+  }
+  return 0;
 }
 
 OwnedFd open_process(uint64_t name) {

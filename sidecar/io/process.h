@@ -33,6 +33,9 @@ std::optional<Peer> identify_peer(int socket);
 // The process that `asker` means by a pid. Nothing if there is none, if it runs as more than one user, or if `asker`
 // is gone or in a pid namespace below this one, where pids mean others.
 std::optional<Peer> find_process(pid_t pid, uint64_t asker);
+// The process at the other end of a connected IPv4 socket of this host; 0 if there is none that this one may look at.
+// Reads through /proc.
+pid_t loopback_peer(int socket);
 // A descriptor of that process; none if it is gone.
 OwnedFd open_process(uint64_t process_name);
 // False if it could not be signalled.

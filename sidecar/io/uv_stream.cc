@@ -10,6 +10,7 @@
 
 #include "common/base/check.h"
 #include "common/base/limits.h"
+#include "sidecar/io/process.h"
 
 namespace mesh::io {
 namespace {
@@ -281,6 +282,13 @@ std::optional<PeerCredentials> UvStream::credentials() const {
   socklen_t size = sizeof(peer);
   if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return std::nullopt;
   return PeerCredentials{.pid = peer.pid, .uid = peer.uid, .gid = peer.gid};
+}
+
+uint32_t UvStream::peer_pid() const {
+  uv_os_fd_t fd = -1;
+  if (uv_fileno(&handle_->any, &fd) != 0) return 0;
+  const auto peer = credentials();
+  return static_cast<uint32_t>(peer ? peer->pid : loopback_peer(fd));
 }
 
 }  // namespace mesh::io

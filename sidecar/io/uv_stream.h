@@ -73,6 +73,7 @@ class UvStream final : public Stream {
   bool is_reading() const override { return !paused_; }
   bool has_unread() const override;
   std::optional<PeerCredentials> credentials() const override;
+  uint32_t peer_pid() const override;
 
  private:
   static void on_alloc(uv_handle_t* handle, size_t suggested, uv_buf_t* buffer);

@@ -37,6 +37,8 @@ class AgentSession final : public Session {
   void deliver(const DeliverToAgent& request);
   // Gives up what the agent still owes and connects anew.
   void replace();
+  // Of a connected one: its process; 0 if that is not known.
+  uint32_t pid() const { return stream_ ? stream_->peer_pid() : 0; }
 
   void on_connected() override {}
   std::span<uint8_t> read_target() override { return stream_ ? connection_->read_target() : std::span<uint8_t>(); }

@@ -104,6 +104,7 @@ void ArbiterLink::send_ask(uint64_t lease) {
   ask.set_hold_hint_ms(milliseconds_of(order.hold_ms));
   ask.set_load_ms(milliseconds_of(order.load_ms));
   ask.set_model(model_key(order.model));
+  ask.set_pid(order.pid);
   send(request, Asked::kLease, lease);
 }
 
@@ -286,6 +287,14 @@ void ArbiterLink::on_ended(uint64_t lease, Code code, const std::string& reason,
     return;
   }
   const uint32_t number = number_of(lease);
+  // It may not lease for that process, or that is gone: then for itself.
+  const bool is_about_process = reason == "pid_not_yours" || reason == "process_ended";
+  if (is_about_process && !was_claimed && leases_[lease].order.pid != 0) {
+    ModelOrder order = leases_[lease].order;
+    order.pid = 0;
+    leases_.erase(lease);
+    return ask(number, std::move(order));
+  }
   current_.erase(number);
   leases_.erase(lease);
   was_claimed ? observer_.on_model_lost(number) : observer_.on_model_refused(number, code, reason);

@@ -180,7 +180,9 @@ std::optional<std::string_view> Driver::read_key(std::span<const Slice> body, st
 
 void Driver::on_agent_connected(AgentIndex agent) {
   if (settings_.log) settings_.log("agent_connected", config_.agents[agent].name, config_.agents[agent].endpoint.text);
-  tell(AgentConnected{agent});
+  // Memory for a model is leased on its behalf.
+  const bool uses_models = arbiter_ && config_.contracts.needs_model(config_.agents[agent].service);
+  tell(AgentConnected{agent, uses_models ? agents_[agent]->pid() : 0});
 }
 
 void Driver::on_agent_replied(AgentReplied&& reply) { tell(std::move(reply)); }

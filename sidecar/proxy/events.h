@@ -219,6 +219,7 @@ struct RepliesErased {
 
 struct AgentConnected {
   AgentIndex agent;
+  uint32_t pid = 0;  // of its process; 0: not known, or of no interest
 };
 struct AgentCongested {  // it does not read what it was given
   AgentIndex agent;

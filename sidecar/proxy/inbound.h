@@ -190,6 +190,7 @@ class Inbound {
   struct Agent {
     bool connected = false;
     bool was_connected = false;
+    uint32_t pid = 0;        // see AgentConnected
     bool congested = false;  // what it is given now would only wait outside, where it cannot be taken back
     uint32_t working = 0;    // delivered or abandoned
     uint64_t sole = 0;       // the delivered call, where replies carry no id
@@ -207,6 +208,7 @@ class Inbound {
   void admit(uint64_t id, Instant now, Actions& out);
   static bool lacks_model(const Call& call) { return call.model != kNoModel && !call.has_model; }
   void leave_model(uint64_t id, const Call& call, Instant now, Actions& out);
+  void note_process(AgentIndex index, uint32_t pid, Instant now, Actions& out);
   void note_answer(const Call& call, Instant now);
   Duration wait_for_agent(const Service& service) const;
   void close(uint64_t id, Instant now, Actions& out);

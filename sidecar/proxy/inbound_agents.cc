@@ -12,6 +12,8 @@ void Inbound::on(const AgentConnected& event, Instant now, Actions& out) {
   counters_.add(Counter::kAgentConnects);
   agent.connected = true;
   agent.was_connected = true;
+  if (event.pid != 0) [[unlikely]]
+    note_process(event.agent, event.pid, now, out);
   for (const auto& [priority, deadline, id] : agent.queue) calls_.set_deadline(id, deadline);
   pump(event.agent, now, out);
 }

@@ -19,6 +19,24 @@ void Inbound::leave_model(uint64_t id, const Call& call, Instant now, Actions& o
   standings_.settle(now, out);
 }
 
+// Of agents in several processes nobody knows which one's memory it is.
+void Inbound::note_process(AgentIndex index, uint32_t pid, Instant now, Actions& out) {
+  agents_[index].pid = pid;
+  for (StandingIndex i = 0; i < standings_.size(); ++i) {
+    const std::vector<AgentIndex>& mine = services_[standings_.service(i)].agents;
+    if (std::find(mine.begin(), mine.end(), index) == mine.end()) continue;
+    const ModelIndex model = standings_.model(i);
+    bool is_only_one = true;
+    for (StandingIndex k = 0; k < standings_.size(); ++k) {
+      if (standings_.model(k) != model) continue;
+      for (const AgentIndex other : services_[standings_.service(k)].agents)
+        is_only_one = is_only_one && (!agents_[other].connected || agents_[other].pid == pid);
+    }
+    models_.set_process(model, is_only_one ? pid : 0, out);
+  }
+  standings_.settle(now, out);
+}
+
 void Inbound::note_answer(const Call& call, Instant now) {
   constexpr double kShare = 0.25;  // of the newest
   if (call.standing != kNoStanding) {

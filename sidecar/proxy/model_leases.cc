@@ -130,6 +130,16 @@ void ModelLeases::make_room(Instant now, Actions& out) {
   }
 }
 
+void ModelLeases::set_process(ModelIndex index, uint32_t pid, Actions& out) {
+  Model& model = models_[index];
+  model.pid = pid;
+  if (model.leased_for == 0 || model.leased_for == pid) return;
+  if (model.state == State::kHeld) return recalled(index, out);
+  if (model.state != State::kAsked) return;
+  give_back(index, out);
+  ask(index, model.asked_with, out);
+}
+
 // Agents cannot be stopped: who uses it goes on, and whoever comes asks.
 void ModelLeases::lost(ModelIndex index, Actions& out) {
   Model& model = models_[index];
@@ -159,7 +169,10 @@ void ModelLeases::ask(ModelIndex index, Priority priority, Actions& out) {
   Model& model = models_[index];
   model.state = State::kAsked;
   model.asked_with = priority;
-  out.push_back(AskModel{index, order_of(model.terms, priority)});
+  model.leased_for = model.pid;
+  AskModel ask{index, order_of(model.terms, priority)};
+  ask.order.pid = model.pid;
+  out.push_back(std::move(ask));
 }
 
 ModelOrder ModelLeases::order_of(const contract::ModelTerms& terms, Priority priority) {

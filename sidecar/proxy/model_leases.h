@@ -59,6 +59,9 @@ class ModelLeases {
   std::deque<uint64_t> refused(ModelIndex index);
   // Somebody else needs the memory.
   void recalled(ModelIndex index, Actions& out);
+  // From now on the process that will use it, if it is only one, else 0. What was leased for another has ended with
+  // that.
+  void set_process(ModelIndex index, uint32_t pid, Actions& out);
   // It is not ours any more, whoever uses it.
   void lost(ModelIndex index, Actions& out);
 
@@ -80,6 +83,8 @@ class ModelLeases {
  private:
   struct Model {
     contract::ModelTerms terms;
+    uint32_t pid = 0;         // who will use it
+    uint32_t leased_for = 0;  // who would, when it was asked for
     State state = State::kNone;
     bool is_queued = false;  // it was asked for, and waits
     bool is_loaded = false;  // a call has ended since it was granted

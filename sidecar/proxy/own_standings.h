@@ -29,6 +29,7 @@ class OwnStandings {
   bool empty() const { return standings_.empty(); }
   size_t size() const { return standings_.size(); }
   ServiceIndex service(StandingIndex index) const { return standings_[index].service; }
+  ModelIndex model(StandingIndex index) const { return standings_[index].model; }
   // Whether an agent that gets a call now has what it needs: what it takes then is no loading.
   bool is_loaded(StandingIndex index) const;
 

@@ -1,6 +1,7 @@
 """Methods that compute with models, and a real arbiter of a card that is too small for two of them at once."""
 
 import json
+import os
 import sys
 import threading
 import time
@@ -109,6 +110,9 @@ class Models(unittest.TestCase):
         client = self.mesh.client("llm")
         self.assertEqual(mesh.ask(client, b"x"), b"x")
         self.assertEqual(self.model("llm")["lease"], "held")
+        # Memory is the agent's, which is in this process, though its sidecar asked for it.
+        lease = self.arbiter.leases()[0]
+        self.assertEqual((lease["pid"], lease["used_by_pid"]), (self.mesh.processes["b"].pid, os.getpid()))
         self.assertEqual(mesh.ask(client, b"y"), b"y")
         mesh.wait_for(lambda: self.model("llm")["lease"] == "none", "the lease to go back")
         self.assertEqual(self.mesh.admin("b", "counters")["model_waits"], 1)

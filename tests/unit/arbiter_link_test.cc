@@ -134,6 +134,32 @@ TEST_CASE("a look at models is answered for each of them, and what does not fit 
   CHECK(desk.news().empty());
 }
 
+TEST_CASE("for whom it may not be leased, or who is gone, it is leased without his name, and nobody hears of it") {
+  for (const bool is_gone : {false, true}) {
+    Desk desk;
+    desk.connect(5);
+    ModelOrder order = kOrder;
+    order.pid = 4711;
+    desk.link.ask(3, order);
+    const pb::Request asked = desk.take();
+    CHECK(asked.ask().pid() == 4711);
+    pb::Reply answer;
+    if (is_gone) {
+      desk.queue(asked.number(), "L1");
+      answer.mutable_refused()->set_reason("process_ended");
+    } else {
+      answer.mutable_failed()->set_rule("pid_not_yours");
+    }
+    desk.news();
+    desk.answer(asked.number(), answer);
+    CHECK(desk.news().empty());
+    const pb::Request again = desk.take();
+    CHECK(again.ask().pid() == 0);
+    desk.grant(again.number(), "L2");
+    CHECK(desk.news() == News{"granted 3"});
+  }
+}
+
 TEST_CASE("what was given back before it was granted goes back as soon as it has a name, and nobody hears of it") {
   for (const bool was_queued : {false, true}) {
     Desk desk;

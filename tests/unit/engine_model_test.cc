@@ -256,6 +256,55 @@ TEST_CASE("where two models of one sidecar do not fit, the first makes room once
   }
 }
 
+// The pid that memory was asked for; -1 if none was.
+int64_t asked_for(Studio& studio) {
+  const auto asked = studio.take<AskModel>();
+  return asked.empty() ? -1 : static_cast<int64_t>(asked.back().order.pid);
+}
+
+TEST_CASE("memory is leased on behalf of the agents' process, if all who may use it are one") {
+  Studio studio;
+  studio.ask("read");
+  CHECK(asked_for(studio) == 0);  // nobody knows
+  studio.tell(ModelGranted{0});
+  studio.tell(AgentConnected{.agent = 0, .pid = 70});
+  CHECK(studio.returns() == 0);
+  studio.ask("zoom");
+  CHECK(asked_for(studio) == 0);
+  studio.tell(AgentConnected{.agent = 1, .pid = 70});
+  CHECK(asked_for(studio) == -1);  // what was asked for nobody in particular stays so
+  Studio other;
+  for (AgentIndex i : {0U, 1U}) other.tell(AgentConnected{.agent = i, .pid = 70});
+  other.ask("read");
+  CHECK(asked_for(other) == 70);
+}
+
+TEST_CASE(
+    "what was leased for a process that has another after it is leased anew, what was only connected anew is not") {
+  Studio studio;
+  for (AgentIndex i : {0U, 1U}) studio.tell(AgentConnected{.agent = i, .pid = 70});
+  studio.ask("read");
+  studio.tell(ModelGranted{0});
+  studio.delivered();
+  studio.answer();
+  studio.take<AskModel>();
+  studio.tell(AgentLost{.agent = 0, .not_sent = {}});
+  studio.tell(AgentConnected{.agent = 0, .pid = 70});
+  CHECK(studio.returns() == 0);
+  for (AgentIndex i : {0U, 1U}) studio.tell(AgentLost{.agent = i, .not_sent = {}});
+  CHECK(studio.returns() == 0);
+  studio.tell(AgentConnected{.agent = 0, .pid = 71});
+  CHECK(studio.returns() == 1);
+  studio.tell(AgentConnected{.agent = 1, .pid = 71});
+  studio.ask("read");
+  CHECK(asked_for(studio) == 71);
+  // Also while it is waited for.
+  for (AgentIndex i : {0U, 1U}) studio.tell(AgentLost{.agent = i, .not_sent = {}});
+  for (AgentIndex i : {0U, 1U}) studio.tell(AgentConnected{.agent = i, .pid = 72});
+  CHECK(studio.returns() >= 1);
+  CHECK(asked_for(studio) == 72);
+}
+
 TEST_CASE("without an arbiter agents get what they are asked") {
   Studio studio;
   studio.config.arbiter_path.clear();

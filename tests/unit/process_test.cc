@@ -3,6 +3,7 @@
 #include "sidecar/io/process.h"
 
 #include <doctest/doctest.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include <functional>
+#include <optional>
 
 namespace mesh::io {
 namespace {
@@ -116,6 +118,37 @@ TEST_CASE("who asks out of another pid namespace means other processes, and one 
   const auto found = find_process(inner, own);
   REQUIRE(found);
   CHECK_FALSE(find_process(getpid(), found->name));
+}
+
+// A socket that is connected to one that only a child has.
+OwnedFd connected_to_child(std::optional<Child>& child) {
+  const OwnedFd listener(socket(AF_INET, SOCK_STREAM, 0));
+  sockaddr_in where{};
+  where.sin_family = AF_INET;
+  where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof(where);
+  REQUIRE(bind(listener.get(), reinterpret_cast<const sockaddr*>(&where), size) == 0);
+  REQUIRE(listen(listener.get(), 1) == 0);
+  REQUIRE(getsockname(listener.get(), reinterpret_cast<sockaddr*>(&where), &size) == 0);
+  OwnedFd ours(socket(AF_INET, SOCK_STREAM, 0));
+  REQUIRE(connect(ours.get(), reinterpret_cast<const sockaddr*>(&where), size) == 0);
+  child.emplace([&listener] { return accept(listener.get(), nullptr, nullptr) >= 0; });
+  REQUIRE(child->is_prepared());
+  return ours;
+}
+
+TEST_CASE("who has the other end of a connection within this computer is found, and nobody when it is gone") {
+  std::optional<Child> child;
+  const OwnedFd ours = connected_to_child(child);
+  CHECK(loopback_peer(ours.get()) == child->pid());
+  child->end();
+  CHECK(loopback_peer(ours.get()) == 0);
+  int sockets[2];
+  REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets) == 0);
+  const OwnedFd one(sockets[0]);
+  const OwnedFd other(sockets[1]);
+  CHECK(loopback_peer(one.get()) == 0);
+  CHECK(loopback_peer(-1) == 0);
 }
 
 }  // namespace
