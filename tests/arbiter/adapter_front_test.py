@@ -26,7 +26,7 @@ class FrontTest(AdapterCase):
         thread.join()
         status, headers, body = got[0]
         self.assertEqual((status, headers["Content-Type"], len(body.splitlines())), (200, "application/x-ndjson", 30))
-        wait_for(lambda: not self.models()[600]["in_use"])
+        wait_for(lambda: not self.models()[600]["in_use"] and self.models()[600]["state"] == "active")
 
     def test_tokens_come_as_they_are_made(self) -> None:
         self.server.token_s = 0.1

@@ -41,9 +41,11 @@ class WatchTest(AdapterCase):
         self.watch()
         self.server.load(LLAMA)
         wait_for(lambda: self.held() == [600])
+        began = time.monotonic()
         with self.vram.lease("mine", want="900MiB", wait=15):
             self.assertEqual(self.server.states[LLAMA], "unloaded")
             self.assertEqual(self.server.unloads, [LLAMA])
+        self.assertLess(time.monotonic() - began, 4)
         wait_for(lambda: self.held() == [])
 
     def test_an_unload_slower_than_the_arbiter_waits_still_gives_the_memory(self) -> None:

@@ -24,6 +24,7 @@ LOG = logging.getLogger("mesh_vram.adapters")
 MODELS_MAX = 512  # known at a time; whoever asks the front for names that are none must not fill this process
 POLL_S = 0.05
 UNLOAD_S = 30.0  # an order to unload is given up then
+ORDER_AGAIN_S = 3.0  # an order that came at the wrong moment may have been forgotten
 RETRY_S = 1.0  # between two tries to unload; the arbiter asks again after 10 s by itself
 TRIES_S = 10.0
 LOAD_S = 600.0
@@ -32,7 +33,6 @@ AGED_S = 5.0  # who waited so long for memory makes models rest that are never i
 IDLE_S = 1.0  # less, and a model is taken to be in use by somebody who thinks
 TOP_UP_S = 2.0  # to wait for more, holding some
 REFUSAL_PAUSE_S = 5.0  # before a lease for what is loaded already is asked for again
-SLACK_SHARE = 1.02
 MIB = 1 << 20
 
 
@@ -108,13 +108,20 @@ class Holdings:
         size = self._size_of(model)
         if size is None:
             return self._say_once(model, f"{model.name}: its server does not say its size; say --size {model.name}=SIZE")
-        if size > model.leased and now - model.asked_at > REFUSAL_PAUSE_S:
+        if size <= model.leased:
+            self._commit(model, size)
+        elif now - model.asked_at > REFUSAL_PAUSE_S:
             self._start(model, "lease", self._lease_loaded)
-        elif len(model.leases) == 1 and model.leased > size * SLACK_SHARE + 2 * MIB and model.size:
+
+    def _commit(self, model: Model, size: int) -> None:
+        """It is loaded: what was leased too much goes back, and the arbiter may ask for it as soon as it is idle."""
+        with self.lock:
+            loading, model.loading = model.loading, []
+        for lease in loading:
             try:
-                model.leases[0].give_back(model.leased - size)
+                lease.commit(max(MIB, min(lease.bytes, size - (model.leased - lease.bytes))))
             except errors.VramError as error:
-                LOG.warning("%s: %s", model.name, error)
+                LOG.info("%s: %s", model.name, error)
 
     def _lease_loaded(self, model: Model) -> None:
         """After the fact: somebody loaded it, or it grew."""
@@ -126,11 +133,13 @@ class Holdings:
         model.asked_at = time.monotonic()
         lease = self._lease(model, missing, TOP_UP_S if model.leases else self.wait)
         self._take(model, lease, is_ready=True)
+        self._commit(model, model.leased)
         LOG.info("%s: %d MiB leased for what is loaded", model.name, lease.bytes // MIB)
 
     def _take(self, model: Model, lease: Lease, is_ready: bool = False) -> None:
         with self.lock:
             model.leases.append(lease)
+            model.loading.append(lease)
             model.is_ready = model.is_ready or is_ready
             if model.running:
                 model.uses.enter_context(lease.use())
@@ -255,12 +264,14 @@ class Holdings:
         try:
             if not self.server.unload_waits and (why := self._is_in_use(model, within * 0.8)):
                 return why
-            if self._is_loaded(model):
-                self.server.unload(model.name, UNLOAD_S)
-            until = time.monotonic() + UNLOAD_S
+            began, ordered_at = time.monotonic(), 0.0
             while self._is_loaded(model):
-                if time.monotonic() > until or (model.running and time.monotonic() > until - UNLOAD_S + within * 0.8):
+                now = time.monotonic()
+                if now - began > UNLOAD_S or (model.running and now - began > within * 0.8):
                     return "its server has it still"
+                if now - ordered_at > ORDER_AGAIN_S and (self.server.unload_waits or not self.server.is_busy(model.name)):
+                    self.server.unload(model.name, UNLOAD_S)
+                    ordered_at = now
                 time.sleep(POLL_S)
             return ""
         except ServerError as error:
@@ -293,7 +304,7 @@ class Holdings:
 
     def _release(self, model: Model) -> None:
         with self.lock:
-            leases, model.leases = model.leases, []
+            leases, model.leases, model.loading = model.leases, [], []
             model.uses.pop_all()  # what ends with the lease need not be ended
             model.is_ready = model.is_loaded = model.is_closed = model.is_asked = False
             self.lock.notify_all()

@@ -21,6 +21,7 @@ class Model:
     name: str
     size: int | None = None  # as the server says, or said
     leases: list[Lease] = field(default_factory=list)
+    loading: list[Lease] = field(default_factory=list)  # of them, those not committed yet
     ticket: str | None = None  # of the lease that was offloaded
     job: str = ""  # "lease" or "unload"
     failure: NotAdmitted | None = None  # of the last job

@@ -161,6 +161,8 @@ class LlamaServer(Server):
         return state in ("loaded", "sleeping")  # one that sleeps wakes with the request
 
     def is_busy(self, model: str) -> bool:
+        if self._states().get(model) == "loading":
+            return True  # for a request
         path = f"/slots?model={quote(model, safe='')}&autoload=false"
         status, content = calls.call(self.address, "GET", path)
         if status != 200:
