@@ -115,6 +115,17 @@ class FrontTest(AdapterCase):
         later.join(20)
         self.assertEqual(answers[0][0], 200)
 
+    def test_memory_of_a_model_that_a_request_is_about_to_load_is_not_given_away(self) -> None:
+        self.server.faults.add("shows_late")
+        self.server.load_s = 2.0
+        self.adapt("ollama", self.server.url)
+        thread, got = self.in_background(self.generate, LLAMA)
+        wait_for(lambda: self.server.states[LLAMA] == "loading")
+        self.evict()
+        with self.vram.lease("mine", want="900MiB", wait=20):
+            self.assertEqual((self.server.states[LLAMA], got[0][0]), ("unloaded", 200))
+        thread.join()
+
     def test_while_the_arbiter_is_started_again_requests_take_longer_and_none_fails(self) -> None:
         self.adapt("ollama", self.server.url)
         for i in range(4):
@@ -206,6 +217,8 @@ class LlamaServerTest(AdapterCase):
 
 
 class VllmTest(AdapterCase):
+    """Offloads: it comes back to its place in the queue."""
+
     def setUp(self) -> None:
         super().setUp()
         self.server = self.serve(stand_in_servers.Vllm, {"qwen": 600 * MIB})

@@ -144,6 +144,20 @@ class DeathTest(AdapterCase):
         wait_for(lambda: holdings.tick() or self.arbiter.leased() == 0)
         self.assertGreaterEqual(time.monotonic() - began, 0.9)
 
+    def test_an_arbiter_that_takes_one_is_told_for_which_process_memory_is_leased(self) -> None:
+        told = []
+
+        class Newer:
+            def lease(self, *arguments, pid=None, **more):
+                told.append(pid)
+                return old.lease(*arguments, **more)
+
+        old, server = self.vram, self.serve(stand_in_servers.Ollama, SIZES)
+        server.load(LLAMA)
+        holdings = Holdings(servers.Ollama(calls.Address(server.url)), Newer(), sizes={})
+        wait_for(lambda: holdings.tick() or self.arbiter.leased() == 600 * MIB)
+        self.assertEqual(told, [os.getpid()])
+
     def test_no_server_and_no_arbiter_are_told(self) -> None:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))

@@ -137,7 +137,8 @@ class Handler(BaseHTTPRequestHandler):
 class Ollama(StandIn):
     def get(self, to: Handler, path: str, _) -> None:
         if path == "/api/ps":
-            there = [name for name, state in self.states.items() if state != "unloaded"]
+            hidden = {"unloaded", "loading"} if "shows_late" in self.faults else {"unloaded"}
+            there = [name for name, state in self.states.items() if state not in hidden]
             return to.say({"models": [{"name": name, "model": name, "size": self.sizes[name], "size_vram": self.sizes[name],
                                        "expires_at": "2030-01-01T00:00:00Z"} for name in there]})
         if path == "/api/tags":

@@ -84,20 +84,21 @@ class Holdings:
     def _seen(self, loaded: dict[str, int | None], at: float) -> None:
         self.seen_at = at
         self._trouble(None)
+        over: list[Lease] = []
         with self.lock:
             for name, size in loaded.items():
                 model = self._model(name)
                 model.is_loaded = True
                 model.size = size or model.size
-            gone = [model for model in self.models.values() if model.name not in loaded]
-            for model in gone:
-                model.is_loaded = False
-            over = [model for model in gone if model.leases and not model.job and not model.running
-                    and at - model.used_at > LINGER_S]
+            for model in self.models.values():
+                if model.name not in loaded:
+                    model.is_loaded = False
+                    if model.leases and not model.job and not model.running and at - model.used_at > LINGER_S:
+                        LOG.info("%s: unloaded by its server; the lease ends", model.name)
+                        over += self._detach(model)
             there = [model for model in self.models.values() if model.name in loaded and not model.job]
-        for model in over:
-            LOG.info("%s: unloaded by its server; the lease ends", model.name)
-            self._release(model)
+        for lease in over:
+            lease.release()
         for model in there:
             self._fit(model, at)
 
@@ -163,6 +164,8 @@ class Holdings:
     def _enter(self, name: str, deadline: float) -> Model:
         began = time.monotonic()
         with self.lock:
+            if name not in self.models and len(self.models) >= MODELS_MAX:
+                self._forget_one()
             model = self._model(name)
             model.waiting_since.append(began)
             failures = model.failures
@@ -170,8 +173,9 @@ class Holdings:
                 while not model.is_open:
                     if model.failures != failures and model.failure is not None:
                         failures = model.failures
-                        if model.failure.rule != NO_MEMORY:  # that was another request's deadline
-                            raise model.failure
+                        told = model.failure
+                        if told.rule != NO_MEMORY:  # that was another request's deadline
+                            raise NotAdmitted(told.rule, str(told), told.hint, told.again)
                     left = deadline - time.monotonic()
                     if left <= 0:
                         raise NotAdmitted(NO_MEMORY, f"{name} got no memory within {deadline - began:.1f} s",
@@ -253,10 +257,19 @@ class Holdings:
             if time.monotonic() + RETRY_S > until:
                 return
             time.sleep(RETRY_S)
-        if self.server.revocable == "offload":
-            model.ticket = model.leases[0].id if model.leases else None
         LOG.info("%s: unloaded, %d MiB given back", model.name, model.leased // MIB)
+        if self.server.revocable == "offload" and model.is_asked and model.leases:
+            self._keep_ticket(model, model.leases[0])
         self._release(model)
+
+    @staticmethod
+    def _keep_ticket(model: Model, lease: Lease) -> None:
+        """What was offloaded comes back to its place in the queue."""
+        try:
+            lease.give_back(lease.bytes)
+            model.ticket = lease.id
+        except errors.VramError as error:
+            LOG.info("%s: %s", model.name, error)
 
     def _try_to_unload(self, model: Model, within: float) -> str:
         """Empty if it is gone; else why it is not."""
@@ -265,9 +278,12 @@ class Holdings:
             if not self.server.unload_waits and (why := self._is_in_use(model, within * 0.8)):
                 return why
             began, ordered_at = time.monotonic(), 0.0
-            while self._is_loaded(model):
+            # In this order: a request on its way may load what is not there yet.
+            while model.running or self._is_loaded(model):
                 now = time.monotonic()
-                if now - began > UNLOAD_S or (model.running and now - began > within * 0.8):
+                if model.running and now - began > within * 0.8:
+                    return f"{model.running} requests run"
+                if now - began > UNLOAD_S:
                     return "its server has it still"
                 if now - ordered_at > ORDER_AGAIN_S and (self.server.unload_waits or not self.server.is_busy(model.name)):
                     self.server.unload(model.name, UNLOAD_S)
@@ -303,13 +319,17 @@ class Holdings:
                 LOG.info("%s: %s", model.name, error)
 
     def _release(self, model: Model) -> None:
+        for lease in self._detach(model):
+            lease.release()
+
+    def _detach(self, model: Model) -> list[Lease]:
+        """From now on nobody computes with them; to be released without the lock."""
         with self.lock:
             leases, model.leases, model.loading = model.leases, [], []
             model.uses.pop_all()  # what ends with the lease need not be ended
             model.is_ready = model.is_loaded = model.is_closed = model.is_asked = False
             self.lock.notify_all()
-        for lease in leases:
-            lease.release()
+        return leases
 
     def _make_room(self) -> None:
         """The arbiter asks nobody to yield to himself: among the models of this server it is decided here."""
@@ -332,19 +352,22 @@ class Holdings:
 
     def _model(self, name: str) -> Model:
         if name not in self.models:
-            if len(self.models) >= MODELS_MAX:
-                idle = [one.name for one in self.models.values() if not (one.leases or one.job or one.running or one.waiting_since)]
-                if not idle:
-                    raise NotAdmitted("too_many_models", f"more than {MODELS_MAX} models")
-                del self.models[idle[0]]
             self.models[name] = Model(name)
         return self.models[name]
+
+    def _forget_one(self) -> None:
+        idle = [one.name for one in self.models.values() if not (one.leases or one.job or one.running or one.waiting_since)]
+        if not idle:
+            raise NotAdmitted("too_many_models", f"more than {MODELS_MAX} models")
+        del self.models[idle[0]]
 
     def _size_of(self, model: Model) -> int | None:
         return self.sizes.get(model.name) or model.size or self.default_size
 
     def _start(self, model: Model, job: str, what) -> None:
         with self.lock:
+            if model.job:
+                return  # somebody was faster
             model.job = job
         threading.Thread(target=self._work, args=(model, what), name=f"{job} {model.name}", daemon=True).start()
 
@@ -369,7 +392,7 @@ class Holdings:
             if failure is not None:
                 LOG.warning("%s: %s", model.name, failure)
                 model.failure, model.failures = failure, model.failures + 1
-            model.job = ""
+            model.job, model.is_closed = "", False
             self.lock.notify_all()
 
     def _trouble(self, text: str | None) -> None:

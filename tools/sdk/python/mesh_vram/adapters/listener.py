@@ -70,7 +70,10 @@ class Listener:
 
     def is_gone(self) -> bool:
         """Only of one that was found: its process ended."""
-        return self._pidfd is not None and bool(select.select([self._pidfd], [], [], 0)[0])
+        try:
+            return self._pidfd is not None and bool(select.select([self._pidfd], [], [], 0)[0])
+        except (OSError, ValueError):  # forgotten by another thread just now
+            return False
 
     def forget(self) -> None:
         if self._pidfd is not None:
