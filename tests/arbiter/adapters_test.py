@@ -138,7 +138,7 @@ class DeathTest(AdapterCase):
         server.load(LLAMA)
         holdings = Holdings(servers.Ollama(calls.Address(server.url)), self.vram, sizes={}, away=1.0)
         holdings.listener.find = lambda: None
-        wait_for(lambda: holdings.tick() or self.arbiter.leased() == 600 * MIB)
+        wait_for(lambda: holdings.tick() or [lease["state"] for lease in self.arbiter.leases()] == ["active"])
         server.faults.add("garbage")
         began = time.monotonic()
         wait_for(lambda: holdings.tick() or self.arbiter.leased() == 0)
@@ -155,7 +155,7 @@ class DeathTest(AdapterCase):
         old, server = self.vram, self.serve(stand_in_servers.Ollama, SIZES)
         server.load(LLAMA)
         holdings = Holdings(servers.Ollama(calls.Address(server.url)), Newer(), sizes={})
-        wait_for(lambda: holdings.tick() or self.arbiter.leased() == 600 * MIB)
+        wait_for(lambda: holdings.tick() or [lease["state"] for lease in self.arbiter.leases()] == ["active"])
         self.assertEqual(told, [os.getpid()])
 
     def test_no_server_and_no_arbiter_are_told(self) -> None:

@@ -18,13 +18,11 @@ from .calls import ServerError
 from .listener import Listener
 from .model import NO_MEMORY, Model, NotAdmitted
 from .servers import Server
+from .unloading import POLL_S, try_to_unload
 
 LOG = logging.getLogger("mesh_vram.adapters")
 
 MODELS_MAX = 512  # known at a time; whoever asks the front for names that are none must not fill this process
-POLL_S = 0.05
-UNLOAD_S = 30.0  # an order to unload is given up then
-ORDER_AGAIN_S = 3.0  # an order that came at the wrong moment may have been forgotten
 RETRY_S = 1.0  # between two tries to unload; the arbiter asks again after 10 s by itself
 TRIES_S = 10.0
 LOAD_S = 600.0
@@ -119,8 +117,10 @@ class Holdings:
         with self.lock:
             loading, model.loading = model.loading, []
         for lease in loading:
+            held = lease.bytes
             try:
-                lease.commit(max(MIB, min(lease.bytes, size - (model.leased - lease.bytes))))
+                if held > 0:  # nothing: it was released meanwhile
+                    lease.commit(max(1, min(held, size - (model.leased - held))))
             except errors.VramError as error:
                 LOG.info("%s: %s", model.name, error)
 
@@ -246,8 +246,8 @@ class Holdings:
         """Until it is known to be gone. Whatever stands against it is said to the arbiter, and tried again for a while."""
         until = time.monotonic() + TRIES_S
         while True:
-            why = self._try_to_unload(model, within)
-            if not why:
+            model.is_closed = True
+            if not (why := try_to_unload(self.server, model, self.lock, within)) or self.listener.is_gone():
                 break
             LOG.info("%s: not unloaded: %s", model.name, why)
             with self.lock:
@@ -270,44 +270,6 @@ class Holdings:
             model.ticket = lease.id
         except errors.VramError as error:
             LOG.info("%s: %s", model.name, error)
-
-    def _try_to_unload(self, model: Model, within: float) -> str:
-        """Empty if it is gone; else why it is not."""
-        model.is_closed = True
-        try:
-            if not self.server.unload_waits and (why := self._is_in_use(model, within * 0.8)):
-                return why
-            began, ordered_at = time.monotonic(), 0.0
-            # In this order: a request on its way may load what is not there yet.
-            while model.running or self._is_loaded(model):
-                now = time.monotonic()
-                if model.running and now - began > within * 0.8:
-                    return f"{model.running} requests run"
-                if now - began > UNLOAD_S:
-                    return "its server has it still"
-                if now - ordered_at > ORDER_AGAIN_S and (self.server.unload_waits or not self.server.is_busy(model.name)):
-                    self.server.unload(model.name, UNLOAD_S)
-                    ordered_at = now
-                time.sleep(POLL_S)
-            return ""
-        except ServerError as error:
-            return "" if self.listener.is_gone() else str(error)
-
-    def _is_in_use(self, model: Model, within: float) -> str:
-        until = time.monotonic() + within
-        with self.lock:
-            while model.running and (left := until - time.monotonic()) > 0:
-                self.lock.wait(left)
-            if model.running:
-                return f"{model.running} requests run"
-        while self.server.is_busy(model.name):
-            if time.monotonic() > until:
-                return "requests run that did not come through here"
-            time.sleep(POLL_S)
-        return ""
-
-    def _is_loaded(self, model: Model) -> bool:
-        return model.name in self.server.loaded()
 
     def _refuse(self, model: Model) -> None:
         with self.lock:
