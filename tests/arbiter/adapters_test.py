@@ -144,19 +144,22 @@ class DeathTest(AdapterCase):
         wait_for(lambda: holdings.tick() or self.arbiter.leased() == 0)
         self.assertGreaterEqual(time.monotonic() - began, 0.9)
 
-    def test_an_arbiter_that_takes_one_is_told_for_which_process_memory_is_leased(self) -> None:
+    def test_an_arbiter_that_takes_one_is_told_for_which_process_memory_is_leased_unless_it_is_anothers(self) -> None:
         told = []
 
         class Newer:
-            def lease(self, *arguments, pid=None, **more):
+            def lease(self, *arguments, pid=0, **more):
                 told.append(pid)
+                if pid and len(told) > 1:
+                    raise vram.Invalid("This user has no process of that pid here", rule="pid_not_yours")
                 return old.lease(*arguments, **more)
 
-        old, server = self.vram, self.serve(stand_in_servers.Ollama, SIZES)
-        server.load(LLAMA)
+        old, server = self.vram, self.serve(stand_in_servers.Ollama, {LLAMA: 300 * MIB, MISTRAL: 300 * MIB})
         holdings = Holdings(servers.Ollama(calls.Address(server.url)), Newer(), sizes={})
-        wait_for(lambda: holdings.tick() or [lease["state"] for lease in self.arbiter.leases()] == ["active"])
-        self.assertEqual(told, [os.getpid()])
+        for model, leases in ((LLAMA, 1), (MISTRAL, 2)):
+            server.load(model)
+            wait_for(lambda leases=leases: holdings.tick() or [one["state"] for one in self.arbiter.leases()] == ["active"] * leases)
+        self.assertEqual(told, [os.getpid(), os.getpid(), 0])
 
     def test_no_server_and_no_arbiter_are_told(self) -> None:
         with socket.socket() as taken:

@@ -220,13 +220,19 @@ class Holdings:
             time.sleep(POLL_S)
 
     def _lease(self, model: Model, size: int, wait: float) -> Lease:
-        more = {"pid": self.listener.pid} if self.takes_pid and self.listener.pid is not None else {}
         with self.lock:
             ticket, model.ticket = model.ticket, None
-        if ticket is not None:
-            more["ticket"] = ticket
-        return self.connection.lease(model.name, size, priority=self.priority, revocable=self.server.revocable, wait=wait,
-                                     load=self.load_s, on_yield=lambda _, wanted: self._asked(model, wanted), **more)
+        asked = {"priority": self.priority, "revocable": self.server.revocable, "wait": wait, "load": self.load_s, "ticket": ticket,
+                 "on_yield": lambda _, wanted: self._asked(model, wanted)}
+        if self.takes_pid and (pid := self.listener.pid) is not None:
+            try:
+                return self.connection.lease(model.name, size, pid=pid, **asked)
+            except errors.Invalid as error:
+                if error.rule != "pid_not_yours":
+                    raise
+                LOG.info("the server is another user's: what it uses shows as others', beside its leases")
+                self.takes_pid = False
+        return self.connection.lease(model.name, size, **asked)
 
     # --- giving back ---
 
