@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -21,16 +22,63 @@ LLAMA, MISTRAL = "llama:latest", "mistral:latest"
 SIZES = {LLAMA: 600 * MIB, MISTRAL: 500 * MIB}
 
 
+def hold(path: str, pipe) -> None:
+    """Leases what it is told, until it is told something else."""
+    connection = vram.Connection(path, client="other")
+    while order := pipe.recv():
+        with connection.lease("mine", **order) as lease:
+            pipe.send(lease.bytes)
+            pipe.recv()
+        pipe.send(0)
+    connection.close()
+
+
+class Other:
+    """An agent that wants memory, of a process of its own: the stand-in's is the test's, and nobody is asked to yield to himself."""
+
+    def __init__(self, path: str) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self.pipe, there = spawn.Pipe()
+        self.process = spawn.Process(target=hold, args=(path, there), daemon=True)
+        self.process.start()
+        there.close()
+
+    def lease(self, **order) -> "Other":
+        """Raises EOFError where it is not granted."""
+        self.pipe.send(order)
+        self.pipe.recv()
+        return self
+
+    def release(self) -> None:
+        self.pipe.send("release")
+        self.pipe.recv()
+
+    def __enter__(self) -> "Other":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.release()
+
+    def stop(self) -> None:
+        if self.process.is_alive():
+            try:
+                self.pipe.send(None)
+            except OSError:
+                pass
+        self.process.join(10)
+        self.process.kill()
+
+
 class AdapterCase(unittest.TestCase):
     """A card of 1 GiB."""
 
     def setUp(self) -> None:
         self.arbiter = Arbiter("1G")
-        self.vram = vram.Connection(self.arbiter.socket, client="other")
+        self.other = Other(self.arbiter.socket)
         self.adapter: subprocess.Popen | None = None
 
     def tearDown(self) -> None:
-        self.vram.close()
+        self.other.stop()
         broken = wait_for(lambda: self.arbiter.ask("counters"))["broken_rules"]
         codes = []
         if self.adapter:

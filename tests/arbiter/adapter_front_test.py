@@ -72,7 +72,7 @@ class FrontTest(AdapterCase):
 
     def test_without_memory_in_time_it_is_503_with_the_reason_and_when_to_try_again(self) -> None:
         self.adapt("ollama", self.server.url, "--wait", "0.5")
-        with self.vram.lease("mine", want="900MiB", revocable="never"):
+        with self.other.lease(want="900MiB", revocable="never"):
             status, headers, body = self.generate(LLAMA)
             told = json.loads(body)
             self.assertEqual((status, told["mesh"]["rule"], "Retry-After" in headers), (503, "no_memory", True), told)
@@ -92,7 +92,7 @@ class FrontTest(AdapterCase):
 
     def test_what_computes_with_no_model_needs_no_memory(self) -> None:
         self.adapt("ollama", self.server.url)
-        with self.vram.lease("mine", want="1000MiB", revocable="never"):
+        with self.other.lease(want="1000MiB", revocable="never"):
             connection = http.client.HTTPConnection(self.front, timeout=5)
             self.addCleanup(connection.close)
             for _ in range(2):
@@ -105,7 +105,7 @@ class FrontTest(AdapterCase):
         self.adapt("ollama", self.server.url)
         thread, got = self.in_background(self.generate, LLAMA, tokens=80)
         wait_for(lambda: self.held() == [600] and self.server.running[LLAMA])
-        other = self.vram.lease("mine", want="900MiB", wait=20, priority="critical")
+        other = self.other.lease(want="900MiB", wait=20, priority="critical")
         later, answers = self.in_background(self.generate, LLAMA)
         thread.join()
         self.assertEqual((got[0][0], len(got[0][2].splitlines())), (200, 80))
@@ -122,7 +122,7 @@ class FrontTest(AdapterCase):
         thread, got = self.in_background(self.generate, LLAMA)
         wait_for(lambda: self.server.states[LLAMA] == "loading")
         self.evict()
-        with self.vram.lease("mine", want="900MiB", wait=20):
+        with self.other.lease(want="900MiB", wait=20):
             self.assertEqual((self.server.states[LLAMA], got[0][0]), ("unloaded", 200))
         thread.join()
 
@@ -205,7 +205,7 @@ class LlamaServerTest(AdapterCase):
     def test_a_request_that_went_past_the_front_is_not_cut_off_either(self) -> None:
         thread, got = self.in_background(self.chat, "qwen", 60, at=urlsplit(self.server.url).netloc)
         wait_for(lambda: self.held() == [600])
-        with self.vram.lease("mine", want="900MiB", wait=25):
+        with self.other.lease(want="900MiB", wait=25):
             self.assertEqual(self.server.states["qwen"], "unloaded")
         thread.join()
         self.assertEqual((self.server.hurt, got[0][2].count(b"data:")), (0, 60))
@@ -227,7 +227,7 @@ class VllmTest(AdapterCase):
 
     def test_it_sleeps_when_others_need_the_memory_and_wakes_with_a_request(self) -> None:
         self.assertEqual(self.models()[600]["revocability"], "offload")
-        with self.vram.lease("mine", want="900MiB", wait=15):
+        with self.other.lease(want="900MiB", wait=15):
             self.assertEqual(self.server.states["qwen"], "unloaded")
             wait_for(lambda: self.held() == [])
             thread, got = self.in_background(self.ask, "/v1/completions", {"model": "lora-of-qwen", "prompt": "x"})
@@ -239,7 +239,7 @@ class VllmTest(AdapterCase):
     def test_it_is_not_put_to_sleep_while_it_computes_whoever_asked(self) -> None:
         thread, got = self.in_background(self.ask, "/v1/completions", {"max_tokens": 100}, at=urlsplit(self.server.url).netloc)
         wait_for(lambda: self.server.running["qwen"])
-        with self.vram.lease("mine", want="900MiB", wait=25):
+        with self.other.lease(want="900MiB", wait=25):
             self.assertEqual(self.server.states["qwen"], "unloaded")
         thread.join()
         self.assertEqual((self.server.hurt, got[0][2].count(b"data:")), (0, 100))

@@ -42,7 +42,7 @@ class WatchTest(AdapterCase):
         self.server.load(LLAMA)
         wait_for(lambda: self.held() == [600])
         began = time.monotonic()
-        with self.vram.lease("mine", want="900MiB", wait=15):
+        with self.other.lease(want="900MiB", wait=15):
             self.assertEqual(self.server.states[LLAMA], "unloaded")
             self.assertEqual(self.server.unloads, [LLAMA])
         self.assertLess(time.monotonic() - began, 4)
@@ -53,7 +53,7 @@ class WatchTest(AdapterCase):
         self.watch()
         self.server.load(LLAMA)
         wait_for(lambda: self.held() == [600])
-        with self.vram.lease("mine", want="900MiB", wait=30):
+        with self.other.lease(want="900MiB", wait=30):
             self.assertEqual(self.server.states[LLAMA], "unloaded")
 
     def test_what_its_server_does_not_unload_is_kept_and_said_so_and_tried_again(self) -> None:
@@ -72,7 +72,7 @@ class WatchTest(AdapterCase):
         self.watch()
         thread, got = self.in_background(self.generate, LLAMA, tokens=60, at=urlsplit(self.server.url).netloc)
         wait_for(lambda: self.held() == [600] and self.server.running[LLAMA])
-        with self.vram.lease("mine", want="900MiB", wait=20):
+        with self.other.lease(want="900MiB", wait=20):
             self.assertEqual(self.server.running[LLAMA], 0)
         thread.join()
         self.assertEqual(len(got[0][2].splitlines()), 60)
@@ -99,7 +99,7 @@ class WatchTest(AdapterCase):
         self.arbiter.kill()
         wait_for(lambda: self.held() == [600])
         self.assertEqual(self.models()[600]["lease"], before["lease"])
-        with self.vram.lease("mine", want="900MiB", wait=20):
+        with self.other.lease(want="900MiB", wait=20):
             self.assertEqual(self.server.states[LLAMA], "unloaded")
 
     def test_an_arbiter_that_dies_while_a_model_is_unloaded_learns_that_it_is_gone(self) -> None:
@@ -110,7 +110,7 @@ class WatchTest(AdapterCase):
         self.evict()
         wait_for(lambda: self.server.states[LLAMA] == "unloading")
         self.arbiter.kill()
-        with self.vram.lease("mine", want="900MiB", wait=25):
+        with self.other.lease(want="900MiB", wait=25):
             self.assertEqual((self.server.states[LLAMA], self.held()), ("unloaded", []))
 
 
@@ -136,7 +136,9 @@ class DeathTest(AdapterCase):
     def test_without_a_process_that_is_known_the_lease_ends_when_nobody_answered_for_long_enough(self) -> None:
         server = self.serve(stand_in_servers.Ollama, SIZES)
         server.load(LLAMA)
-        holdings = Holdings(servers.Ollama(calls.Address(server.url)), self.vram, sizes={}, away=1.0)
+        connection = vram.Connection(self.arbiter.socket)
+        self.addCleanup(connection.close)
+        holdings = Holdings(servers.Ollama(calls.Address(server.url)), connection, sizes={}, away=1.0)
         holdings.listener.find = lambda: None
         wait_for(lambda: holdings.tick() or [lease["state"] for lease in self.arbiter.leases()] == ["active"])
         server.faults.add("garbage")
@@ -154,7 +156,9 @@ class DeathTest(AdapterCase):
                     raise vram.Invalid("This user has no process of that pid here", rule="pid_not_yours")
                 return old.lease(*arguments, **more)
 
-        old, server = self.vram, self.serve(stand_in_servers.Ollama, {LLAMA: 300 * MIB, MISTRAL: 300 * MIB})
+        old = vram.Connection(self.arbiter.socket)
+        self.addCleanup(old.close)
+        server = self.serve(stand_in_servers.Ollama, {LLAMA: 300 * MIB, MISTRAL: 300 * MIB})
         holdings = Holdings(servers.Ollama(calls.Address(server.url)), Newer(), sizes={})
         for model, leases in ((LLAMA, 1), (MISTRAL, 2)):
             server.load(model)
