@@ -25,6 +25,7 @@ SIZES = {LLAMA: 600 * MIB, MISTRAL: 500 * MIB}
 def hold(path: str, pipe) -> None:
     """Leases what it is told, until it is told something else."""
     connection = vram.Connection(path, client="other")
+    pipe.send("ready")
     while order := pipe.recv():
         with connection.lease("mine", **order) as lease:
             pipe.send(lease.bytes)
@@ -42,6 +43,7 @@ class Other:
         self.process = spawn.Process(target=hold, args=(path, there), daemon=True)
         self.process.start()
         there.close()
+        self.pipe.recv()
 
     def lease(self, **order) -> "Other":
         """Raises EOFError where it is not granted."""

@@ -45,7 +45,8 @@ class WatchTest(AdapterCase):
         with self.other.lease(want="900MiB", wait=15):
             self.assertEqual(self.server.states[LLAMA], "unloaded")
             self.assertEqual(self.server.unloads, [LLAMA])
-        self.assertLess(time.monotonic() - began, 4)
+        # An idle model is not kept for the 10 s that one in use is.
+        self.assertLess(time.monotonic() - began, 8)
         wait_for(lambda: self.held() == [])
 
     def test_an_unload_slower_than_the_arbiter_waits_still_gives_the_memory(self) -> None:
