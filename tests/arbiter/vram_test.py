@@ -1,5 +1,6 @@
 """The Python module mesh_vram, and the C library below it, against a real arbiter."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -134,6 +135,17 @@ class VramTest(unittest.TestCase):
         for thread in threads:
             thread.join()
         self.assertEqual(troubles, [])
+        wait_for(lambda: self.arbiter.leases() == [])
+
+    def test_a_lease_and_its_connection_may_be_forgotten_in_any_order(self) -> None:
+        for _ in range(20):
+            connection = vram.Connection(self.arbiter.socket)
+            held = [connection]
+            for _ in range(3):  # a ring: which of them is collected first, nobody says
+                held.append(connection.lease(want="2MiB", on_yield=lambda *_, ring=held: len(ring)))
+            connection.ring = held
+            del connection, held
+            gc.collect()
         wait_for(lambda: self.arbiter.leases() == [])
 
     # --- memory ---

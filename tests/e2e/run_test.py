@@ -2,10 +2,12 @@
 """tools/run does what it says: it shows the real mesh, notices a broken one, and leaves nothing behind.
 
 MESH_SIDECAR from the environment is the sidecar to use, else the one in .build; skipped (exit code 77) without it or
-without the programs that the demo agents call.
+without the programs that the demo agents call. MESH_ARBITER and MESH_VRAM_LIBRARY likewise; without them, the chapter on
+a GPU's memory is skipped.
 """
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -23,6 +25,11 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 SIDECAR = Path(os.environ.get("MESH_SIDECAR", REPOSITORY / ".build/sidecar/proxy/mesh-sidecar"))
 PROGRAMS = ("espeak-ng", "tesseract", "apertium", "ip")
+ARBITER = Path(os.environ.get("MESH_ARBITER", REPOSITORY / ".build/sidecar/arbiter/mesh-arbiter"))
+VRAM = Path(os.environ.get("MESH_VRAM_LIBRARY", REPOSITORY / ".build/tools/sdk/vram/libmesh_vram.so"))
+# Python does not open a library that has to be loaded before it.
+HAS_GPU = ARBITER.exists() and VRAM.exists() and importlib.util.find_spec("numpy") and not os.environ.get("MESH_SANITIZED")
+NO_GPU = "the GPU chapter needs mesh-arbiter, libmesh_vram.so without a sanitizer, and numpy"
 
 # Stands where a sidecar would, between the drop-in ports and the agents, and crosses replies.
 CROSSING_MESH = """\
@@ -68,8 +75,9 @@ class ToolsRun(unittest.TestCase):
         # Inherited by all that tools/run starts, so that what it leaves behind can be told from everybody else's.
         self.environment = dict(os.environ, MESH_RUN_TEST=self.token, TMPDIR=str(self.folder))
 
-    def start(self, *options: str, sidecar: Path = SIDECAR) -> subprocess.Popen:
-        process = subprocess.Popen([REPOSITORY / "tools/run", "--sidecar", sidecar, *options], env=self.environment,
+    def start(self, *options: str, sidecar: Path = SIDECAR, gpu: bool = False) -> subprocess.Popen:
+        quick = [] if gpu or "--gpu" in options else ["--no-gpu"]
+        process = subprocess.Popen([REPOSITORY / "tools/run", "--sidecar", sidecar, *quick, *options], env=self.environment,
                                    text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                    stderr=subprocess.STDOUT)
         self.addCleanup(process.stdout.close)
@@ -77,8 +85,8 @@ class ToolsRun(unittest.TestCase):
         self.addCleanup(process.terminate)
         return process
 
-    def run_to_end(self, *options: str, sidecar: Path = SIDECAR) -> tuple[int, str]:
-        process = self.start(*options, sidecar=sidecar)
+    def run_to_end(self, *options: str, sidecar: Path = SIDECAR, gpu: bool = False) -> tuple[int, str]:
+        process = self.start(*options, sidecar=sidecar, gpu=gpu)
         output, _ = process.communicate(timeout=120)
         return process.returncode, output
 
@@ -173,6 +181,53 @@ class ToolsRun(unittest.TestCase):
         self.assertEqual(mesh["reached"], mesh["requests"])
         self.assertEqual(len(trace.read_text().splitlines()), mesh["requests"])
 
+    # --- the chapter on a GPU's memory ---
+
+    @unittest.skipUnless(HAS_GPU, NO_GPU)
+    def test_the_gpu_chapter_shows_what_it_claims_behind_the_traffic(self) -> None:
+        file = self.folder / "result.json"
+        code, output = self.run_to_end("--loopback", "--seconds", "3", "--json", str(file), gpu=True)
+        self.assertEqual(code, 0, output)
+        result = json.loads(file.read_text())
+        self.assert_is_a_good_result(result)
+        gpu = result["gpu"]
+        self.assertEqual([claim for claim in gpu["claims"] if not claim["holds"]], [])
+        self.assertEqual({claim["part"] for claim in gpu["claims"]}, {"sharing", "racing", "eviction", "crash"})
+        weights = gpu["weights_mib"] << 20
+        self.assertGreater(gpu["own_pss_bytes"], 4 * weights)
+        self.assertLess(gpu["shared_pss_bytes"] - weights, gpu["own_pss_bytes"] - 4 * weights + weights // 4)
+        self.assertLess(gpu["race_plain_loaded"], gpu["race_leased_loaded"])
+        for name in ("eviction_ms", "holder_death_ms", "arbiter_restart_ms"):
+            self.assertGreater(gpu[name], 0)
+        self.assertEqual(output.count("✓"), len(gpu["claims"]))
+        self.assert_nothing_is_left()
+
+    @unittest.skipUnless(HAS_GPU, NO_GPU)
+    def test_an_arbiter_that_grants_more_than_the_card_has_is_found_out(self) -> None:
+        file = self.folder / "result.json"
+        self.environment["MESH_ARBITER"] = str(self.program(f"""\
+            #!/bin/bash
+            exec {ARBITER} "${{@/memfd:/memfd:9}}"
+        """))
+        code, output = self.run_to_end("--gpu", "--json", str(file))
+        self.assertEqual(code, 1, output)
+        self.assertIn("✗ fails", output)
+        result = json.loads(file.read_text())
+        self.assertFalse(result["ok"] or result["gpu"]["ok"])
+        self.assertIn("racing", {claim["part"] for claim in result["gpu"]["claims"] if not claim["holds"]})
+        self.assert_nothing_is_left()
+
+    @unittest.skipUnless(HAS_GPU, NO_GPU)
+    def test_an_arbiter_that_is_not_started_again_ends_the_run_with_the_reason(self) -> None:
+        self.environment["MESH_ARBITER"] = str(self.program(f"""\
+            #!/bin/sh
+            exec {ARBITER} --no-keeper "$@"
+        """))
+        code, output = self.run_to_end("--gpu")
+        self.assertEqual(code, 1, output)
+        self.assertIn("no keeper", output)
+        self.assertEqual(self.left_processes(), [])
+
     def test_a_mesh_that_crosses_replies_is_found_out(self) -> None:
         file = self.folder / "result.json"
         code, output = self.run_to_end("--loopback", "--seconds", "5", "--json", str(file),
@@ -254,7 +309,7 @@ class ToolsRun(unittest.TestCase):
         self.assert_nothing_is_left()
 
     def test_bad_usage_is_told_before_anything_starts(self) -> None:
-        for options in (["--seconds", "0"], ["--scale", "1"], ["--json", "/nowhere/x.json"], ["--nonsense"]):
+        for options in (["--seconds", "0"], ["--gpu", "--keep"], ["--scale", "1"], ["--json", "/nowhere/x.json"], ["--nonsense"]):
             code, output = self.run_to_end(*options)
             self.assertEqual(code, 64, output)
             self.assertIn("--help", output)

@@ -64,7 +64,12 @@ def demo(chosen: Namespace, folder: Path, paint: report.Paint) -> int:
                 answered = duplicates.answered_without_agent(folder, configs)
                 return {path: duplicates.of_path(traffic, path, kept, answered if path == MESH else 0) for path in (MESH, HABIT)}
 
-            code = play(chosen, calls, traffic, roles, count_duplicates, paint)
+            result = play(chosen, calls, traffic, roles, count_duplicates, paint)
+            if not chosen.no_gpu and not chosen.keep:
+                result["gpu"] = gpu_chapter(chosen, folder, paint)
+                result["ok"] = result["ok"] and (result["gpu"] is None or result["gpu"]["ok"])
+            write_json(chosen, result)
+            code = 0 if result["ok"] else 1
             if chosen.trace:
                 duplicates.write_trace(traffic, MESH, kept, chosen.trace)
         if chosen.keep:
@@ -100,7 +105,7 @@ def start_everything(chosen: Namespace, configs: list[cast.Config], files: dict[
 
 
 def play(chosen: Namespace, calls: list[cast.Call], traffic: Traffic, roles: dict[str, list[Process]],
-         count_duplicates: Callable[[], dict[str, duplicates.Duplicates]], paint: report.Paint) -> int:
+         count_duplicates: Callable[[], dict[str, duplicates.Duplicates]], paint: report.Paint) -> dict:
     table = LiveTable(calls, traffic, chosen.seconds, paint)
     try:
         traffic.run(chosen.seconds, roles, table.show)
@@ -117,9 +122,27 @@ def play(chosen: Namespace, calls: list[cast.Call], traffic: Traffic, roles: dic
     print("\n".join([*lines, paint.bold(verdict) if result["ok"] else paint.bad(verdict)]), flush=True)
     if traffic.costs[HABIT].wire_bytes is None:
         print(paint.dim("Bytes on the wire are counted only as root (namespaces) or with --lan (a relay of our own)."))
+    return result
+
+
+def gpu_chapter(chosen: Namespace, folder: Path, paint: report.Paint) -> dict | None:
+    """Nothing where its programs are not there: with --sidecar nobody built them."""
+    if missing := options.missing_for_gpu(chosen):
+        print(paint.dim(f"\nNo chapter on a GPU's memory: there is no {missing}"))
+        return None
+    from demo import gpu  # needs numpy
+    return gpu.play(chosen, folder, paint).as_json()
+
+
+def only_gpu(chosen: Namespace, folder: Path, paint: report.Paint) -> int:
+    result = gpu_chapter(chosen, folder, paint)
+    write_json(chosen, {"ok": result["ok"], "gpu": result})
+    return 0 if result["ok"] else 1
+
+
+def write_json(chosen: Namespace, result: dict) -> None:
     if chosen.json:
         chosen.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    return 0 if result["ok"] else 1
 
 
 def main() -> int:
@@ -130,6 +153,8 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="mesh-run-"))
     failed = False
     try:
+        if chosen.gpu:
+            return only_gpu(chosen, folder, paint)
         if chosen.scale:
             return scale.run(chosen, folder, paint)
         return demo(chosen, folder, paint)

@@ -76,7 +76,8 @@ class Connection:
             return
         if self._yields is not None:
             self._yields.join()
-        call("close", self._handle)
+        handle, self._handle = self._handle, None
+        call("close", handle)
 
     def close(self) -> None:
         """Releases all of its leases; whoever waits gets Closed."""

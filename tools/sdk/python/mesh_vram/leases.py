@@ -149,7 +149,7 @@ class Lease:
         """Gives all of it back; nothing may compute with it any more. Again: does nothing. Never fails."""
         with self._lock:
             handle, self._handle = self._handle, 0
-            if handle:
+            if handle and self._connection._handle:  # which takes it along when both are collected, in either order
                 call("release", handle)
             self._mapped.clear()
 
