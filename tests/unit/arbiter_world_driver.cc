@@ -200,6 +200,9 @@ void World::restart() {
 }
 
 void World::watch_reservations() {
+  for (const auto& [id, entry] : engine->entries()) {
+    if (entry.begins_by) REQUIRE(*entry.begins_by > now);
+  }
   std::map<LeaseId, Instant> reserved;
   for (const gpu::Reservation& reservation : engine->queue().reservations()) {
     const gpu::Waiter* waiter = engine->queue().find(reservation.id);
