@@ -75,6 +75,8 @@ inline constexpr size_t envelope_bytes = 8 * KiB;
 // The header frame of a call on the mesh socket.
 inline constexpr size_t mesh_header_bytes = 8 * KiB;
 inline constexpr size_t name_bytes = 128;
+// In one envelope: of so many services and models whoever answers for them says how soon.
+inline constexpr size_t standings_max = 16;
 // Whose an idempotency key is: host, sidecar, port and user.
 inline constexpr size_t caller_bytes = 3 * name_bytes + 32;
 

@@ -176,6 +176,20 @@ bool Table::needs_model(std::string_view service) const {
                                                   [&](const auto& method) { return does(method.second); });
 }
 
+std::vector<const ModelTerms*> Table::models(std::string_view service) const {
+  std::vector<const ModelTerms*> models;
+  const auto found = services_.find(service);
+  if (found == services_.end()) return models;
+  const auto add = [&](const Declaration& terms) {
+    const ModelTerms* model = terms.model && terms.model->bytes > 0 ? &*terms.model : nullptr;
+    const auto has_name = [&](const ModelTerms* other) { return other->name == model->name; };
+    if (model != nullptr && std::none_of(models.begin(), models.end(), has_name)) models.push_back(model);
+  };
+  add(found->second.terms);
+  for (const auto& [name, terms] : found->second.methods) add(terms);
+  return models;
+}
+
 uint64_t Table::largest_bytes(std::string_view service) const {
   uint64_t largest = lookup(service, {}).max_bytes;
   if (const auto found = services_.find(service); found != services_.end()) {

@@ -87,6 +87,8 @@ class Table {
   bool invalidates(std::string_view service) const;
   // Whether a method of the service computes with a model.
   bool needs_model(std::string_view service) const;
+  // What its methods compute with, each model once. They live as long as the table.
+  std::vector<const ModelTerms*> models(std::string_view service) const;
   // The largest body that any method of the service takes.
   uint64_t largest_bytes(std::string_view service) const;
   // Method before service before defaults. Unknown names get the defaults. Of kUnreadableMethod: the service's, and in

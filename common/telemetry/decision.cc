@@ -14,16 +14,27 @@ constexpr std::array<std::string_view, kStageCount> kStageNames = {
 std::string_view to_string(Stage stage) { return kStageNames.at(static_cast<size_t>(stage)); }
 
 std::string_view to_string(Why why) {
-  constexpr std::string_view names[] = {"nobody could be chosen",       "the only one",
-                                        "on the caller's host",         "fewest in flight",
-                                        "the next one after a failure", "the same one again",
-                                        "the home of its key",          "beside one that did not answer yet"};
+  constexpr std::string_view names[] = {"nobody could be chosen",
+                                        "the only one",
+                                        "on the caller's host",
+                                        "fewest in flight",
+                                        "the next one after a failure",
+                                        "the same one again",
+                                        "the home of its key",
+                                        "beside one that did not answer yet",
+                                        "answers soonest",
+                                        "answers about as soon as any"};
   return names[static_cast<size_t>(why)];
 }
 
 std::string_view to_string(Choice::State state) {
   constexpr std::string_view names[] = {"available", "draining", "failing", "tried"};
   return names[static_cast<size_t>(state)];
+}
+
+std::string_view to_string(wire::ModelPlace place) {
+  constexpr std::string_view names[] = {"unknown", "unmanaged", "disk", "cached", "loading", "resident"};
+  return names[static_cast<size_t>(place)];
 }
 
 std::string_view to_string(CacheVerdict verdict) {

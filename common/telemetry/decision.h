@@ -7,6 +7,7 @@
 #include <cstring>
 #include <memory>
 #include <string_view>
+#include <vector>
 
 #include "common/base/code.h"
 #include "common/base/instant.h"
@@ -47,7 +48,9 @@ enum class Why : uint8_t {
   kNextAfterFailure,
   kSameAgain,
   kHomeOfKey,
-  kHedge
+  kHedge,
+  kSoonest,  // of a method that computes with a model
+  kStays     // likewise; another one is sooner, but not by enough
 };
 std::string_view to_string(Why why);
 
@@ -61,6 +64,21 @@ struct Choice {
 };
 std::string_view to_string(Choice::State state);
 
+// How soon an instance would have answered a call that computes with a model, as far as it was known.
+struct Forecast {
+  bool is_known = false;  // it has said so; else it was guessed from the contract
+  bool never_fits = false;
+  wire::ModelPlace place = wire::ModelPlace::kUnknown;
+  uint8_t pressure = 0;  // as in wire::Standing
+  uint8_t band = 0;
+  uint32_t wait_us = 0;
+  uint32_t load_us = 0;
+  uint32_t way_us = 0;
+  uint32_t serve_us = 0;
+  uint32_t age_ms = 0;
+};
+std::string_view to_string(wire::ModelPlace place);
+
 // The choice among instances; of more than fit the first are kept.
 struct Choices {
   static constexpr size_t kMax = 8;
@@ -68,6 +86,34 @@ struct Choices {
   uint8_t count = 0;
   uint8_t chosen_instance = 0;
   Why why = Why::kNobody;
+  uint32_t forecasts = 0;  // of those that were seen, see ForecastLog; 0: there were none
+};
+using Forecasts = std::array<Forecast, Choices::kMax>;
+
+// The last ones: they are too large to be in the record of every call.
+class ForecastLog {
+ public:
+  static constexpr size_t kMax = 1024;
+  // Its number, not 0.
+  uint32_t add(const Forecasts& forecasts) {
+    if (++last_ == 0) ++last_;
+    if (kept_.size() < kMax) kept_.resize(last_ % kMax + 1);
+    kept_[last_ % kMax] = {last_, forecasts};
+    return last_;
+  }
+  // Null if it is there no more.
+  const Forecasts* find(uint32_t number) const {
+    const size_t at = number % kMax;
+    return number != 0 && at < kept_.size() && kept_[at].number == number ? &kept_[at].forecasts : nullptr;
+  }
+
+ private:
+  struct Kept {
+    uint32_t number = 0;
+    Forecasts forecasts{};
+  };
+  std::vector<Kept> kept_;
+  uint32_t last_ = 0;
 };
 
 // A short text of bounded length; what does not fit is cut.

@@ -23,10 +23,11 @@ enum class Kind : uint8_t {
   kPing = 5,
   kPong = 6,
   kDraining = 7,
-  kLease = 8,    // tell me for a while what becomes wrong
-  kLeased = 9,   // the answer
-  kPurge = 10,   // this became wrong
-  kPurged = 11,  // nobody I know of gives it any more
+  kLease = 8,      // tell me for a while what becomes wrong
+  kLeased = 9,     // the answer
+  kPurge = 10,     // this became wrong
+  kPurged = 11,    // nobody I know of gives it any more
+  kStanding = 12,  // how soon I answer; to peers with kFeatureStandings only
 };
 
 enum class CompressionMode : uint8_t { kNever = 0, kAuto = 1, kAlways = 2 };
@@ -50,6 +51,7 @@ struct Hello {
 inline constexpr uint64_t kFeatureZstd = 1;
 inline constexpr uint64_t kFeatureKeys = 2;    // keeps idempotency keys
 inline constexpr uint64_t kFeatureLeases = 4;  // tells what becomes wrong of its agents' replies, and wants to be told
+inline constexpr uint64_t kFeatureStandings = 8;  // wants to be told how soon others answer
 
 // Where a call's time went beside its callee, as durations: the clocks of two hosts need not agree. Only `received_us`
 // is a reading of the callee's clock; differences between two of them mean something, itself it means nothing.
@@ -80,6 +82,31 @@ struct KeptMark {
   uint32_t age_ms = 0;  // since it was asked for
 };
 
+// How much memory the model of a method has where its agents are.
+enum class ModelPlace : uint8_t {
+  kUnknown = 0,    // nobody there could say
+  kUnmanaged = 1,  // nobody there leases memory: it is the agent's affair
+  kDisk = 2,       // no copy in use is known of
+  kCached = 3,     // in the host's memory, lately used
+  kLoading = 4,    // it has its memory, or waits for it
+  kResident = 5,
+};
+
+// How soon whoever says it would answer a call of a service, with a model that some of its methods compute with. The
+// views live as long as what they were made of.
+struct Standing {
+  std::string_view service{};  // of a reply: both empty, they are the call's
+  std::string_view model{};
+  uint32_t wait_us = 0;   // until an agent would be free
+  uint32_t serve_us = 0;  // what an agent takes, with the model loaded; 0: not known yet
+  ModelPlace place = ModelPlace::kUnknown;
+  uint32_t usable_in_ms = 0;  // the model, about; where it is not resident
+  bool never_fits = false;    // on no card there
+  uint32_t pressure = 0;      // of the card where it is or would be: 0 green, 1 amber, 2 red
+  uint32_t band = 0;          // likewise: 0 cool, 1 warm, 2 hot, 3 critical
+  uint32_t age_ms = 0;        // of what is said of the model
+};
+
 // Which kept replies became wrong, of the services of the sidecar that says so.
 struct Validity {
   uint64_t position = 0;        // how often something became wrong, from a number drawn at its start
@@ -105,6 +132,8 @@ struct Envelope {
   const Delivery* delivery = nullptr;  // request; of a reply, too, if it is sensitive
   const Validity* validity = nullptr;  // leased, purge
   const KeptMark* kept = nullptr;      // reply
+  // Standing: at most limits::standings_max. Of a reply: one, or null.
+  const std::vector<Standing>* standings = nullptr;
   // A request as it was read needs something that this version does not know: it is to be answered so.
   bool needs_unknown = false;
 };

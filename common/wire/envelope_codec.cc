@@ -19,9 +19,11 @@ constexpr uint64_t kBudgetUsMax = static_cast<uint64_t>(limits::budget_ms_max) *
 constexpr size_t kFlatBytesMax = 64 + 2 + kSpansBytes;
 constexpr size_t kPartBytesMax = 5;
 static_assert(kFlatBytesMax + kPartBytesMax * limits::frames_per_message_max + kHelloBytesMax + kErrorBytesMax +
-                      std::max(kDeliveryBytesMax, kValidityBytesMax) + kKeptMarkBytesMax + 2 * limits::name_bytes <=
+                      std::max(kDeliveryBytesMax, kValidityBytesMax) + kKeptMarkBytesMax + kStandingBytesMax +
+                      2 * limits::name_bytes <=
                   limits::envelope_bytes,
               "what is written here must be accepted at the other end");
+static_assert(kFlatBytesMax + limits::standings_max * (4 + kStandingBytesMax) <= limits::envelope_bytes);
 
 namespace tag {
 
@@ -44,6 +46,7 @@ constexpr uint8_t kSpans = bytes_tag(15);
 constexpr uint64_t kDelivery = wide_bytes_tag(16);
 constexpr uint64_t kValidity = wide_bytes_tag(17);
 constexpr uint64_t kKept = wide_bytes_tag(18);
+constexpr uint64_t kStanding = wide_bytes_tag(19);
 
 }  // namespace tag
 
@@ -179,6 +182,13 @@ const Fault* read_fields(ByteView bytes, DecodedEnvelope& decoded, Numbers& numb
         envelope.kept = &decoded.kept;
         broken = decode_kept_mark(nested, decoded.kept);
         break;
+      case tag::kStanding:
+        is_read = reader.bytes(nested);
+        if (envelope.standings == nullptr) decoded.standings.clear();
+        envelope.standings = &decoded.standings;
+        if (decoded.standings.size() == limits::standings_max) return &fault::kStandings;
+        broken = decode_standing(nested, decoded.standings.emplace_back());
+        break;
       default:
         is_read = reader.skip(tag);
     }
@@ -208,6 +218,7 @@ size_t encoded_bytes_bound(const Envelope& envelope) {
   if (envelope.delivery != nullptr) bound += kDeliveryBytesMax;
   if (envelope.validity != nullptr) bound += kValidityBytesMax;
   if (envelope.kept != nullptr) bound += kKeptMarkBytesMax;
+  if (envelope.standings != nullptr) bound += envelope.standings->size() * (4 + kStandingBytesMax);
   return bound;
 }
 
@@ -258,6 +269,13 @@ void encode_envelope(const Envelope& envelope, bool body_own_frame, FieldWriter&
     writer.varint(tag::kKept);
     writer.with_length([&] { encode_kept_mark(*envelope.kept, writer); });
   }
+  if (envelope.standings != nullptr) [[unlikely]] {
+    MESH_CHECK(envelope.standings->size() <= limits::standings_max);
+    for (const Standing& standing : *envelope.standings) {
+      writer.varint(tag::kStanding);
+      writer.with_length([&] { encode_standing(standing, writer); });
+    }
+  }
   if (body_own_frame) {
     writer.number(tag::kBodyOwnFrame, 1);
     writer.number(tag::kBodyZstd, 0);
@@ -274,7 +292,7 @@ const Fault* decode_envelope(ByteView bytes, DecodedEnvelope& decoded) {
   // An unknown feature may change the meaning of the rest. Of a request it is enough to say so.
   envelope.needs_unknown = (low(numbers.critical) & ~kCriticalKnown) != 0;
   if (envelope.needs_unknown && kind != static_cast<uint32_t>(Kind::kRequest)) return &fault::kUnknownCritical;
-  if (kind < static_cast<uint32_t>(Kind::kHello) || kind > static_cast<uint32_t>(Kind::kPurged)) return &fault::kKind;
+  if (kind < static_cast<uint32_t>(Kind::kHello) || kind > static_cast<uint32_t>(Kind::kStanding)) return &fault::kKind;
   envelope.kind = static_cast<Kind>(kind);
   if (envelope.needs_unknown) return judge_body(decoded);
   if (low(numbers.priority) > static_cast<uint32_t>(Priority::kBatch)) return &fault::kPriority;

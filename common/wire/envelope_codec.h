@@ -25,6 +25,7 @@ struct DecodedEnvelope {
   Delivery delivery;
   Validity validity;
   KeptMark kept;
+  std::vector<Standing> standings;
 };
 
 // Bytes that encode_envelope() may need at most.

@@ -289,4 +289,75 @@ const Fault* decode_kept_mark(std::string_view bytes, KeptMark& kept) {
   return nullptr;
 }
 
+void encode_standing(const Standing& standing, FieldWriter& writer) {
+  MESH_CHECK(standing.service.size() <= limits::name_bytes && standing.model.size() <= limits::name_bytes);
+  writer.bytes_unless_empty(bytes_tag(1), standing.service);
+  writer.bytes_unless_empty(bytes_tag(2), standing.model);
+  writer.number_unless_zero(number_tag(3), standing.wait_us);
+  writer.number_unless_zero(number_tag(4), standing.serve_us);
+  writer.number_unless_zero(number_tag(5), static_cast<uint64_t>(standing.place));
+  writer.number_unless_zero(number_tag(6), standing.usable_in_ms);
+  writer.number_unless_zero(number_tag(7), standing.never_fits ? 1 : 0);
+  writer.number_unless_zero(number_tag(8), standing.pressure);
+  writer.number_unless_zero(number_tag(9), standing.band);
+  writer.number_unless_zero(number_tag(10), standing.age_ms);
+}
+
+const Fault* decode_standing(std::string_view bytes, Standing& standing) {
+  FieldReader reader(as_bytes(bytes));
+  uint64_t place = 0;
+  while (!reader.done()) {
+    uint64_t tag = 0;
+    uint64_t number = 0;
+    if (!reader.tag(tag)) return &fault::kEnvelopeBroken;
+    bool is_read = false;
+    uint32_t* field = nullptr;
+    switch (tag) {
+      case bytes_tag(1):
+        is_read = reader.bytes(standing.service);
+        break;
+      case bytes_tag(2):
+        is_read = reader.bytes(standing.model);
+        break;
+      case number_tag(5):
+        is_read = reader.varint(place);
+        break;
+      case number_tag(7):
+        is_read = reader.varint(number);
+        standing.never_fits = number != 0;
+        break;
+      case number_tag(3):
+        field = &standing.wait_us;
+        break;
+      case number_tag(4):
+        field = &standing.serve_us;
+        break;
+      case number_tag(6):
+        field = &standing.usable_in_ms;
+        break;
+      case number_tag(8):
+        field = &standing.pressure;
+        break;
+      case number_tag(9):
+        field = &standing.band;
+        break;
+      case number_tag(10):
+        field = &standing.age_ms;
+        break;
+      default:
+        is_read = reader.skip(tag);
+    }
+    if (field != nullptr) {
+      is_read = reader.varint(number);
+      *field = static_cast<uint32_t>(number);
+    }
+    if (!is_read) return &fault::kEnvelopeBroken;
+  }
+  if (std::max(standing.service.size(), standing.model.size()) > limits::name_bytes) return &fault::kName;
+  // A place of a later version: nothing that could be counted on.
+  const bool is_known = static_cast<uint32_t>(place) <= static_cast<uint32_t>(ModelPlace::kResident);
+  standing.place = is_known ? static_cast<ModelPlace>(place) : ModelPlace::kUnknown;
+  return nullptr;
+}
+
 }  // namespace mesh::wire

@@ -1,4 +1,5 @@
-// The messages within an envelope: an error, a hello, a callee's spans, a request's delivery, what became wrong.
+// The messages within an envelope: an error, a hello, a callee's spans, a request's delivery, what became wrong, how
+// soon somebody answers.
 #pragma once
 
 #include <cstddef>
@@ -21,6 +22,7 @@ inline constexpr size_t kErrorBytesMax = 32 + kErrorTextBytes + kErrorHintBytes 
 inline constexpr size_t kSpansBytes = 24;
 inline constexpr size_t kValidityBytesMax = 24 + 8 * limits::purged_names_max;
 inline constexpr size_t kKeptMarkBytesMax = 24;
+inline constexpr size_t kStandingBytesMax = 56 + 2 * (2 + limits::name_bytes);
 inline constexpr size_t kDeliveryBytesMax = 32 + limits::name_bytes + limits::caller_bytes;
 
 // Each encode_ writes the fields without a length in front. Each decode_ reads them into what already has its defaults;
@@ -43,5 +45,8 @@ const Fault* decode_validity(std::string_view bytes, Validity& validity);
 
 void encode_kept_mark(const KeptMark& kept, FieldWriter& writer);
 const Fault* decode_kept_mark(std::string_view bytes, KeptMark& kept);
+
+void encode_standing(const Standing& standing, FieldWriter& writer);
+const Fault* decode_standing(std::string_view bytes, Standing& standing);
 
 }  // namespace mesh::wire

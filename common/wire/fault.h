@@ -39,6 +39,7 @@ inline constexpr Fault kParts{Code::kInvalid, "parts",
                               "the parts of a body are too many, or their sum is not its size"};
 inline constexpr Fault kValidity{Code::kInvalid, "validity", "an envelope does not say what became wrong"};
 inline constexpr Fault kNames{Code::kInvalid, "names", "an envelope names too many that became wrong"};
+inline constexpr Fault kStandings{Code::kInvalid, "standings", "an envelope says of too many services how soon"};
 inline constexpr Fault kBodyUnexpected{Code::kInvalid, "body_unexpected",
                                        "an envelope has a body that is no request or reply"};
 inline constexpr Fault kBodyZstd{Code::kInvalid, "body_zstd",

@@ -83,10 +83,7 @@ Order Session::on_packet(const Packet& packet, Instant now, Frames& out) {
 
 Order Session::read(const Request& request, Instant now, Frames& out) {
   if (request.has_ask()) return ask(request, now, out);
-  if (request.has_status()) {
-    tell_standing(out);
-    return {};
-  }
+  if (request.has_status()) return look(request, now, out);
   const pb::Lease* lease = lease_of(request);
   if (lease == nullptr) return fail("order", "An order of this kind is not known", out);
   const auto id = read_id(lease->id());
@@ -231,9 +228,27 @@ Order Session::deny(const char* rule, const char* text, Frames& out) {
   return {};
 }
 
-void Session::tell_standing(Frames& out) {
-  out.push_back(standing(number_, terms_));
+Order Session::look(const Request& request, Instant now, Frames& out) {
+  const pb::Status& status = request.status();
+  if (static_cast<size_t>(status.queries_size()) > queries_max)
+    return fail("status_queries", "A status is asked with 32 queries at most", out);
+  std::vector<std::pair<std::string, Outlook>> outlooks;
+  for (const pb::Query& query : status.queries()) {
+    const auto model = read_id(query.model());
+    const auto priority = priority_of(query.urgency());
+    gpu::Request wanted;
+    wanted.min = wanted.want = gpu::units_of(query.bytes());
+    if (!model || !*model || !priority || !gpu::check(wanted))
+      return fail("status_query", "A query names a model, and how many bytes it takes", out);
+    wanted.model = *model;
+    wanted.priority = *priority;
+    wanted.load_time = milliseconds(query.load_ms());
+    if (terms_.plan)
+      outlooks.emplace_back(query.model(), outlook_of(terms_.engine, terms_.plan, wanted, process_, now));
+  }
+  out.push_back(standing(number_, outlooks, terms_));
   number_ = 0;
+  return {};
 }
 
 void Session::on(const SendGrant& grant, Frames& out) {

@@ -14,6 +14,7 @@
 #include "common/base/slice.h"
 #include "sidecar/arbiter/chunk_book.h"
 #include "sidecar/arbiter/engine.h"
+#include "sidecar/arbiter/outlook.h"
 
 namespace mesh::lease::v1 {
 class Request;
@@ -33,6 +34,8 @@ inline constexpr size_t client_name_bytes_max = 64;
 inline constexpr uint32_t broken_rules_max = 256;
 // Of one connection, not yet granted or refused.
 inline constexpr size_t open_asks_max = 64;
+// Of one Status.
+inline constexpr size_t queries_max = 32;
 // Of one process, the dying ones included: a host's worth is bounds::leases_max.
 inline constexpr size_t leases_per_process_max = 128;
 
@@ -60,6 +63,7 @@ struct SessionTerms {
   // The process that `asker` may lease for under that pid; 0: there is none, or it is another user's.
   std::function<ProcessId(uint32_t pid, ProcessId asker)> process_of;
   std::map<std::string, uint64_t, std::less<>> broken_rules{};  // how often each was, by all
+  Planner plan{};                                               // null: nothing can be said of what would be
 };
 
 // What an agent orders; nothing if it was answered without the engine.
@@ -108,7 +112,7 @@ class Session {
   Order deny(const char* rule, const char* text, Frames& out);
   bool is_crowded() const;
   bool read_gpus(const Request& request, gpu::Request& into) const;
-  void tell_standing(Frames& out);
+  Order look(const Request& request, Instant now, Frames& out);
   // What is named there of a lease; nothing if these are not all its own.
   std::optional<Extents> extents(LeaseId lease, const std::vector<ChunkNumber>& chunks) const;
 

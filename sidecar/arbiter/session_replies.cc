@@ -147,7 +147,8 @@ Frame yield_asked(const AskYield& asked, const SessionTerms& terms) {
   return frame_of(reply);
 }
 
-Frame standing(uint64_t number, const SessionTerms& terms) {
+Frame standing(uint64_t number, const std::vector<std::pair<std::string, Outlook>>& outlooks,
+               const SessionTerms& terms) {
   pb::Reply reply;
   reply.set_number(number);
   pb::Standing& standing = *reply.mutable_standing();
@@ -161,6 +162,17 @@ Frame standing(uint64_t number, const SessionTerms& terms) {
     told.set_grantable_bytes(clamped_bytes(ledger.grantable()));
     told.set_leased_bytes(clamped_bytes(ledger.leased()));
     told.set_foreign_bytes(clamped_bytes(ledger.foreign()));
+  }
+  for (const auto& [model, outlook] : outlooks) {
+    pb::Outlook& told = *standing.add_outlooks();
+    told.set_model(model);
+    told.set_place(static_cast<pb::Outlook::Place>(outlook.place));
+    told.set_never_fits(outlook.never_fits);
+    told.set_usable_in_ms(outlook.usable_in == Outlook::kForever
+                              ? UINT32_MAX
+                              : static_cast<uint32_t>(std::min<int64_t>(to_ms_up(outlook.usable_in), UINT32_MAX - 1)));
+    told.set_pressure(static_cast<uint32_t>(outlook.pressure));
+    told.set_band(static_cast<uint32_t>(outlook.band));
   }
   return frame_of(reply);
 }

@@ -22,6 +22,7 @@ Frame refused(uint64_t number, const SendRefusal& refusal);
 Frame done(uint64_t number);
 Frame failed(uint64_t number, LeaseId lease, const Error& error);
 Frame yield_asked(const AskYield& asked, const SessionTerms& terms);
-Frame standing(uint64_t number, const SessionTerms& terms);
+Frame standing(uint64_t number, const std::vector<std::pair<std::string, Outlook>>& outlooks,
+               const SessionTerms& terms);
 
 }  // namespace mesh::arbiter

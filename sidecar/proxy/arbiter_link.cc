@@ -142,6 +142,23 @@ void ArbiterLink::send_claim(uint64_t lease) {
   send(request, Asked::kClaim, lease);
 }
 
+void ArbiterLink::look(std::vector<std::pair<uint32_t, ModelOrder>> models) {
+  if (!is_welcome_) return;
+  constexpr size_t kQueries_max = 32;
+  pb::Request request;
+  looked_for_.clear();
+  for (const auto& [number, order] : models) {
+    if (looked_for_.size() == kQueries_max) break;
+    looked_for_.push_back(number);
+    pb::Query& query = *request.mutable_status()->add_queries();
+    query.set_model(model_key(order.model));
+    query.set_bytes(order.bytes);
+    query.set_load_ms(milliseconds_of(order.load_ms));
+    query.set_urgency(urgency_of(order.priority));
+  }
+  send(request, Asked::kStatus, 0);
+}
+
 // --- what is heard ---
 
 void ArbiterLink::on_channel_open() {
@@ -213,6 +230,7 @@ void ArbiterLink::on_channel_packet(ByteView bytes) {
 
 void ArbiterLink::on_answer(const Pending& pending, const pb::Reply& reply) {
   if (pending.what == Asked::kHello && reply.has_welcome()) return on_welcome(reply.welcome().epoch());
+  if (pending.what == Asked::kStatus && reply.has_standing()) return on_standing(reply);
   if (pending.what == Asked::kRelease) leases_.erase(pending.lease);
   if (pending.what != Asked::kLease && pending.what != Asked::kClaim) return;
   if (!leases_.contains(pending.lease)) return;
@@ -230,6 +248,24 @@ void ArbiterLink::on_answer(const Pending& pending, const pb::Reply& reply) {
   } else if (reply.has_failed()) {
     on_ended(pending.lease, code_from_number(reply.failed().code()).value_or(Code::kInternal), reply.failed().rule(),
              pending.what == Asked::kClaim);
+  }
+}
+
+void ArbiterLink::on_standing(const pb::Reply& reply) {
+  const auto& outlooks = reply.standing().outlooks();
+  const std::vector<uint32_t> numbers = looked_for_;
+  if (static_cast<size_t>(outlooks.size()) != numbers.size()) return;  // of another look
+  for (int i = 0; i < outlooks.size(); ++i) {
+    const pb::Outlook& told = outlooks[i];
+    constexpr wire::ModelPlace kPlaces[] = {wire::ModelPlace::kDisk, wire::ModelPlace::kCached,
+                                            wire::ModelPlace::kLoading, wire::ModelPlace::kResident};
+    const bool is_known = told.place() >= pb::Outlook::PLACE_DISK && told.place() <= pb::Outlook::PLACE_RESIDENT;
+    observer_.on_model_looked_at(numbers[static_cast<size_t>(i)],
+                                 {.place = is_known ? kPlaces[told.place()] : wire::ModelPlace::kUnknown,
+                                  .never_fits = told.never_fits(),
+                                  .usable_in_ms = told.usable_in_ms(),
+                                  .pressure = told.pressure(),
+                                  .band = told.band()});
   }
 }
 

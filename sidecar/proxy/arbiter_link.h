@@ -6,10 +6,13 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "common/base/code.h"
 #include "common/base/model_order.h"
 #include "common/base/packet_channel.h"
+#include "sidecar/proxy/model_events.h"
 
 namespace mesh::lease::v1 {
 class Lease;
@@ -30,6 +33,7 @@ class ArbiterLinkObserver {
   virtual void on_model_recalled(uint32_t number) = 0;
   // The arbiter knows nothing of what was held.
   virtual void on_model_lost(uint32_t number) = 0;
+  virtual void on_model_looked_at(uint32_t number, const ModelOutlook& outlook) = 0;
 };
 
 class ArbiterLink final : public PacketChannelObserver {
@@ -47,6 +51,9 @@ class ArbiterLink final : public PacketChannelObserver {
   // What was granted is filled: until then nobody asks for it back.
   void note_loaded(uint32_t number);
   void give_back(uint32_t number);
+  // How soon each could be used, if it were asked for now; no answer comes without an arbiter. What is asked while
+  // another look is under way takes its place.
+  void look(std::vector<std::pair<uint32_t, ModelOrder>> models);
 
   void on_channel_open() override;
   void on_channel_packet(ByteView bytes) override;
@@ -63,7 +70,7 @@ class ArbiterLink final : public PacketChannelObserver {
     bool is_wanted = true;     // else it is given back as soon as its name is known
     bool is_released = false;  // said on this connection; forgotten when that is answered
   };
-  enum class Asked : uint8_t { kHello, kLease, kClaim, kRelease, kOther };
+  enum class Asked : uint8_t { kHello, kLease, kClaim, kRelease, kStatus, kOther };
   struct Pending {
     Asked what;
     uint64_t lease = 0;
@@ -77,6 +84,7 @@ class ArbiterLink final : public PacketChannelObserver {
   void name(lease::v1::Lease& name, const Held& held) const;
   void on_answer(const Pending& pending, const lease::v1::Reply& reply);
   void on_granted(uint64_t lease, const lease::v1::Lease& name);
+  void on_standing(const lease::v1::Reply& reply);
   void on_ended(uint64_t lease, Code code, const std::string& reason, bool was_claimed);
   void on_welcome(uint64_t epoch);
   void ask_anew(uint64_t lease);
@@ -93,6 +101,7 @@ class ArbiterLink final : public PacketChannelObserver {
   std::map<uint64_t, Held> leases_;       // by numbers of our own, never used twice
   std::map<uint32_t, uint64_t> current_;  // which of them has that number of a model
   std::map<uint64_t, Pending> pending_;   // by number of the request
+  std::vector<uint32_t> looked_for_;      // of the last Status
 };
 
 }  // namespace mesh::proxy

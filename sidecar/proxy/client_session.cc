@@ -16,8 +16,7 @@ constexpr int64_t kStuckSilence_ms = 2110;
 constexpr uint64_t kStuckSpread_ms = 600;
 // A peer that knows no PING (ZMTP 3.0): what comes this soon after may have crossed the error on its way.
 constexpr int64_t kCrossing_ms = 100;
-// One client's share of a turn; more wait for the next, so that a flood of tiny messages holds up
-// nobody.
+// One client's share of a turn; more wait for the next, so that a flood of tiny messages holds up nobody.
 constexpr int kMessagesPerTurn = 96;
 
 zmtp::Settings settings_for(const ClientPort& port) {
@@ -197,6 +196,7 @@ void ClientSession::receive_message(const zmtp::Message& message) {
                          .is_sensitive = terms.sensitive,
                          .key = std::move(key),
                          .keeping = keeps ? &keeping : nullptr,
+                         .model = terms.model,
                          .dropped_bytes = message.dropped_bytes,
                          .dropped_frames = message.dropped_frames,
                          .payload = std::move(payload)};

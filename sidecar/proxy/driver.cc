@@ -100,15 +100,6 @@ void Driver::begin_drain() {
   tell(DrainRequested{});
 }
 
-template <class Visit>
-void Driver::for_each_peer_link(Visit visit) {
-  for (const auto& [key, links] : peer_links_) {
-    for (const LinkId id : links.lane) {
-      if (auto* session = sessions_.find(id)) visit(static_cast<LinkSession&>(**session));
-    }
-  }
-}
-
 void Driver::act(TellPeersDraining& /*action*/) {
   for_each_peer_link([](LinkSession& link) { link.say_draining(); });
 }
@@ -142,7 +133,7 @@ void Driver::judge_drain() {
 wire::Hello Driver::hello(wire::Lane lane) const {
   wire::Hello hello;
   hello.epoch = settings_.epoch;
-  hello.features = wire::kFeatureZstd | wire::kFeatureKeys | wire::kFeatureLeases;
+  hello.features = wire::kFeatureZstd | wire::kFeatureKeys | wire::kFeatureLeases | wire::kFeatureStandings;
   hello.batch_bytes = limits::batch_bytes;
   hello.message_bytes = limits::message_bytes;
   hello.host = config_.host;
@@ -218,6 +209,7 @@ void Driver::on_link_up(LinkSession& link, const wire::Hello& hello) {
   const std::string key = hello.host + "/" + hello.sidecar + "/" + std::to_string(hello.epoch);
   peer_links_[key].lane[static_cast<size_t>(hello.lane)] = link.id();
   if (drain_until_ != kNever) link.say_draining();
+  tell_standings(link);
 }
 
 void Driver::on_link_closed(LinkSession& link, std::string_view reason) {
@@ -274,10 +266,14 @@ void Driver::on_envelope(LinkSession& link, const wire::Envelope& envelope) {
         outcome.error->code = envelope.code;
       }
       if (envelope.kept != nullptr) outcome.cache = telemetry::trace_of(*envelope.kept);
+      const bool stands = envelope.standings != nullptr && !envelope.standings->empty();
       tell(PeerReplied{lane->peer(), envelope.call_id, std::move(outcome), envelope.spans, &link.received(),
-                       link.decompress_us()});
+                       link.decompress_us(), stands ? &envelope.standings->front() : nullptr});
       return;
     }
+    case wire::Kind::kStanding:
+      if (envelope.standings != nullptr) tell(PeerStood{lane->peer(), *envelope.standings});
+      return;
     case wire::Kind::kDraining:
       if (lane != nullptr) tell(PeerDraining{lane->peer(), lane->lane()});
       return;

@@ -120,9 +120,13 @@ class Driver final : public SessionHost,
   }
   void on_model_recalled(uint32_t number) override { tell(ModelRecalled{number}); }
   void on_model_lost(uint32_t number) override { tell(ModelLost{number}); }
+  void on_model_looked_at(uint32_t number, const ModelOutlook& outlook) override {
+    tell(ModelLookedAt{number, outlook});
+  }
   void on_calls_left(const CallsLeft& left) override { engine_.outbound().note(left, now()); }
   void on_peer_lacks_keys(PeerLane& lane, uint64_t call_id) override { tell(PeerLacksKeys{lane.peer(), call_id}); }
   void on_link_closed(LinkSession& link, std::string_view reason) override;
+  void on_link_pinged(LinkSession& link) override { tell_standings(link); }
 
   void admit_to_room(std::span<const uint64_t> sessions);
   bool dismiss_guest(Door& door);
@@ -166,11 +170,20 @@ class Driver final : public SessionHost,
   void act(NoteModelUse& action) { arbiter_->note_use(action.model, action.is_used); }
   void act(NoteModelLoaded& action) { arbiter_->note_loaded(action.model); }
   void act(ReturnModel& action) { arbiter_->give_back(action.model); }
+  void act(LookAtModels& action) { arbiter_->look(std::move(action.models)); }
+  void act(TellStandings& action);
+  void tell_standings(LinkSession& link);
   void recover();
   void judge_drain();
   // Visits those that peers dialed; the visit may not end one.
   template <class Visit>
-  void for_each_peer_link(Visit visit);
+  void for_each_peer_link(Visit visit) {
+    for (const auto& [key, links] : peer_links_) {
+      for (const LinkId id : links.lane) {
+        if (auto* session = sessions_.find(id)) visit(static_cast<LinkSession&>(**session));
+      }
+    }
+  }
   void notice_oversleep(Instant at);
 
   Transport& transport_;

@@ -54,6 +54,11 @@ void Driver::act(SendReply& action) {
   if (cache != nullptr) {
     kept = {.verdict = static_cast<uint32_t>(cache->verdict), .tier = cache->tier, .age_ms = cache->age_ms};
   }
+  std::vector<wire::Standing> standings;
+  if (action.standing != kNoStanding) [[unlikely]] {
+    standings.push_back(engine_.inbound().standing(action.standing, now()));
+    standings[0].service = standings[0].model = {};
+  }
   link->put({.kind = wire::Kind::kReply,
              .call_id = action.call_id,
              .code = action.outcome.code,
@@ -62,7 +67,27 @@ void Driver::act(SendReply& action) {
              .part_sizes = std::move(action.outcome.payload.part_sizes),
              .spans = &action.spans,
              .delivery = action.is_sensitive ? &sensitive : nullptr,
-             .kept = cache != nullptr ? &kept : nullptr});
+             .kept = cache != nullptr ? &kept : nullptr,
+             .standings = standings.empty() ? nullptr : &standings});
+}
+
+// To whoever asks here, and wants to know.
+void Driver::tell_standings(LinkSession& link) {
+  const wire::Hello& peer = link.peer();
+  const bool is_wanted = peer.lane == wire::Lane::kInteractive && (peer.features & wire::kFeatureStandings) != 0;
+  if (link.lane() != nullptr || !is_wanted) return;
+  const size_t count = engine_.inbound().standings().size();
+  std::vector<wire::Standing> standings;
+  for (StandingIndex i = 0; i < count; ++i) {
+    standings.push_back(engine_.inbound().standing(i, now()));
+    if (standings.size() < limits::standings_max && i + 1 < count) continue;
+    link.put({.kind = wire::Kind::kStanding, .standings = &standings});
+    standings.clear();
+  }
+}
+
+void Driver::act(TellStandings& /*action*/) {
+  for_each_peer_link([this](LinkSession& link) { tell_standings(link); });
 }
 
 void Driver::act(DeliverToAgent& action) { agents_[action.agent]->deliver(action); }

@@ -84,7 +84,7 @@ class Engine {
       std::is_same_v<Event, PeerReplied> || std::is_same_v<Event, PeerConnected> || std::is_same_v<Event, PeerLost> ||
       std::is_same_v<Event, PeerDraining> || std::is_same_v<Event, PeerLacksKeys> ||
       std::is_same_v<Event, PeerLeased> || std::is_same_v<Event, PeerPurged> || std::is_same_v<Event, ReplyLoaded> ||
-      std::is_same_v<Event, PurgeWanted> || std::is_same_v<Event, PurgeConfirmed>;
+      std::is_same_v<Event, PurgeWanted> || std::is_same_v<Event, PurgeConfirmed> || std::is_same_v<Event, PeerStood>;
 
   // Outcomes of calls that stay in this sidecar. Giving one over may start another attempt here, so until none is left.
   void hand_over(Instant now, Actions& out) {

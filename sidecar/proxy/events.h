@@ -18,6 +18,7 @@
 #include "common/base/slice.h"
 #include "common/cache/request.h"
 #include "common/contract/cache_terms.h"
+#include "common/contract/model_terms.h"
 #include "common/telemetry/decision.h"
 #include "common/wire/batch.h"
 #include "common/wire/digest.h"
@@ -101,8 +102,9 @@ struct AgentRequested {  // a local agent asked for something
   int64_t hedge_ms = 0;  // 0: never
   bool is_sensitive = false;
   std::shared_ptr<const CallKey> key = nullptr;
-  const Keeping* keeping = nullptr;  // lives as long as the event; null for most
-  uint64_t dropped_bytes = 0;        // of a body too large to keep
+  const Keeping* keeping = nullptr;             // lives as long as the event; null for most
+  const contract::ModelTerms* model = nullptr;  // outlives the call; null for most
+  uint64_t dropped_bytes = 0;                   // of a body too large to keep
   uint64_t dropped_frames = 0;
   Payload payload;
 };
@@ -135,8 +137,9 @@ struct PeerReplied {
   Outcome outcome;
   // For the record; both live as long as the event. Null if the callee said nothing.
   const wire::CalleeSpans* spans = nullptr;
-  const wire::BatchShape* batch = nullptr;  // with which it came
-  uint32_t decompress_us = 0;               // before now
+  const wire::BatchShape* batch = nullptr;   // with which it came
+  uint32_t decompress_us = 0;                // before now
+  const wire::Standing* standing = nullptr;  // how soon the next one would be answered; lives as long as the event
 };
 
 // A batch of calls was given to the kernel, or queued where it will be.
@@ -217,11 +220,9 @@ struct RepliesErased {
 struct AgentConnected {
   AgentIndex agent;
 };
-
 struct AgentCongested {  // it does not read what it was given
   AgentIndex agent;
 };
-
 struct AgentDrained {
   AgentIndex agent;
 };
@@ -297,6 +298,7 @@ struct SendReply {
   Outcome outcome;
   wire::CalleeSpans spans;
   bool is_sensitive = false;
+  StandingIndex standing = kNoStanding;  // that is told with it
 };
 
 struct DeliverToAgent {
@@ -387,10 +389,11 @@ struct EraseRecord {
   wire::Digest key;
 };
 
-using Action = std::variant<ReplyToAgent, SendToPeer, CancelAtPeer, SendReply, DeliverToAgent, ReplaceAgentConnection,
-                            TellPeersDraining, PutRecord, LoadRecord, EraseRecord, AskLease, HearPurge, GrantLease,
-                            TellPurge, ConfirmPurge, LoadReply, StoreReply, EraseReplies, DialPeer, AskPurge, PurgeDone,
-                            NotePurge, AskModel, NoteModelUse, NoteModelLoaded, ReturnModel>;
+using Action =
+    std::variant<ReplyToAgent, SendToPeer, CancelAtPeer, SendReply, DeliverToAgent, ReplaceAgentConnection,
+                 TellPeersDraining, PutRecord, LoadRecord, EraseRecord, AskLease, HearPurge, GrantLease, TellPurge,
+                 ConfirmPurge, LoadReply, StoreReply, EraseReplies, DialPeer, AskPurge, PurgeDone, NotePurge, AskModel,
+                 NoteModelUse, NoteModelLoaded, ReturnModel, LookAtModels, TellStandings>;
 using Actions = std::vector<Action>;
 
 }  // namespace mesh::proxy

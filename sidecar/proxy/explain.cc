@@ -1,6 +1,8 @@
 #include "sidecar/proxy/explain.h"
 
+#include <algorithm>
 #include <charconv>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -42,6 +44,8 @@ class Explainer {
                                       {"state", to_string(choice.state)},
                                       {"in_flight", choice.in_flight},
                                       {"own_host", choice.own_host}});
+        if (const auto* forecasts = engine_.outbound().forecasts().find(decision.trace.choices.forecasts))
+          json["candidates"].back()["forecast"] = forecast((*forecasts)[i]);
       }
       if (decision.trace.attempts > 0)
         chosen = instance_name(service->instances[decision.trace.choices.chosen_instance]);
@@ -93,6 +97,22 @@ class Explainer {
       json["tier"] = to_string(static_cast<contract::Tier>(trace.tier));
       json["age_ms"] = trace.age_ms;
     }
+    return json;
+  }
+
+  // How soon it would have answered, as it was known then.
+  static Json forecast(const telemetry::Forecast& forecast) {
+    constexpr std::string_view kPressures[] = {"green", "amber", "red"};
+    constexpr std::string_view kBands[] = {"cool", "warm", "hot", "critical"};
+    const uint64_t total_us = uint64_t{forecast.wait_us} + forecast.load_us + forecast.way_us + forecast.serve_us;
+    Json json = {{"is_known", forecast.is_known}, {"model", telemetry::to_string(forecast.place)},
+                 {"wait_us", forecast.wait_us},   {"load_us", forecast.load_us},
+                 {"way_us", forecast.way_us},     {"serve_us", forecast.serve_us},
+                 {"total_us", total_us},          {"never_fits", forecast.never_fits}};
+    if (!forecast.is_known) return json;
+    json["pressure"] = kPressures[std::min<size_t>(forecast.pressure, std::size(kPressures) - 1)];
+    json["band"] = kBands[std::min<size_t>(forecast.band, std::size(kBands) - 1)];
+    json["age_ms"] = forecast.age_ms;
     return json;
   }
 

@@ -12,7 +12,11 @@ Inbound::Inbound(const SidecarConfig& config, Services& services, cache::Purges&
       counters_(counters),
       rejector_(rejector),
       purges_(purges),
+      standings_(config, services, models_),
       agents_(config.agents.size()) {
+  for (StandingIndex i = 0; i < standings_.size(); ++i) {
+    for (const AgentIndex agent : services[standings_.service(i)].agents) agents_[agent].is_timed = true;
+  }
   if (shared != nullptr) self_ = shared->witness(cache::name_hash(config.host, config.sidecar));
 }
 
@@ -128,8 +132,10 @@ void Inbound::accept(InboundRequest&& request, Instant now, Actions& out) {
   }
   if (terms.invalidates != nullptr) [[unlikely]]
     call.wrongs = wrongs_of(request, terms);
-  if (terms.model != nullptr && !config_.arbiter_path.empty()) [[unlikely]]
-    call.model = models_.intern(*terms.model);
+  if (terms.model != nullptr) [[unlikely]] {
+    call.standing = standings_.find(request.service, terms.model->name);
+    if (!config_.arbiter_path.empty()) call.model = models_.intern(*terms.model);
+  }
   ++live_;
   queued_bytes_ += bytes;
   const Instant wake_at = agent.connected ? call.deadline : call.connect_by;
@@ -146,6 +152,7 @@ void Inbound::admit(uint64_t id, Instant now, Actions& out) {
   if (call.model != kNoModel) [[unlikely]] {
     call.has_model = models_.use(call.model, id, call.priority, out);
     if (!call.has_model) counters_.add(Counter::kModelWaits);
+    standings_.settle(now, out);
   }
   if (takes_more(call.agent) && agent.queue.empty() && !lacks_model(call)) {
     deliver(id, call, now, out);
@@ -160,6 +167,8 @@ void Inbound::deliver(uint64_t id, Call& call, Instant now, Actions& out) {
   Agent& agent = agents_[call.agent];
   call.state = State::kDelivered;
   call.delivered_at = now;
+  if (call.standing != kNoStanding) [[unlikely]]
+    call.was_loaded = standings_.is_loaded(call.standing);
   if (call.wrongs != nullptr && self_) [[unlikely]]
     self_->begin_writing(call.deadline);
   ++agent.working;
@@ -196,12 +205,12 @@ void Inbound::pump(AgentIndex index, Instant now, Actions& out) {
 }
 
 void Inbound::answer(const Origin& origin, Outcome&& outcome, const wire::CalleeSpans& spans, Actions& out,
-                     bool is_sensitive) {
+                     bool is_sensitive, StandingIndex standing) {
   if (origin.link == 0) {
     local_outcomes_.push_back({origin.call_id, std::move(outcome), spans});
   } else {
     out.emplace_back(std::in_place_type<SendReply>, origin.link, origin.call_id, std::move(outcome), spans,
-                     is_sensitive);
+                     is_sensitive, standing);
   }
 }
 
@@ -232,7 +241,7 @@ void Inbound::finish(uint64_t id, Outcome&& outcome, Instant now, Actions& out) 
     const wire::CalleeSpans spans = spans_of(call, now);
     answer_after(round, call.origin, std::move(outcome), spans, call.is_sensitive, out);
   } else {
-    answer(call.origin, std::move(outcome), spans_of(call, now), out, call.is_sensitive);
+    answer(call.origin, std::move(outcome), spans_of(call, now), out, call.is_sensitive, call.standing);
   }
   leave_model(id, call, now, out);
   call.payload = Payload();
@@ -251,6 +260,8 @@ void Inbound::on(AgentReplied&& event, Instant now, Actions& out) {
   }
   --agent.working;
   agent.sole = 0;
+  if (agent.is_timed) [[unlikely]]
+    note_answer(*call, now);
   if (call->state == State::kAbandoned && !call->keyed) {
     counters_.add(Counter::kLateReplies);
     if (call->wrongs != nullptr) make_wrong(*call, {}, now, out);  // it may have been executed only now
@@ -353,8 +364,11 @@ void Inbound::on_time(Instant now, Actions& out) {
   if (!rounds_.empty()) [[unlikely]]
     release_ended(now, out);
   if (now >= keyed_calls_.next_deadline()) forget_old_keys(now, out);
-  if (models_.size() > 0) [[unlikely]]
+  if (models_.size() > 0) [[unlikely]] {
     models_.on_time(now, out);
+    standings_.settle(now, out);
+    standings_.on_time(now, out);
+  }
 }
 
 }  // namespace mesh::proxy

@@ -24,6 +24,7 @@
 #include "sidecar/proxy/errors.h"
 #include "sidecar/proxy/events.h"
 #include "sidecar/proxy/model_leases.h"
+#include "sidecar/proxy/own_standings.h"
 #include "sidecar/proxy/purge_rounds.h"
 #include "sidecar/proxy/services.h"
 
@@ -92,7 +93,11 @@ class Inbound {
   void on(const ModelRefused& event, Instant now, Actions& out);
   void on(const ModelRecalled& event, Instant now, Actions& out);
   void on(const ModelLost& event, Instant now, Actions& out);
+  void on(const ModelLookedAt& event, Instant now, Actions& out);
   const ModelLeases& models() const { return models_; }
+  // How soon agents here answer: of all services and models, in turn.
+  const OwnStandings& standings() const { return standings_; }
+  wire::Standing standing(StandingIndex index, Instant now) const;
   // A call from this sidecar's own outbound side.
   void accept(InboundRequest&& request, Instant now, Actions& out);
   void cancel(const Origin& origin, Instant now, Actions& out);
@@ -104,8 +109,8 @@ class Inbound {
 
   Instant next_deadline() const {
     const Instant calls = std::min(calls_.next_deadline(), keyed_calls_.next_deadline());
-    const Instant idle_models = models_.size() == 0 ? kNever : models_.next_deadline();
-    return std::min(rounds_.empty() ? calls : std::min(calls, rounds_.next_deadline()), idle_models);
+    const Instant models = models_.size() == 0 ? kNever : std::min(models_.next_deadline(), standings_.next_deadline());
+    return std::min(rounds_.empty() ? calls : std::min(calls, rounds_.next_deadline()), models);
   }
   void on_time(Instant now, Actions& out);
 
@@ -173,8 +178,10 @@ class Inbound {
     uint64_t max_bytes = 0;
     uint64_t bytes = 0;
     bool is_sensitive = false;
-    bool has_model = false;  // and is one of its users, else it waits for it
+    bool has_model = false;   // and is one of its users, else it waits for it
+    bool was_loaded = false;  // when the agent got it
     ModelIndex model = kNoModel;
+    StandingIndex standing = kNoStanding;
     std::unique_ptr<Keyed> keyed;                   // null for calls without a key
     std::unique_ptr<std::vector<uint64_t>> wrongs;  // names of kept replies that it makes wrong
     Payload payload;
@@ -188,6 +195,8 @@ class Inbound {
     uint64_t sole = 0;       // the delivered call, where replies carry no id
     uint64_t queued_bytes = 0;
     uint32_t intending = 0;  // are to be queued
+    bool is_timed = false;   // its service computes with models
+    double answer_us = 0;    // what it takes, lately
     std::set<QueueKey> queue;
   };
 
@@ -198,10 +207,12 @@ class Inbound {
   void admit(uint64_t id, Instant now, Actions& out);
   static bool lacks_model(const Call& call) { return call.model != kNoModel && !call.has_model; }
   void leave_model(uint64_t id, const Call& call, Instant now, Actions& out);
+  void note_answer(const Call& call, Instant now);
+  Duration wait_for_agent(const Service& service) const;
   void close(uint64_t id, Instant now, Actions& out);
   void finish(uint64_t id, Outcome&& outcome, Instant now, Actions& out);
   void answer(const Origin& origin, Outcome&& outcome, const wire::CalleeSpans& spans, Actions& out,
-              bool is_sensitive = false);
+              bool is_sensitive = false, StandingIndex standing = kNoStanding);
   Outcome late_outcome(const Call& call, Instant now) const;
   void abandon(uint64_t id, Instant now, Actions& out);
   void replace_connection(AgentIndex index, Actions& out);
@@ -263,6 +274,7 @@ class Inbound {
   contract::MethodReader method_reader_;
   PurgeRounds rounds_;
   ModelLeases models_;
+  OwnStandings standings_;
   struct Erasure {
     uint64_t ticket;
     uint64_t round;         // that waits for it; 0: none

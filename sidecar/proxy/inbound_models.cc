@@ -16,6 +16,43 @@ void Inbound::leave_model(uint64_t id, const Call& call, Instant now, Actions& o
   } else {
     models_.give_up(call.model, id, out);
   }
+  standings_.settle(now, out);
+}
+
+void Inbound::note_answer(const Call& call, Instant now) {
+  constexpr double kShare = 0.25;  // of the newest
+  if (call.standing != kNoStanding) {
+    if (!call.was_loaded) return;  // most of it was loading
+    standings_.served(call.standing, now - call.delivered_at);
+  }
+  Agent& agent = agents_[call.agent];
+  const auto took_us = static_cast<double>(to_us(now - call.delivered_at));
+  agent.answer_us += (agent.answer_us == 0 ? 1 : kShare) * (took_us - agent.answer_us);
+}
+
+// Until the one that is free first takes a call that comes now. One that is away may never be.
+Duration Inbound::wait_for_agent(const Service& service) const {
+  constexpr double kAway_us = 10e6;
+  double least_us = kAway_us;
+  for (const AgentIndex index : service.agents) {
+    const Agent& agent = agents_[index];
+    if (!agent.connected) continue;
+    const size_t before = agent.working + agent.queue.size() + agent.intending;
+    const size_t at_once = config_.agents[index].in_flight;
+    const double rounds =
+        before < at_once ? 0 : static_cast<double>(before - at_once + 1) / static_cast<double>(at_once);
+    least_us = std::min(least_us, rounds * agent.answer_us);
+  }
+  return microseconds(static_cast<int64_t>(least_us));
+}
+
+wire::Standing Inbound::standing(StandingIndex index, Instant now) const {
+  return standings_.standing(index, wait_for_agent(services_[standings_.service(index)]), now);
+}
+
+void Inbound::on(const ModelLookedAt& event, Instant now, Actions& out) {
+  standings_.looked_at(event, now);
+  standings_.settle(now, out);
 }
 
 void Inbound::close(uint64_t id, Instant now, Actions& out) {
@@ -30,10 +67,14 @@ void Inbound::on(const ModelGranted& event, Instant now, Actions& out) {
     call.has_model = true;
     if (std::find(agents.begin(), agents.end(), call.agent) == agents.end()) agents.push_back(call.agent);
   }
+  standings_.settle(now, out);
   for (const AgentIndex agent : agents) pump(agent, now, out);
 }
 
-void Inbound::on(const ModelQueued& event, Instant now, Actions& out) { models_.queued(event.model, now, out); }
+void Inbound::on(const ModelQueued& event, Instant now, Actions& out) {
+  models_.queued(event.model, now, out);
+  standings_.settle(now, out);
+}
 
 void Inbound::on(const ModelRefused& event, Instant now, Actions& out) {
   counters_.add(Counter::kModelRefusals);
@@ -48,13 +89,18 @@ void Inbound::on(const ModelRefused& event, Instant now, Actions& out) {
                             "see who has it with meshctl gpu; the agent never saw the request"),
            now, out);
   }
+  standings_.settle(now, out);
 }
 
-void Inbound::on(const ModelRecalled& event, Instant /*now*/, Actions& out) {
+void Inbound::on(const ModelRecalled& event, Instant now, Actions& out) {
   counters_.add(Counter::kModelRecalls);
   models_.recalled(event.model, out);
+  standings_.settle(now, out);
 }
 
-void Inbound::on(const ModelLost& event, Instant /*now*/, Actions& out) { models_.lost(event.model, out); }
+void Inbound::on(const ModelLost& event, Instant now, Actions& out) {
+  models_.lost(event.model, out);
+  standings_.settle(now, out);
+}
 
 }  // namespace mesh::proxy

@@ -160,6 +160,7 @@ bool LinkSession::receive_envelope(const wire::Envelope& envelope) {
     case wire::Kind::kPing:
       if (!idle_talk_.take(host_.now())) return refuse("ping_flood", "the peer pings more than any heartbeat needs");
       put({.kind = wire::Kind::kPong, .call_id = envelope.call_id});
+      observer_.on_link_pinged(*this);
       return true;
     case wire::Kind::kPong:
       if (std::exchange(awaits_farewell_, false)) return true;
@@ -193,6 +194,10 @@ bool LinkSession::receive_envelope(const wire::Envelope& envelope) {
     case wire::Kind::kLeased:
       if (settings_.lane == nullptr) return refuse("leased_unexpected", "no lease was asked for on this connection");
       break;
+    case wire::Kind::kStanding:
+      if (settings_.lane == nullptr) return refuse("standing_unexpected", "nothing is asked of whoever dialed");
+      observer_.on_envelope(*this, envelope);
+      return true;  // it comes with each pong: nobody has used the link
     case wire::Kind::kPurge:
       if (settings_.lane == nullptr && !idle_talk_.take(host_.now())) {
         return refuse("purge_flood", "the peer purges more than anybody keeps");

@@ -33,6 +33,8 @@ class LinkObserver {
   // A call with a key is not sent to a peer whose version keeps none.
   virtual void on_peer_lacks_keys(PeerLane& lane, uint64_t call_id) = 0;
   virtual void on_link_closed(LinkSession& link, std::string_view reason) = 0;
+  // What is put on it now leaves beside the answer.
+  virtual void on_link_pinged(LinkSession& link) = 0;
 };
 
 struct LinkSettings {

@@ -159,12 +159,15 @@ void ModelLeases::ask(ModelIndex index, Priority priority, Actions& out) {
   Model& model = models_[index];
   model.state = State::kAsked;
   model.asked_with = priority;
-  out.push_back(AskModel{index,
-                         {.model = model.terms.name,
-                          .bytes = model.terms.bytes,
-                          .priority = priority,
-                          .hold_ms = model.terms.hold_ms,
-                          .load_ms = model.terms.load_ms}});
+  out.push_back(AskModel{index, order_of(model.terms, priority)});
+}
+
+ModelOrder ModelLeases::order_of(const contract::ModelTerms& terms, Priority priority) {
+  return {.model = terms.name,
+          .bytes = terms.bytes,
+          .priority = priority,
+          .hold_ms = terms.hold_ms,
+          .load_ms = terms.load_ms};
 }
 
 void ModelLeases::give_back(ModelIndex index, Actions& out) {

@@ -33,6 +33,12 @@ class ModelLeases {
     uint32_t users;
     size_t waiting;
   };
+  // How far a model is from being usable, as far as it is known here.
+  struct Readiness {
+    State state = State::kNone;
+    bool is_loaded = false;  // of what is held: a call has ended since it was granted
+    Instant granted_at{};
+  };
 
   // The model's number from now on; one for each name. The terms outlive this.
   ModelIndex intern(const contract::ModelTerms& terms);
@@ -59,6 +65,12 @@ class ModelLeases {
   Instant next_deadline() const;
   void on_time(Instant now, Actions& out);
 
+  Readiness readiness(ModelIndex index) const {
+    const Model& model = models_[index];
+    return {model.state, model.is_loaded, model.granted_at};
+  }
+  const contract::ModelTerms& terms(ModelIndex index) const { return models_[index].terms; }
+  static ModelOrder order_of(const contract::ModelTerms& terms, Priority priority);
   std::vector<View> views() const;
   const std::string& name(ModelIndex index) const { return models_[index].terms.name; }
   // What does not agree with so many users and so many that wait, counted elsewhere; empty if all does.

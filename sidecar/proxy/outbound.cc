@@ -45,9 +45,10 @@ void Outbound::on(AgentRequested&& event, Instant now, Actions& out) {
             .deadline = now + milliseconds(event.budget_ms),
             .linger = milliseconds(event.linger_ms),
             .linger_count = event.linger_count,
-            .trace = {.number = recorder_.next_number(), .started = now, .budget_us = 1000 * event.budget_ms},
+            .trace = begin_trace(1000 * event.budget_ms, now),
             .bytes = bytes,
             .method = std::string(event.method),
+            .model = event.model,
             .key = std::move(event.key),
             .payload = {}};
   const auto reject = [&](Code code, std::string_view rule, std::string text, std::string_view hint) {
@@ -107,7 +108,7 @@ void Outbound::admit(Call&& call, Payload&& payload, Instant now, Actions& out) 
                   "ask again after some 100 ms, or raise limits.process_queued_bytes");
   }
   services_[call.service].retries.on_call();
-  const auto chosen = choose(call, call.trace.choices);
+  const auto chosen = choose(call, now, call.trace.choices);
   if (!chosen) return finish(call, no_instance(call), {}, now, out);
   call.instance = *chosen;
   const Instance& instance = instance_of(call);
@@ -130,6 +131,10 @@ void Outbound::send(uint64_t id, Payload&& payload, Instant now, Actions& out) {
   Service& service = services_[call.service];
   Instance& instance = service.instances[call.instance];
   call.tried |= uint32_t{1} << call.instance;
+  if (call.model != nullptr) [[unlikely]] {
+    standings_.chose(place_of(call));
+    standings_.sent(place_of(call));
+  }
   if (call.fetch != nullptr) [[unlikely]] {
     call.fetch->origin = call.instance;
     call.fetch->is_sent = true;
@@ -241,6 +246,8 @@ void Outbound::finish(Call& call, Outcome&& outcome, ReplyCost cost, Instant now
                      now);
   if (call.wrongs != nullptr && !is_untouched(outcome.code)) [[unlikely]]
     make_wrong(*call.wrongs);
+  if (call.model != nullptr && cost.spans != nullptr) [[unlikely]]
+    note_model_answer(call, *cost.spans, now);
   if (call.fetch != nullptr) [[unlikely]] {
     call.fetch->origin = call.instance;  // of two that were asked
     if (cost.spans != nullptr) note_cost(call, *cost.spans, now);
@@ -270,6 +277,8 @@ void Outbound::on(PeerReplied&& event, Instant now, Actions& out) {
     counters_.add(Counter::kLateReplies);
     return;
   }
+  if (event.standing != nullptr && call->model != nullptr) [[unlikely]]
+    standings_.heard(place_of(*call), *event.standing, now);
   conclude(event.call_id, std::move(event.outcome), {event.spans, event.decompress_us, event.batch}, now, out);
 }
 

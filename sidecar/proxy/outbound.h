@@ -23,6 +23,7 @@
 #include "sidecar/proxy/events.h"
 #include "sidecar/proxy/inbound.h"
 #include "sidecar/proxy/leases.h"
+#include "sidecar/proxy/peer_standings.h"
 #include "sidecar/proxy/purge_orders.h"
 #include "sidecar/proxy/recorder.h"
 #include "sidecar/proxy/services.h"
@@ -47,6 +48,7 @@ class Outbound {
   void on(const PeerConnected& event, Instant now, Actions& out);
   void on(const PeerLost& event, Instant now, Actions& out);
   void on(const PeerDraining& event, Instant now, Actions& out);
+  void on(const PeerStood& event, Instant now, Actions& out);
   void on(const PeerLeased& event, Instant now, Actions& out);
   void on(const PeerPurged& event, Instant now, Actions& out);
   // Whether an agent here and one of the peer's serve the same: what the peer says became wrong is wrong of replies
@@ -106,6 +108,8 @@ class Outbound {
     uint32_t in_flight;
   };
   PeerView view(PeerIndex peer) const;
+  const PeerStandings& standings() const { return standings_; }
+  const telemetry::ForecastLog& forecasts() const { return forecasts_; }
 
   // Of each tier that is in use, in the order in which they are looked into.
   struct TierView {
@@ -149,6 +153,7 @@ class Outbound {
     telemetry::Trace trace;
     uint64_t bytes = 0;
     std::string method;
+    const contract::ModelTerms* model = nullptr;  // that it computes with
     std::shared_ptr<const CallKey> key;
     std::shared_ptr<Fetch> fetch = nullptr;                   // it is one: nobody's call, for all who wait
     std::unique_ptr<std::vector<uint64_t>> wrongs = nullptr;  // names of kept replies that it makes wrong
@@ -181,6 +186,7 @@ class Outbound {
     Duration linger{0};
     uint32_t linger_count = 1;
     std::string method;
+    const contract::ModelTerms* model = nullptr;
     Payload payload;
     std::vector<uint64_t> waiters;                   // of waiting_
     std::optional<cache::SharedFlights::Mark> mark;  // on this host it is known that it is under way
@@ -206,11 +212,14 @@ class Outbound {
     uint32_t decompress_us = 0;
     const wire::BatchShape* batch = nullptr;
   };
-  std::optional<uint32_t> choose(const Call& call, telemetry::Choices& choices) const;
+  std::optional<uint32_t> choose(const Call& call, Instant now, telemetry::Choices& choices);
+  std::optional<uint32_t> choose_soonest(const Call& call, Instant now, telemetry::Choices& choices);
+  void note_model_answer(const Call& call, const wire::CalleeSpans& spans, Instant now);
   telemetry::Choice::State state_of(const Instance& instance, wire::Lane lane, bool was_tried) const;
   std::optional<uint32_t> home_of_reply(const Call& call) const;
   void note_cost(const Call& call, const wire::CalleeSpans& spans, Instant now);
   std::optional<uint32_t> home_of_key(const Call& call, telemetry::Choices& choices) const;
+  PeerStandings::Place place_of(const Call& call) const { return {call.service, call.instance, call.model->name}; }
   std::optional<uint32_t> choose_same(Call& call, Code code, Instant now, telemetry::Choices& choices);
   bool try_again(uint64_t id, Code code, Instant now, Actions& out);
   void arm_hedge(uint64_t id, Instant now);
@@ -221,6 +230,13 @@ class Outbound {
   void drop(uint64_t id, Instant now, Actions& out);
   void admit_ignorance(const Call& call, Outcome& outcome) const;
   Outcome no_instance(const Call& call) const;
+  telemetry::Trace begin_trace(int64_t budget_us, Instant now) {
+    telemetry::Trace trace;
+    trace.number = recorder_.next_number();
+    trace.started = now;
+    trace.budget_us = budget_us;
+    return trace;
+  }
   void admit(Call&& call, Payload&& payload, Instant now, Actions& out);
   void send(uint64_t id, Payload&& payload, Instant now, Actions& out);
   void leave_instance(const Call& call);
@@ -336,13 +352,15 @@ class Outbound {
   std::vector<Peer> peers_;
   routing::CallTable<Call> calls_;
   std::vector<uint64_t> due_;
-  mutable std::vector<routing::Candidate> candidates_;
+  std::vector<routing::Candidate> candidates_;
   uint64_t held_bytes_ = 0;
   bool draining_ = false;
   cache::RequestReader request_reader_;
   cache::ReplyReader reply_reader_;
   TieredCache kept_;
   cache::Purges& purges_;
+  PeerStandings standings_;
+  telemetry::ForecastLog forecasts_;
   Leases leases_;
   PurgeOrders orders_;
   std::unordered_map<uint64_t, PurgeCaller> purge_callers_;  // by order

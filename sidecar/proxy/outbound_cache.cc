@@ -128,6 +128,7 @@ std::shared_ptr<Outbound::Fetch> Outbound::fetch_for(const Call& call, const Age
   fetch->echoes = request.echoes;
   fetch->budget = milliseconds(event.budget_ms);
   fetch->hedge_after = milliseconds(event.hedge_ms);
+  fetch->model = event.model;
   fetch->idempotent = event.idempotent;
   fetch->is_sensitive = event.is_sensitive;
   fetch->priority = event.priority;
@@ -159,9 +160,10 @@ void Outbound::fetch(const std::shared_ptr<Fetch>& fetch, Instant now, Actions& 
             .deadline = now + fetch->budget,
             .linger = fetch->linger,
             .linger_count = fetch->linger_count,
-            .trace = {.number = recorder_.next_number(), .started = now, .budget_us = to_us(fetch->budget)},
+            .trace = begin_trace(to_us(fetch->budget), now),
             .bytes = bytes,
             .method = fetch->method,
+            .model = fetch->model,
             .key = nullptr,
             .fetch = fetch,
             .wrongs = nullptr,

@@ -30,7 +30,7 @@ telemetry::Choice::State Outbound::state_of(const Instance& instance, wire::Lane
 }
 
 // Not one that drains or was tried; one whose last connection failed only where there is no other.
-std::optional<uint32_t> Outbound::choose(const Call& call, telemetry::Choices& choices) const {
+std::optional<uint32_t> Outbound::choose(const Call& call, Instant now, telemetry::Choices& choices) {
   using telemetry::Choice;
   using telemetry::Why;
   const Service& service = services_[call.service];
@@ -57,7 +57,10 @@ std::optional<uint32_t> Outbound::choose(const Call& call, telemetry::Choices& c
     if (i < choices.count) choices.seen[i] = choice_of(i, instance, state);
     candidates_.push_back({i, instance.own_host, state == Choice::State::kAvailable, instance.in_flight});
   }
-  if (call.fetch != nullptr) [[unlikely]] {
+  if (call.model != nullptr) [[unlikely]] {
+    if (const auto soonest = choose_soonest(call, now, choices)) return soonest;
+  }
+  if (call.fetch != nullptr && call.model == nullptr) [[unlikely]] {
     if (const auto home = home_of_reply(call)) {
       choices.chosen_instance = static_cast<uint8_t>(*home);
       choices.why = Why::kHomeOfKey;
@@ -78,6 +81,65 @@ std::optional<uint32_t> Outbound::choose(const Call& call, telemetry::Choices& c
                 : service.instances[*best].own_host ? Why::kOwnHost
                                                     : Why::kFewestInFlight;
   return static_cast<uint32_t>(*best);
+}
+
+// Of those that are there: where the answer comes soonest, so that a model is used where it is.
+std::optional<uint32_t> Outbound::choose_soonest(const Call& call, Instant now, telemetry::Choices& choices) {
+  const Service& service = services_[call.service];
+  telemetry::Forecasts forecasts;
+  std::vector<std::optional<wire::Standing>> said;  // by agents of this sidecar
+  // Where nobody has measured it yet it takes as long as where somebody has.
+  double serve_us = 0;
+  for (const routing::Candidate& candidate : candidates_) {
+    const bool is_local = service.instances[candidate.instance].local;
+    const StandingIndex own = is_local ? inbound_.standings().find(call.service, call.model->name) : kNoStanding;
+    said.push_back(own != kNoStanding ? std::optional(inbound_.standing(own, now)) : std::nullopt);
+    const PeerStandings::Place place{call.service, candidate.instance, call.model->name};
+    serve_us = std::max(serve_us, standings_.serve_us(place, said.back() ? &*said.back() : nullptr));
+  }
+  std::vector<routing::Prospect> prospects;
+  for (size_t i = 0; i < candidates_.size(); ++i) {
+    const Instance& instance = service.instances[i];
+    const telemetry::Forecast forecast = standings_.forecast(
+        {call.service, static_cast<uint32_t>(i), call.model->name},
+        {*call.model, call.priority, instance.in_flight, said[i] ? &*said[i] : nullptr, serve_us}, now);
+    prospects.push_back(PeerStandings::prospect_of(forecast, candidates_[i].available, instance.own_host));
+    if (i < forecasts.size()) forecasts[i] = forecast;
+  }
+  const auto last = standings_.last(call.service, call.model->name);
+  const auto chosen = routing::soonest(prospects, last ? std::optional<size_t>(*last) : std::nullopt);
+  if (!chosen) return std::nullopt;
+  choices.forecasts = forecasts_.add(forecasts);
+  choices.chosen_instance = static_cast<uint8_t>(chosen->index);
+  choices.why = call.tried != 0 ? telemetry::Why::kNextAfterFailure
+                : chosen->stays ? telemetry::Why::kStays
+                                : telemetry::Why::kSoonest;
+  return static_cast<uint32_t>(chosen->index);
+}
+
+void Outbound::note_model_answer(const Call& call, const wire::CalleeSpans& spans, Instant now) {
+  if (spans.agent_us == wire::CalleeSpans::kAgentNotReached) return;
+  const Duration away = microseconds(int64_t{spans.agent_us} + spans.queue_us);
+  const bool is_local = instance_of(call).local;
+  if (!is_local && call.trace.left_at == kNever) return;
+  const Duration way = is_local ? Duration{} : std::max<Duration>(now - call.trace.left_at - away, Duration{});
+  standings_.answered(place_of(call), way, microseconds(spans.agent_us));
+}
+
+void Outbound::on(const PeerStood& event, Instant now, Actions& /*out*/) {
+  for (const wire::Standing& standing : event.standings) {
+    const auto service = services_.find(standing.service);
+    if (!service) continue;
+    const std::vector<const contract::ModelTerms*> models = config_.contracts.models(standing.service);
+    const auto is_it = [&](const contract::ModelTerms* model) { return model->name == standing.model; };
+    // Only what is in a contract here can be asked for with it.
+    if (std::none_of(models.begin(), models.end(), is_it)) continue;
+    const std::vector<Instance>& instances = services_[*service].instances;
+    for (uint32_t i = 0; i < instances.size(); ++i) {
+      const bool is_his = !instances[i].local && instances[i].peer == event.peer;
+      if (is_his) standings_.heard({*service, i, standing.model}, standing, now);
+    }
+  }
 }
 
 // Where an answer is dear its key picks who gives it: then one of several instances has it for all who ask, wherever
@@ -137,7 +199,7 @@ std::optional<uint32_t> Outbound::choose_same(Call& call, Code code, Instant now
   if (!call.idempotent && !call.key) return std::nullopt;
   if (call.is_second_round || (code != Code::kOutcomeUnknown && !was_short)) return std::nullopt;
   const uint32_t tried = std::exchange(call.tried, 0);
-  const auto next = choose(call, choices);
+  const auto next = choose(call, now, choices);
   const bool is_there = next && state_of(services_[call.service].instances[*next], call.lane, false) ==
                                     telemetry::Choice::State::kAvailable;
   if (!is_there) {
@@ -156,7 +218,7 @@ bool Outbound::try_again(uint64_t id, Code code, Instant now, Actions& out) {
   const bool is_harmless = call.idempotent && !call.key && code == Code::kOutcomeUnknown;
   if (!call.is_kept || (!is_untouched && !is_harmless) || call.deadline <= now) return false;
   telemetry::Choices choices;
-  auto next = choose(call, choices);
+  auto next = choose(call, now, choices);
   if (!next) next = choose_same(call, code, now, choices);
   if (!next || is_full(services_[call.service].instances[*next], call.bytes)) return false;
   // What never left this process loads nobody.

@@ -27,7 +27,7 @@ void Outbound::hedge(uint64_t id, Instant now, Actions& out) {
   call.hedge_after = Duration{0};
   calls_.set_deadline(id, call.deadline);
   telemetry::Choices choices;
-  const auto next = choose(call, choices);
+  const auto next = choose(call, now, choices);
   const auto state =
       next ? state_of(services_[call.service].instances[*next], call.lane, false) : telemetry::Choice::State::kTried;
   if (state != telemetry::Choice::State::kAvailable) return;
@@ -51,6 +51,7 @@ void Outbound::hedge(uint64_t id, Instant now, Actions& out) {
               .trace = call.trace,
               .bytes = call.bytes,
               .method = call.method,
+              .model = call.model,
               .key = nullptr,
               .fetch = nullptr,
               .wrongs = nullptr,

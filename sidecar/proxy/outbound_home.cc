@@ -37,7 +37,7 @@ bool Outbound::take_home(PeerRequested& event, Instant now, Actions& out) {
             .is_sensitive = terms.sensitive || (event.delivery != nullptr && event.delivery->is_sensitive),
             .priority = event.priority,
             .deadline = now + event.budget,
-            .trace = {.number = recorder_.next_number(), .started = now, .budget_us = to_us(event.budget)},
+            .trace = begin_trace(to_us(event.budget), now),
             .bytes = bytes,
             .method = std::string(event.method),
             .key = nullptr,

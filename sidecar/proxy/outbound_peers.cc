@@ -38,6 +38,7 @@ void Outbound::on(const PeerLost& event, Instant now, Actions& out) {
   peer.draining[static_cast<size_t>(event.lane)] = false;
   if (event.lane == wire::Lane::kInteractive) {
     leases_.on_lost(event.peer);
+    standings_.forget(event.peer, services_);
     orders_.on_lost(event.peer, now, out);
   }
   const auto contains = [](const std::vector<uint64_t>& ids, uint64_t id) {
@@ -50,7 +51,7 @@ void Outbound::on(const PeerLost& event, Instant now, Actions& out) {
     if (contains(event.waiting, id)) {
       // Another instance takes it now; alone it waits for the peer a little longer.
       telemetry::Choices choices;
-      if (!call.key && choose(call, choices)) {
+      if (!call.key && choose(call, now, choices)) {
         out.push_back(CancelAtPeer{.peer = event.peer, .lane = event.lane, .call_id = id});
         conclude(id,
                  rejector_.reject(Code::kNotSent, service, "link", "peer_unreachable",

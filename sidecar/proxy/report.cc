@@ -38,6 +38,33 @@ Json health(Engine& engine, const SidecarConfig& config, const Surroundings& aro
     models.push_back(
         {{"model", model.name}, {"lease", to_string(model.state)}, {"users", model.users}, {"waiting", model.waiting}});
   }
+  Json standings = Json::array();
+  const auto standing_of = [](const wire::Standing& said, std::string_view host, std::string_view sidecar,
+                              int64_t age_ms) -> Json {
+    return {{"service", said.service},
+            {"model", said.model},
+            {"host", host},
+            {"sidecar", sidecar},
+            {"place", telemetry::to_string(said.place)},
+            {"usable_in_ms", said.usable_in_ms},
+            {"never_fits", said.never_fits},
+            {"wait_us", said.wait_us},
+            {"serve_us", said.serve_us},
+            {"age_ms", age_ms}};
+  };
+  for (StandingIndex i = 0; i < engine.inbound().standings().size(); ++i) {
+    const wire::Standing own = engine.inbound().standing(i, around.now);
+    standings.push_back(standing_of(own, config.host, config.sidecar, own.age_ms));
+  }
+  engine.outbound().standings().for_each([&](ServiceIndex service, uint32_t instance, std::string_view model,
+                                             const wire::Standing& said, Instant heard_at) {
+    const Instance& at = engine.services()[service].instances[instance];
+    wire::Standing named = said;
+    named.service = engine.services()[service].name;
+    named.model = model;
+    standings.push_back(standing_of(named, config.peers[at.peer].host, config.peers[at.peer].sidecar,
+                                    said.age_ms + to_us(around.now - heard_at) / 1000));
+  });
   const std::string_view status = around.draining ? "draining" : all_connected ? "ok" : "degraded";
   return {{"status", status},
           {"version", kVersion},
@@ -49,7 +76,8 @@ Json health(Engine& engine, const SidecarConfig& config, const Surroundings& aro
           {"open_calls", engine.outbound().open_calls() + engine.inbound().open_calls()},
           {"agents", agents},
           {"peers", peers},
-          {"models", models}};
+          {"models", models},
+          {"standings", standings}};
 }
 
 Json refused(const Counters& counters) {

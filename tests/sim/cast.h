@@ -10,6 +10,7 @@
 
 #include "common/zmtp/connection.h"
 #include "sidecar/proxy/driver.h"
+#include "tests/sim/virtual_arbiter.h"
 #include "tests/sim/virtual_disk.h"
 #include "tests/sim/virtual_memory.h"
 #include "tests/sim/virtual_network.h"
@@ -169,9 +170,10 @@ class ScriptedAgent final : public StreamObserver, public AcceptObserver {
 // A sidecar process: its disk outlives it.
 class Sidecar {
  public:
-  // `memory` is what the sidecars of its host share, if they do; it must outlive this.
-  Sidecar(VirtualNetwork& network, proxy::SidecarConfig config, int site, VirtualMemory* memory = nullptr)
-      : network_(network), config_(std::move(config)), site_(site), memory_(memory) {
+  // `memory` is what the sidecars of its host share, if they do, `arbiter` whom it leases from; both must outlive this.
+  Sidecar(VirtualNetwork& network, proxy::SidecarConfig config, int site, VirtualMemory* memory = nullptr,
+          VirtualArbiter* arbiter = nullptr)
+      : network_(network), config_(std::move(config)), site_(site), memory_(memory), arbiter_(arbiter) {
     start();
   }
   void start() {
@@ -187,6 +189,8 @@ class Sidecar {
     if (!config_.replies_path.empty()) settings.replies = replies_.get();
     if (memory_ != nullptr) shared_ = memory_->attach(network_.prng().next());
     settings.shared = shared_.get();
+    if (arbiter_ != nullptr) channel_ = arbiter_->connect(*host_);
+    settings.arbiter = channel_.get();
     driver_ = std::make_unique<proxy::Driver>(*host_, config_, std::move(settings));
     host_->set_turn_observer(driver_.get());
     if (watcher_) host_->watch_turns(watcher_);
@@ -195,6 +199,7 @@ class Sidecar {
   // As kill -9: nothing is said to anybody.
   void kill() {
     driver_.reset();
+    channel_.reset();
     shared_.reset();
     replies_.reset();
     if (drained) store_->close();
@@ -213,6 +218,8 @@ class Sidecar {
   }
   bool lives() const { return driver_ != nullptr; }
   VirtualHost* host() { return host_.get(); }
+  // What it leases over; null if it leases nothing.
+  const VirtualArbiter::Channel* channel() const { return channel_.get(); }
   proxy::Driver& driver() { return *driver_; }
   uint64_t count(proxy::Counter counter) { return driver_->engine().counters()[counter]; }
 
@@ -227,8 +234,10 @@ class Sidecar {
   bool was_started_ = false;
   std::function<void()> watcher_;
   VirtualMemory* memory_;
+  VirtualArbiter* arbiter_;
   std::unique_ptr<cache::SharedTier> shared_;
   std::unique_ptr<VirtualHost> host_;
+  std::unique_ptr<VirtualArbiter::Channel> channel_;
   std::unique_ptr<VirtualStore> store_;
   std::unique_ptr<VirtualReplies> replies_;
   std::unique_ptr<proxy::Driver> driver_;

@@ -25,6 +25,7 @@ struct Seen {
     sum.facts.orders += seen.facts.orders;
     sum.facts.crossings += seen.facts.crossings;
     sum.outlived_replies += seen.outlived_replies;
+    sum.grants += seen.grants;
   }
   std::string text() const {
     const auto number = [](uint64_t count) { return std::to_string(count); };
@@ -32,7 +33,7 @@ struct Seen {
            " acknowledged purges (" + number(sum.facts.writes) + " writes, " + number(sum.facts.orders) + " orders), " +
            number(sum.facts.close_reads) + " of them within a lease; " + number(sum.facts.crossings) +
            " fetches crossed a purge; " + number(sum.outlived_replies) +
-           " replies taken from the disk of a process before";
+           " replies taken from the disk of a process before; " + number(sum.grants) + " grants of memory for models";
   }
 };
 

@@ -136,6 +136,17 @@ MUTANTS = [
            "orders_[++last_order_].until = until;", "orders_[++last_order_].until = until + milliseconds(2000);"),
     Mutant("what a sidecar was told counts for services that it does not know", PROXY + "services.cc",
            "if (!instance.local) views[instance.peer] += routing::rendezvous_weight(view, instance.name_digest);", "(void)view;"),
+    Mutant("an agent computes before there is memory for its model", PROXY + "inbound.h",
+           "return call.model != kNoModel && !call.has_model; }", "return call.model != kNoModel && false; }", through=PROXY + "inbound.cc"),
+    Mutant("memory goes back while a model is used", PROXY + "model_leases.cc", "  if (model.users == 0) give_back(index, out);\n", "  give_back(index, out);\n"),
+    Mutant("memory of a model that nobody uses is kept", PROXY + "model_leases.cc",
+           "if (models_[index].idle_until <= now) give_back(index, out);", "if (models_[index].idle_until <= now) models_[index].idle_until = kNever;"),
+    Mutant("who came while memory was recalled does not get it again", PROXY + "model_leases.cc",
+           "    give_back(index, out);\n    if (!model.waiting.empty()) ask(", "    give_back(index, out);\n    if (false) ask("),
+    Mutant("an arbiter believes memory back when a socket closes", "sidecar/arbiter/engine.cc",
+           "if (has_nothing && entry.chunks_pending == 0) {", "if (entry.chunks_pending == 0) {"),
+    Mutant("a link over which standings come is never idle", PROXY + "link_session.cc",
+           "      return true;  // it comes with each pong: nobody has used the link", "      break;"),
     Mutant("kept for too long", PROXY + "outbound_cache.cc", "kept.error_until += milliseconds(", "kept.error_until += 60 * milliseconds("),
 ]
 

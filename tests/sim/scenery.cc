@@ -29,6 +29,13 @@ void declare(contract::Table& contracts, bool keeps_briefly = false) {
     contracts.declare_service(service, fact);
     contracts.declare_method(service, "set", set);
   }
+  // Of two instances, and of one; both on cards that others use, too.
+  contract::Declaration mind;
+  mind.model = kMind;
+  contracts.declare_service("mind", mind);
+  contract::Declaration eye;
+  eye.model = kEye;
+  contracts.declare_service("eye", eye);
 }
 
 void limit(proxy::SidecarConfig& config) {
@@ -61,12 +68,16 @@ proxy::SidecarConfig home_config() {
   port("fact", 1500);
   port("lone", 1500);
   port("line", 3000);
+  port("mind", 2500);
+  port("eye", 2500);
   config.peers.push_back({.host = "b",
                           .sidecar = "main",
                           .endpoint = endpoint("b.link"),
-                          .services = {"echo", "wide", "pay", "look", "fact", "line", "lone"}});
-  config.peers.push_back(
-      {.host = "b", .sidecar = "second", .endpoint = endpoint("b2.link"), .services = {"echo", "pay", "look", "fact"}});
+                          .services = {"echo", "wide", "pay", "look", "fact", "line", "lone", "mind", "eye"}});
+  config.peers.push_back({.host = "b",
+                          .sidecar = "second",
+                          .endpoint = endpoint("b2.link"),
+                          .services = {"echo", "pay", "look", "fact", "mind"}});
   return config;
 }
 
@@ -99,6 +110,8 @@ proxy::SidecarConfig agents_config(bool is_second) {
   config.agents.push_back({.name = "pay", .service = "pay", .endpoint = endpoint(own + ".pay")});
   config.agents.push_back({.name = "look", .service = "look", .endpoint = endpoint(own + ".look")});
   config.agents.push_back({.name = "fact", .service = "fact", .endpoint = endpoint(own + ".fact")});
+  config.agents.push_back({.name = "mind", .service = "mind", .endpoint = endpoint(own + ".mind")});
+  config.arbiter_path = own + ".arbiter";
   if (!is_second) {
     config.agents.push_back({.name = "wide",
                              .service = "wide",
@@ -111,6 +124,7 @@ proxy::SidecarConfig agents_config(bool is_second) {
                              .socket = proxy::AgentSocket::kRouter,
                              .in_flight = 64});
     config.agents.push_back({.name = "lone", .service = "lone", .endpoint = endpoint("b.lone")});
+    config.agents.push_back({.name = "eye", .service = "eye", .endpoint = endpoint("b.eye")});
   }
   // They write the same facts, and keep what they gave.
   config.peers.push_back({.host = "b",
@@ -176,14 +190,25 @@ std::vector<Habit> habits() {
   Habit readers = reader;
   readers.is_req = false;
   readers.outstanding_max = 4;
+  Habit mind{.port = "a.mind.port", .service = "mind", .rest = milliseconds(30)};
+  mind.budget = milliseconds(2500);
+  Habit minds = mind;
+  minds.is_req = false;
+  minds.outstanding_max = 3;
+  minds.rest = milliseconds(400);  // its lease goes back now and then
+  Habit eye = mind;
+  eye.port = "a.eye.port";
+  eye.service = "eye";
+  eye.rest = milliseconds(500);
   Habit purger = mesh;
   purger.service = "mesh.cache";
   purger.outstanding_max = 2;
   purger.rest = milliseconds(400);
   purger.budget = milliseconds(2000);
   purger.orders_purges = true;
-  return {patient, patient, patient, fresh, fresh, impatient, impatient, dealer, dealer, wide,    own,  mesh,  look,
-          look,    payer,   payer,   keyed, line,  fact,      facts,     facts,  reader, readers, lone, purger};
+  return {patient, patient, patient, fresh, fresh, impatient, impatient, dealer, dealer, wide,
+          own,     mesh,    look,    look,  payer, payer,     keyed,     line,   fact,   facts,
+          facts,   reader,  readers, lone,  mind,  minds,     eye,       purger};
 }
 
 }  // namespace mesh::sim

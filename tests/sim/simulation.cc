@@ -72,13 +72,19 @@ Simulation::Simulation(uint64_t seed, std::vector<Fault> faults, bool keeps_line
     process.admin = "ipc://" + config.admin_path;
     for (const auto& agent : config.agents) process.services.push_back(agent.service);
     process.kept_services = kept_services(config);
-    process.sidecar = std::make_unique<Sidecar>(network_, std::move(config), site, shares[site - kHomeSite]);
+    const bool leases = !config.arbiter_path.empty();
+    process.sidecar = std::make_unique<Sidecar>(network_, std::move(config), site, shares[site - kHomeSite],
+                                                leases ? arbiters_[site - kHomeSite].get() : nullptr);
     process.up_since = network_.now();
     const size_t index = processes_.size() - 1;
     process.sidecar->watch_turns([this, index] { look_behind_turn(index); });
   };
   // What one instance says must reach another over a way that breaks, too.
   second_site_ = prng_.below(2) == 0 ? kAgentSite : kThirdSite;
+  is_tight_ = prng_.below(4) == 0;
+  for (const int site : {kAgentSite, kThirdSite}) {
+    arbiters_[site - kHomeSite] = std::make_unique<VirtualArbiter>(network_, site, is_tight_ ? kTightCard : kRoomyCard);
+  }
   add_sidecar(kHomeSite, home_config());  // the first
   add_sidecar(kAgentSite, agents_config(false));
   add_sidecar(second_site_, agents_config(true));
@@ -97,6 +103,9 @@ Simulation::Simulation(uint64_t seed, std::vector<Fault> faults, bool keeps_line
   add_agent("agent fact 2", second_site_, "b2.fact", zmtp::SocketType::kRep);
   add_agent("agent fact 3", kAgentSite, "b.lone", zmtp::SocketType::kRep);
   add_agent("agent line", kAgentSite, "b.line", zmtp::SocketType::kRouter);
+  add_agent("agent mind", kAgentSite, "b.mind", zmtp::SocketType::kRep);
+  add_agent("agent mind 2", second_site_, "b2.mind", zmtp::SocketType::kRep);
+  add_agent("agent eye", kAgentSite, "b.eye", zmtp::SocketType::kRep);
   network_.run_for(milliseconds(500));
   std::vector<Habit> all = habits();
   for (Habit& habit : all) {
@@ -226,6 +235,7 @@ std::string Simulation::on_executed(std::string_view agent, std::string_view bod
   ++ask->executions;
   judge_execution(*ask, agent);
   judge_order(*ask);
+  judge_memory(*ask, agent);
   return answer_to(body);
 }
 

@@ -3,8 +3,8 @@
 //   host a: callers, sidecar a/main with an agent of its own      host b: sidecars b/main and b/second with agents
 //           sidecar a/readers with callers of its own
 //
-// Callers ask, and operators order purges, while faults come and go; then the faults stop, and everybody has to be served
-// again and all to be quiet.
+// Callers ask, and operators order purges, while faults come and go; then the faults stop, and everybody has to be
+// served again and all to be quiet.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +18,7 @@
 
 #include "tests/sim/facts.h"
 #include "tests/sim/plan.h"
+#include "tests/sim/virtual_arbiter.h"
 #include "tests/sim/virtual_memory.h"
 #include "tests/sim/virtual_network.h"
 
@@ -75,6 +76,7 @@ class Simulation {
   struct Seen {
     Facts::Seen facts;
     uint64_t outlived_replies = 0;  // that the disk gave to another process than had put them there
+    uint64_t grants = 0;            // of memory for models
   };
   Seen seen() const;
 
@@ -126,6 +128,7 @@ class Simulation {
   void crash_unseen(Duration period, Instant end);
   void await_drained(size_t process, uint64_t life);
   void pause(Process& process, Duration span);
+  void start_arbiters();
   void change_a_fact();
   void order_now_and_then();
   void order_meanwhile(size_t fact);
@@ -147,6 +150,8 @@ class Simulation {
   void judge_order_of_answers(const Ask& ask);
   void judge_execution(Ask& subject, std::string_view agent);
   void judge_order(const Ask& ask);
+  void judge_memory(const Ask& ask, std::string_view agent);
+  static bool needs_model(std::string_view service) { return service == "mind" || service == "eye"; }
   void look_behind_turn(size_t process);
   void watch();
   void run_watched(Duration span);
@@ -164,7 +169,9 @@ class Simulation {
   VirtualNetwork network_;
   Prng prng_;
   std::vector<Fault> faults_;
-  VirtualMemory memory_[3];  // of each host's sidecars
+  VirtualMemory memory_[3];                      // of each host's sidecars
+  std::unique_ptr<VirtualArbiter> arbiters_[3];  // of each host's card; null where there is none
+  bool is_tight_ = false;                        // one model at a time
   std::vector<Process> processes_;
   std::vector<std::unique_ptr<SimCaller>> callers_;
   std::vector<std::unique_ptr<SimOrder>> orders_;  // the last ones

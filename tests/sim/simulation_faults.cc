@@ -90,6 +90,13 @@ void Simulation::crash_unseen(Duration period, Instant end) {
   network_.at(network_.now() + period, [this, period, end] { crash_unseen(period, end); });
 }
 
+// Those that no fault keeps down.
+void Simulation::start_arbiters() {
+  for (const auto& arbiter : arbiters_) {
+    if (arbiter != nullptr && !arbiter->lives()) arbiter->start();
+  }
+}
+
 // Between which sites nothing passes.
 std::vector<std::pair<int, int>> Simulation::ways_of(const Fault& fault) const {
   if (second_site_ == kAgentSite) return {{kHomeSite, kAgentSite}};
@@ -146,6 +153,8 @@ void Simulation::begin_fault(size_t index) {
       }
       std::erase_if(orders_, [this](const auto& order) { return processes_[order->sidecar].site == kAgentSite; });
       memory_[kAgentSite - kHomeSite].forget();
+      arbiters_[kAgentSite - kHomeSite]->kill();
+      arbiters_[kAgentSite - kHomeSite]->forget();
       break;
     case Fault::Kind::kPauseSidecar:
       pause(one_of(true, fault.which), fault.lasts);
@@ -180,6 +189,11 @@ void Simulation::begin_fault(size_t index) {
     case Fault::Kind::kDiskFull:
       one_of(true, fault.which).sidecar->disk.is_full = true;
       memory_of(one_of(true, fault.which)).is_full = true;
+      break;
+    case Fault::Kind::kCrashArbiter:
+      for (const auto& arbiter : arbiters_) {
+        if (arbiter != nullptr) arbiter->kill();
+      }
       break;
     case Fault::Kind::kWallClock:
       network_.set_wall_clock(fault.which % 2 == 0 ? kHomeSite : kAgentSite, milliseconds(fault.amount));
@@ -217,6 +231,7 @@ void Simulation::end_fault(size_t index) {
       break;
     case Fault::Kind::kPowerCut:
       network_.set_dark(kAgentSite, false);
+      start_arbiters();
       for (size_t i = 0; i < processes_.size(); ++i) {
         if (processes_[i].site == kAgentSite) bring_up(i);
       }
@@ -238,6 +253,9 @@ void Simulation::end_fault(size_t index) {
     case Fault::Kind::kDiskFull:
       one_of(true, fault.which).sidecar->disk.is_full = false;
       memory_of(one_of(true, fault.which)).is_full = false;
+      break;
+    case Fault::Kind::kCrashArbiter:
+      start_arbiters();
       break;
     case Fault::Kind::kNarrow:
       network_.window_bytes = 256 * limits::KiB;

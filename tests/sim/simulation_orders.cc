@@ -134,6 +134,9 @@ Simulation::Seen Simulation::seen() const {
   for (const Process& process : processes_) {
     if (process.is_sidecar()) seen.outlived_replies += process.sidecar->reply_disk.given_to_another;
   }
+  for (const auto& arbiter : arbiters_) {
+    if (arbiter != nullptr) seen.grants += arbiter->grants();
+  }
   return seen;
 }
 

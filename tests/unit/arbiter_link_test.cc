@@ -40,6 +40,10 @@ struct Desk : PacketChannel, ArbiterLinkObserver {
   }
   void on_model_recalled(uint32_t number) override { heard.push_back("recalled " + std::to_string(number)); }
   void on_model_lost(uint32_t number) override { heard.push_back("gone " + std::to_string(number)); }
+  void on_model_looked_at(uint32_t number, const ModelOutlook& outlook) override {
+    heard.push_back("looked at " + std::to_string(number) + ": place " +
+                    std::to_string(static_cast<int>(outlook.place)) + " in " + std::to_string(outlook.usable_in_ms));
+  }
 
   void connect(uint64_t epoch) {
     is_open = true;
@@ -104,6 +108,30 @@ TEST_CASE("what is asked is granted or refused, under the number it was asked wi
   desk.link.give_back(3);
   CHECK(desk.take().release().id() == "L1");
   CHECK(desk.said.empty());
+}
+
+TEST_CASE("a look at models is answered for each of them, and what does not fit the question is no answer") {
+  Desk desk;
+  desk.link.look({{3, kOrder}});
+  CHECK(desk.said.empty());  // there is nobody to ask
+  desk.connect(5);
+  desk.link.look({{3, kOrder}, {9, kOrder}});
+  const pb::Request asked = desk.take();
+  REQUIRE(asked.status().queries_size() == 2);
+  CHECK(asked.status().queries(0).bytes() == 1 << 30);
+  CHECK(asked.status().queries(0).load_ms() == 50);
+  CHECK(asked.status().queries(0).model().size() == 16);
+  pb::Reply reply;
+  reply.mutable_standing()->add_outlooks()->set_place(pb::Outlook::PLACE_RESIDENT);
+  pb::Reply half = reply;
+  pb::Outlook& second = *reply.mutable_standing()->add_outlooks();
+  second.set_place(static_cast<pb::Outlook::Place>(55));
+  second.set_usable_in_ms(700);
+  desk.answer(asked.number(), reply);
+  CHECK(desk.news() == News{"looked at 3: place 5 in 0", "looked at 9: place 0 in 700"});
+  desk.link.look({{3, kOrder}, {9, kOrder}});
+  desk.answer(desk.take().number(), half);
+  CHECK(desk.news().empty());
 }
 
 TEST_CASE("what was given back before it was granted goes back as soon as it has a name, and nobody hears of it") {

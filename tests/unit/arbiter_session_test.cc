@@ -94,6 +94,74 @@ TEST_CASE("an order is answered once, with its number: granted, done, or what wa
   CHECK(counter.terms.broken_rules["lease_unknown"] == 1);
 }
 
+pb::Request look(const std::vector<std::pair<std::string, uint64_t>>& models) {
+  pb::Request request;
+  request.mutable_status();
+  for (const auto& [model, bytes] : models) {
+    pb::Query& query = *request.mutable_status()->add_queries();
+    query.set_model(model);
+    query.set_bytes(bytes);
+    query.set_load_ms(2000);
+  }
+  return request;
+}
+
+TEST_CASE("who asks how soon he could use a model is told where it is, and what making room and loading take") {
+  Counter counter;
+  counter.terms.plan = [&](const gpu::Request& request, Instant now) { return counter.desk.engine.plan(request, now); };
+  counter.hello();
+  const std::string mine(16, 'm');
+  const std::string other(16, 'o');
+  const auto looked = [&] { return counter.tell(look({{mine, gpu::kGiB}, {other, 3 * gpu::kGiB}})).standing(); };
+  pb::Standing standing = looked();
+  REQUIRE(standing.outlooks_size() == 2);
+  CHECK(standing.outlooks(0).place() == pb::Outlook::PLACE_DISK);
+  CHECK(standing.outlooks(0).usable_in_ms() == 2000);  // there is room
+  CHECK_FALSE(standing.outlooks(0).never_fits());
+  CHECK(standing.outlooks(1).never_fits());
+  CHECK(standing.outlooks(1).usable_in_ms() == UINT32_MAX);
+
+  pb::Request ask = counter.ask(gpu::kGiB);
+  ask.mutable_ask()->set_model(mine);
+  ask.mutable_ask()->set_load_ms(2000);
+  const pb::Reply granted = counter.tell(ask);
+  REQUIRE(granted.has_granted());
+  counter.desk.wait(500);
+  standing = looked();
+  CHECK(standing.outlooks(0).place() == pb::Outlook::PLACE_LOADING);
+  CHECK(standing.outlooks(0).usable_in_ms() == 1500);
+  pb::Request commit;
+  *commit.mutable_commit()->mutable_lease() = granted.granted().lease();
+  commit.mutable_commit()->set_bytes(gpu::kGiB);
+  REQUIRE(counter.tell(commit).has_done());
+  standing = looked();
+  CHECK(standing.outlooks(0).place() == pb::Outlook::PLACE_RESIDENT);
+  CHECK(standing.outlooks(0).usable_in_ms() == 0);
+}
+
+TEST_CASE("what somebody else has loaded is near, and has to be loaded all the same, behind the room made for it") {
+  Counter counter;
+  counter.terms.plan = [&](const gpu::Request& request, Instant now) { return counter.desk.engine.plan(request, now); };
+  counter.hello();
+  gpu::Request others = counter.desk.request(kGiBUnits);
+  others.model = *read_id(std::string(16, 'm'));
+  counter.desk.hold(2, 900, others);
+  const pb::Standing standing = counter.tell(look({{std::string(16, 'm'), gpu::kGiB}})).standing();
+  CHECK(standing.outlooks(0).place() == pb::Outlook::PLACE_CACHED);
+  CHECK(standing.outlooks(0).usable_in_ms() > 2000);
+}
+
+TEST_CASE("a status with too many queries, or one that names nothing, is refused and changes nothing") {
+  Counter counter;
+  counter.hello();
+  CHECK(counter.tell(look({{"short", gpu::kGiB}})).failed().rule() == "status_query");
+  CHECK(counter.tell(look({{std::string(16, 'm'), 0}})).failed().rule() == "status_query");
+  CHECK(counter.tell(look(std::vector<std::pair<std::string, uint64_t>>(33, {std::string(16, 'm'), 1})))
+            .failed()
+            .rule() == "status_queries");
+  CHECK(counter.tell(look({})).has_standing());
+}
+
 TEST_CASE("who has to wait is told so and why, and may give up") {
   Counter counter;
   counter.hello();

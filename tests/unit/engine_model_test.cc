@@ -24,7 +24,7 @@ struct Studio : Bench {
     }
     contract::Declaration other;
     other.model = contract::ModelTerms{.name = "other", .bytes = 1 << 30, .hold_ms = 60'000, .load_ms = 400};
-    config.contracts.declare_method("eye", "other", other);
+    config.contracts.declare_method("eye", "zoom", other);
     config.contracts.declare_method("eye", "count", {});
     engine.emplace(config);
     for (AgentIndex i : {0U, 1U}) tell(AgentConnected{i});
@@ -234,7 +234,7 @@ TEST_CASE("where two models of one sidecar do not fit, the first makes room once
     studio.delivered();
     if (!is_busy) studio.answer();
     studio.asks();
-    studio.ask("other");
+    studio.ask("zoom");
     studio.tell(ModelQueued{1});
     CHECK(studio.returns() == 0);
     studio.advance(4999);
@@ -252,7 +252,7 @@ TEST_CASE("where two models of one sidecar do not fit, the first makes room once
     CHECK(studio.returns() == 1);
     CHECK(studio.asks() == 2);  // for the other, and for the one that came too late
     studio.tell(ModelGranted{1});
-    CHECK(studio.delivered() == Bodies{"other"});
+    CHECK(studio.delivered() == Bodies{"zoom"});
   }
 }
 

@@ -30,6 +30,18 @@ TEST_CASE("groups, which could nest for ever, are refused") {
   CHECK(broken_rule(bytes) == "envelope_broken");
 }
 
+TEST_CASE("more standings than an envelope takes, or names that are too long, are refused") {
+  v1::Envelope message;
+  message.set_kind(v1::KIND_STANDING);
+  for (size_t i = 0; i < limits::standings_max; ++i) message.add_standings()->set_model("m");
+  CHECK(broken_rule(message) == "");
+  message.add_standings();
+  CHECK(broken_rule(message) == "standings");
+  message.clear_standings();
+  message.add_standings()->set_service(std::string(limits::name_bytes + 1, 's'));
+  CHECK(broken_rule(message) == "name_too_long");
+}
+
 TEST_CASE("a feature that must not be ignored is refused before anything else is judged") {
   v1::Envelope message = request_message();
   message.set_critical(1U << 31);
@@ -52,7 +64,7 @@ TEST_CASE("a request that needs an unknown feature is read so far that it can be
 TEST_CASE("numbers outside their closed sets are refused by name") {
   v1::Envelope message;
   CHECK(broken_rule(message) == "kind");
-  message.set_kind(static_cast<v1::Kind>(12));
+  message.set_kind(static_cast<v1::Kind>(v1::Kind_MAX + 1));
   CHECK(broken_rule(message) == "kind");
   message = request_message();
   message.set_priority(static_cast<v1::Priority>(4));

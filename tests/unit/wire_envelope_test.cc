@@ -15,7 +15,8 @@ namespace {
 
 static_assert(static_cast<int>(v1::KIND_HELLO) == static_cast<int>(Kind::kHello));
 static_assert(static_cast<int>(v1::KIND_PURGED) == static_cast<int>(Kind::kPurged));
-static_assert(static_cast<int>(v1::Kind_MAX) == static_cast<int>(Kind::kPurged));
+static_assert(static_cast<int>(v1::Kind_MAX) == static_cast<int>(Kind::kStanding));
+static_assert(static_cast<int>(v1::ModelPlace_MAX) == static_cast<int>(ModelPlace::kResident));
 static_assert(static_cast<int>(v1::PRIORITY_BATCH) == static_cast<int>(Priority::kBatch));
 static_assert(static_cast<int>(v1::Priority_MAX) == static_cast<int>(Priority::kBatch));
 static_assert(static_cast<int>(v1::Code_MAX) == kCodeCount - 1);
@@ -276,6 +277,63 @@ TEST_CASE("the flag for a compressed body is the last byte of an envelope whose 
   bytes.back() = 1;
   CHECK(parsed(bytes).body_zstd());
   CHECK(parsed(bytes).body_size() == 5000);
+}
+
+TEST_CASE("standings are what protobuf reads and writes, as many as an envelope takes") {
+  Draw draw(11);
+  for (int round = 0; round < 500; ++round) {
+    std::vector<std::string> names;
+    std::vector<Standing> standings(draw.below(limits::standings_max + 1));
+    for (size_t i = 0; i < 2 * standings.size(); ++i) names.push_back(draw.text(limits::name_bytes));
+    for (size_t i = 0; i < standings.size(); ++i) {
+      standings[i] = {.service = names[2 * i],
+                      .model = names[2 * i + 1],
+                      .wait_us = static_cast<uint32_t>(draw.number()),
+                      .serve_us = static_cast<uint32_t>(draw.number()),
+                      .place = static_cast<ModelPlace>(draw.below(6)),
+                      .usable_in_ms = static_cast<uint32_t>(draw.number()),
+                      .never_fits = draw.coin(),
+                      .pressure = static_cast<uint32_t>(draw.below(3)),
+                      .band = static_cast<uint32_t>(draw.below(4)),
+                      .age_ms = static_cast<uint32_t>(draw.number())};
+    }
+    const Envelope envelope{.kind = Kind::kStanding, .standings = &standings};
+    const std::string bytes = encoded(envelope);
+    const v1::Envelope message = parsed(bytes);
+    DecodedEnvelope decoded;
+    const std::string written = message.SerializeAsString();
+    REQUIRE(decode_envelope(as_bytes(written), decoded) == nullptr);
+    REQUIRE(static_cast<size_t>(message.standings_size()) == standings.size());
+    REQUIRE(decoded.standings.size() == standings.size() * (standings.empty() ? 0 : 1));
+    for (size_t i = 0; i < standings.size(); ++i) {
+      const v1::Standing& read = message.standings(static_cast<int>(i));
+      CHECK(read.service() == names[2 * i]);
+      CHECK(read.model() == names[2 * i + 1]);
+      CHECK(read.wait_us() == standings[i].wait_us);
+      CHECK(read.usable_in_ms() == standings[i].usable_in_ms);
+      const Standing& back = decoded.standings[i];
+      CHECK(back.service == names[2 * i]);
+      CHECK(back.model == names[2 * i + 1]);
+      CHECK(back.wait_us == standings[i].wait_us);
+      CHECK(back.serve_us == standings[i].serve_us);
+      CHECK(back.place == standings[i].place);
+      CHECK(back.usable_in_ms == standings[i].usable_in_ms);
+      CHECK(back.never_fits == standings[i].never_fits);
+      CHECK(back.pressure == standings[i].pressure);
+      CHECK(back.band == standings[i].band);
+      CHECK(back.age_ms == standings[i].age_ms);
+    }
+  }
+}
+
+TEST_CASE("a place of a later version is one that is not known") {
+  v1::Envelope message;
+  message.set_kind(v1::KIND_STANDING);
+  message.add_standings()->set_place(static_cast<v1::ModelPlace>(77));
+  const std::string bytes = message.SerializeAsString();
+  DecodedEnvelope decoded;
+  REQUIRE(decode_envelope(as_bytes(bytes), decoded) == nullptr);
+  CHECK(decoded.standings.at(0).place == ModelPlace::kUnknown);
 }
 
 TEST_CASE("fields of a later version are skipped, whatever their type") {

@@ -69,6 +69,22 @@ std::string cache_text(const Json& cache) {
   return text;
 }
 
+// How soon an instance would have answered a call that computes with a model.
+std::string forecast_text(const Json& forecast) {
+  if (flag_at(forecast, "never_fits")) return "    the model fits on no card there";
+  std::string text = "    in " + duration_text(number_at(forecast, "total_us"));
+  const char* const before = flag_at(forecast, "is_known") ? ": " : ", as guessed: ";
+  text += before + ("queue " + duration_text(number_at(forecast, "wait_us")));
+  text += ", model " + text_at(forecast, "model");
+  if (number_at(forecast, "load_us") > 0) text += " " + duration_text(number_at(forecast, "load_us"));
+  text += ", way " + duration_text(number_at(forecast, "way_us"));
+  text += ", agent " + duration_text(number_at(forecast, "serve_us"));
+  if (const std::string pressure = text_at(forecast, "pressure"); !pressure.empty() && pressure != "green")
+    text += ", pressure " + pressure;
+  if (const std::string band = text_at(forecast, "band"); !band.empty() && band != "cool") text += ", card " + band;
+  return text;
+}
+
 std::string candidates(const Json& record) {
   std::string text;
   const std::string chosen = text_at(record, "chosen");
@@ -80,6 +96,8 @@ std::string candidates(const Json& record) {
                                                        std::to_string(count_at(candidate, "in_flight")) + " in flight" +
                                                        (flag_at(candidate, "own_host") ? ", own host" : "") +
                                                        (is_chosen ? "; chosen: " + text_at(record, "why") : ""));
+    if (const Json& forecast = at(candidate, "forecast"); forecast.is_object())
+      text += line("", forecast_text(forecast));
   }
   return text.empty() ? line("candidates", "none") : text;
 }

@@ -1,0 +1,335 @@
+#include "tests/sim/virtual_arbiter.h"
+
+#include <algorithm>
+#include <utility>
+#include <variant>
+
+#include "lease.pb.h"
+
+namespace mesh::sim {
+namespace {
+
+namespace pb = mesh::lease::v1;
+using arbiter::ConnectionId;
+using arbiter::ProcessId;
+
+constexpr Duration kWay = microseconds(30);
+constexpr Duration kRedial = milliseconds(100);
+constexpr Duration kSampled = milliseconds(1000);
+
+arbiter::ArbiterConfig config_of(gpu::Units card) {
+  arbiter::ArbiterConfig config;
+  config.sees_processes = true;
+  config.gpus.push_back({{0, 1}, {card, 0, gpu::bounds::emergency_units}, {}});
+  return config;
+}
+
+}  // namespace
+
+struct VirtualArbiter::Running {
+  Running(gpu::Units card, std::function<arbiter::LeaseId()> new_id)
+      : engine(config_of(card)), terms{engine, book, {"GPU-sim"}, false, std::move(new_id)} {
+    terms.plan = [this](const gpu::Request& request, Instant now) { return engine.plan(request, now); };
+  }
+  arbiter::Engine engine;
+  arbiter::ChunkBook book;
+  arbiter::SessionTerms terms;
+  std::map<ConnectionId, arbiter::Session> sessions;
+};
+
+VirtualArbiter::VirtualArbiter(VirtualNetwork& network, int site, gpu::Units card)
+    : network_(network), site_(site), card_(card) {
+  start();
+}
+
+VirtualArbiter::~VirtualArbiter() { *alive_ = false; }
+
+void VirtualArbiter::start() {
+  ++life_;
+  running_ = std::make_unique<Running>(card_, [this] {
+    return arbiter::LeaseId{network_.prng().next(), 1 | network_.prng().next()};
+  });
+  arbiter::Actions out;
+  const std::vector<arbiter::JournalEntry> journal = journal_;
+  running_->engine.begin(journal, network_.now(), out);
+  carry_out(out);
+  sample();
+}
+
+void VirtualArbiter::kill() {
+  running_.reset();
+  ++life_;
+  for (Channel* channel : channels_) channel->hang_up();
+}
+
+void VirtualArbiter::forget() {
+  journal_.clear();
+  uses_.clear();
+}
+
+std::unique_ptr<VirtualArbiter::Channel> VirtualArbiter::connect(VirtualHost& host) {
+  auto channel = std::make_unique<Channel>(*this, host, ++last_process_);
+  channels_.push_back(channel.get());
+  return channel;
+}
+
+// Its process has ended: the socket says so at once, what it held of the card is free only after that.
+void VirtualArbiter::close(Channel& channel) {
+  std::erase(channels_, &channel);
+  const ProcessId process = channel.process_;
+  const ConnectionId connection = channel.connection_;
+  const auto later = [this](Duration span, auto what) {
+    network_.at(network_.now() + span, [what, alive = std::weak_ptr<bool>(alive_)] {
+      if (!alive.expired()) what();
+    });
+  };
+  if (connection != 0) {
+    later(kWay, [this, connection] {
+      if (!running_ || running_->sessions.erase(connection) == 0) return;
+      tell(arbiter::ConnectionClosed{connection});
+    });
+  }
+  later(milliseconds(5 + static_cast<int64_t>(network_.prng().below(60))), [this, process] {
+    std::erase_if(uses_, [process](const auto& use) { return use.second.process == process; });
+    ended_.insert(process);
+    if (running_) tell(arbiter::ProcessEnded{process});
+  });
+}
+
+VirtualArbiter::Channel* VirtualArbiter::channel_of(ConnectionId connection) {
+  const auto is_it = [connection](const Channel* channel) { return channel->connection_ == connection; };
+  const auto found = std::find_if(channels_.begin(), channels_.end(), is_it);
+  return found == channels_.end() ? nullptr : *found;
+}
+
+void VirtualArbiter::take_packet(ConnectionId connection, const std::string& bytes) {
+  if (!running_) return;
+  const auto found = running_->sessions.find(connection);
+  if (found == running_->sessions.end()) return;
+  arbiter::Session& session = found->second;
+  arbiter::Frames frames;
+  const arbiter::Order order = session.on_packet({as_bytes(bytes), false, false}, network_.now(), frames);
+  std::visit(
+      [this](const auto& event) {
+        if constexpr (!std::is_same_v<std::decay_t<decltype(event)>, std::monostate>) tell(event);
+      },
+      order);
+  session.settle(frames);
+  Channel* channel = channel_of(connection);
+  for (arbiter::Frame& frame : frames) {
+    if (channel != nullptr) channel->receive(std::move(frame.bytes));
+  }
+  arm();
+}
+
+template <class Event>
+void VirtualArbiter::tell(const Event& event) {
+  arbiter::Actions out;
+  running_->engine.on(event, network_.now(), out);
+  carry_out(out);
+  arm();
+}
+
+void VirtualArbiter::carry_out(const arbiter::Actions& actions) {
+  std::vector<ProcessId> gone;
+  for (const arbiter::Action& action : actions) {
+    if (const auto* append = std::get_if<arbiter::AppendJournal>(&action)) journal_.push_back(append->entry);
+  }
+  for (const arbiter::Action& action : actions) {
+    std::visit(
+        [&](const auto& each) {
+          using Each = std::decay_t<decltype(each)>;
+          if constexpr (requires { each.connection; }) {
+            const auto session = running_->sessions.find(each.connection);
+            if (session == running_->sessions.end()) return;
+            arbiter::Frames frames;
+            session->second.on(each, frames);
+            Channel* channel = channel_of(each.connection);
+            for (arbiter::Frame& frame : frames) {
+              if (channel != nullptr) channel->receive(std::move(frame.bytes));
+            }
+            if constexpr (std::is_same_v<Each, arbiter::SendGrant>) ++grants_;
+          } else if constexpr (std::is_same_v<Each, arbiter::WatchProcess>) {
+            if (ended_.contains(each.process) || each.process > last_process_) gone.push_back(each.process);
+          } else if constexpr (std::is_same_v<Each, arbiter::SampleGpu>) {
+            sample_later(milliseconds(10));
+          }
+        },
+        action);
+  }
+  for (const ProcessId process : gone) tell(arbiter::ProcessEnded{process});
+}
+
+void VirtualArbiter::arm() {
+  if (!running_) return;
+  const Instant next = running_->engine.next_deadline();
+  if (next == kNever) return;
+  network_.at(std::max(next, network_.now()), [this, life = life_, alive = std::weak_ptr<bool>(alive_)] {
+    if (alive.expired() || life != life_ || running_->engine.next_deadline() > network_.now()) return;
+    arbiter::Actions out;
+    running_->engine.on_time(network_.now(), out);
+    carry_out(out);
+    arm();
+  });
+}
+
+gpu::Units VirtualArbiter::in_use() const {
+  gpu::Units units = 0;
+  for (const auto& [lease, use] : uses_) units += use.units;
+  return units;
+}
+
+void VirtualArbiter::sample() {
+  arbiter::GpuSampled sampled{.gpu = 0, .used = in_use()};
+  std::map<ProcessId, gpu::Units> by_process;
+  for (const Channel* channel : channels_) by_process[channel->process_] = 0;
+  for (const auto& [lease, use] : uses_) by_process[use.process] += use.units;
+  for (const auto& [process, units] : by_process) sampled.processes.push_back({process, units});
+  tell(sampled);
+  sample_later(kSampled);
+}
+
+void VirtualArbiter::sample_later(Duration span) {
+  network_.at(network_.now() + span, [this, life = life_, span, alive = std::weak_ptr<bool>(alive_)] {
+    if (alive.expired() || life != life_) return;
+    if (span == kSampled) return sample();
+    arbiter::GpuSampled sampled{.gpu = 0, .used = in_use()};
+    for (const Channel* channel : channels_) {
+      gpu::Units units = 0;
+      for (const auto& [lease, use] : uses_) units += use.process == channel->process_ ? use.units : 0;
+      sampled.processes.push_back({channel->process_, units});
+    }
+    tell(sampled);
+  });
+}
+
+std::string VirtualArbiter::audit() const {
+  if (in_use() > card_) return "the agents of site " + std::to_string(site_) + " have more of the card than there is";
+  if (running_ && !running_->engine.holds()) return "the arbiter's books do not agree";
+  return "";
+}
+
+bool VirtualArbiter::is_quiet() const {
+  return uses_.empty() && running_ && running_->engine.entries().empty() && running_->engine.queue().size() == 0;
+}
+
+// --- the side of a process ---
+
+VirtualArbiter::Channel::Channel(VirtualArbiter& arbiter, VirtualHost& host, ProcessId process)
+    : arbiter_(arbiter), host_(host), process_(process) {}
+
+VirtualArbiter::Channel::~Channel() {
+  *alive_ = false;
+  arbiter_.close(*this);
+}
+
+void VirtualArbiter::Channel::open(PacketChannelObserver& observer) {
+  observer_ = &observer;
+  try_open();
+}
+
+void VirtualArbiter::Channel::try_open() {
+  VirtualNetwork& network = arbiter_.network_;
+  network.at(network.now() + kWay, [this, alive = std::weak_ptr<bool>(alive_)] {
+    if (alive.expired() || connection_ != 0) return;
+    if (!arbiter_.running_ || host_.is_paused()) {
+      arbiter_.network_.at(arbiter_.network_.now() + kRedial, [this, alive] {
+        if (!alive.expired()) try_open();
+      });
+      return;
+    }
+    connection_ = ++arbiter_.last_connection_;
+    arbiter_.running_->sessions.try_emplace(connection_, arbiter_.running_->terms, connection_, process_);
+    inbox_.emplace_back([this] { observer_->on_channel_open(); });
+    pump();
+  });
+}
+
+bool VirtualArbiter::Channel::send(std::string_view bytes) {
+  if (connection_ == 0) return false;
+  pb::Request request;
+  request.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
+  if (request.has_ask()) asked_[request.number()] = request.ask().model();
+  if (request.has_claim()) claimed_[request.number()] = request.claim().lease().id();
+  if (request.has_release()) arbiter_.uses_.erase(request.release().id());
+  VirtualNetwork& network = arbiter_.network_;
+  network.at(network.now() + kWay, [&arbiter = arbiter_, connection = connection_, packet = std::string(bytes),
+                                    alive = std::weak_ptr<bool>(arbiter_.alive_)] {
+    if (!alive.expired()) arbiter.take_packet(connection, packet);
+  });
+  return true;
+}
+
+void VirtualArbiter::Channel::receive(std::string bytes) {
+  VirtualNetwork& network = arbiter_.network_;
+  network.at(network.now() + kWay,
+             [this, connection = connection_, bytes = std::move(bytes), alive = std::weak_ptr<bool>(alive_)] {
+               if (alive.expired() || connection != connection_) return;
+               inbox_.emplace_back([this, bytes] {
+                 note_reply(bytes);
+                 observer_->on_channel_packet(as_bytes(bytes));
+               });
+               pump();
+             });
+}
+
+// What it is told while it is stopped it hears when it goes on, in that order.
+void VirtualArbiter::Channel::pump() {
+  if (is_pumping_) return;
+  is_pumping_ = true;
+  while (!inbox_.empty() && !host_.is_paused()) {
+    const std::function<void()> next = std::move(inbox_.front());
+    inbox_.pop_front();
+    host_.turn(next);
+  }
+  is_pumping_ = false;
+  if (inbox_.empty()) return;
+  arbiter_.network_.at(arbiter_.network_.now() + milliseconds(20), [this, alive = std::weak_ptr<bool>(alive_)] {
+    if (!alive.expired()) pump();
+  });
+}
+
+void VirtualArbiter::Channel::hang_up() {
+  if (std::exchange(connection_, 0) == 0) return;
+  inbox_.emplace_back([this] {
+    asked_.clear();
+    claimed_.clear();
+    observer_->on_channel_closed();
+    try_open();
+  });
+  VirtualNetwork& network = arbiter_.network_;
+  network.at(network.now() + kWay, [this, alive = std::weak_ptr<bool>(alive_)] {
+    if (!alive.expired()) pump();
+  });
+}
+
+// What it is told from now on it may use.
+void VirtualArbiter::Channel::note_reply(const std::string& bytes) {
+  pb::Reply reply;
+  reply.ParseFromString(bytes);
+  const auto claim = claimed_.find(reply.number());
+  if (claim != claimed_.end()) {
+    const auto use = arbiter_.uses_.find(claim->second);
+    if (!reply.has_granted() && use != arbiter_.uses_.end()) {
+      taken_.insert(use->second.model);
+      arbiter_.uses_.erase(use);
+    }
+    claimed_.erase(claim);
+    return;
+  }
+  const auto ask = asked_.find(reply.number());
+  if (ask == asked_.end() || reply.has_queued()) return;
+  if (reply.has_granted()) {
+    arbiter_.uses_[reply.granted().lease().id()] = {process_, gpu::units_of(reply.granted().bytes()), ask->second};
+    taken_.erase(ask->second);
+  }
+  asked_.erase(ask);
+}
+
+bool VirtualArbiter::Channel::has(const std::string& model) const {
+  if (taken_.contains(model)) return true;
+  return std::any_of(arbiter_.uses_.begin(), arbiter_.uses_.end(),
+                     [&](const auto& use) { return use.second.process == process_ && use.second.model == model; });
+}
+
+}  // namespace mesh::sim
