@@ -59,8 +59,8 @@ inline constexpr double kGainMin = 0.15;
 double predicted_s(const Work& work, const Site& site);
 // Where to put it: an index into `sites`; nothing if it fits nowhere that is known of lately. Work that is at `current`
 // moves only for a gain of kGainMin. What is coming somewhere is not loaded again elsewhere: that takes the time of a
-// load twice, and of both cards what would have been needed soon. (On traces with two cards it cost a tenth of all
-// loads more, and a fifth of the mean wait.)
+// load twice, and of both cards what would have been needed soon. (On traces with two cards it cost a twelfth more
+// loads and a fifth of the mean wait.)
 std::optional<size_t> place(const Work& work, std::span<const Site> sites, std::optional<size_t> current, Instant now);
 
 }  // namespace mesh::gpu

@@ -1,5 +1,8 @@
 #include "common/gpu/thermal.h"
 
+#include <algorithm>
+#include <chrono>
+
 namespace mesh::gpu {
 namespace {
 
@@ -36,5 +39,23 @@ double Thermal::duty() const {
   constexpr double kDuties[] = {1, 1, 0.6, 0.3};
   return kDuties[static_cast<size_t>(band_)];
 }
+
+void DutyCycle::observe(bool is_computing, double duty, Instant now) {
+  const Duration passed = now - as_of_;
+  if (is_computing_ && duty_ < 1) {
+    const double break_s = std::chrono::duration<double>(passed).count() * (1 / duty_ - 1);
+    const Duration grown = due_ + std::chrono::duration_cast<Duration>(std::chrono::duration<double>(break_s));
+    due_ = std::min(grown, kBreakMax);
+  } else if (!is_computing_) {
+    due_ = std::max(due_ - passed, Duration{});
+  }
+  as_of_ = now;
+  is_computing_ = is_computing;
+  duty_ = duty;
+  if (duty >= 1) due_ = {};
+  is_resting_ = is_resting_ ? due_ > Duration{} : due_ >= kBreakMin;
+}
+
+Instant DutyCycle::rested_at() const { return is_resting_ && !is_computing_ ? as_of_ + due_ : kNever; }
 
 }  // namespace mesh::gpu

@@ -49,4 +49,31 @@ class Thermal {
   std::optional<Instant> changed_at_;
 };
 
+// Breaks from computing on a card that is hot, of those who wait to be told that they may begin.
+//
+// A runner with a stitch: after each stretch he walks for so long that running is only a share of the time, and the
+// longer the stretch, the longer the walk. What has begun is not interrupted, and nobody is kept for more than
+// kBreakMax, so stretches of several seconds, and those who do not wait, make the share larger than it should be.
+class DutyCycle {
+ public:
+  static constexpr Duration kBreakMax = milliseconds(2000);
+
+  // Whether anybody computes from now on, and which share of the time that may be.
+  void observe(bool is_computing, double duty, Instant now);
+  // Who wants to begin has to wait.
+  bool is_resting() const { return is_resting_; }
+  // When that is over, if nobody computes until then; kNever while somebody does, or if it is not resting.
+  Instant rested_at() const;
+
+ private:
+  // Begun together is computed together: the break is due when it is worth one.
+  static constexpr Duration kBreakMin = milliseconds(200);
+
+  bool is_computing_ = false;
+  bool is_resting_ = false;
+  double duty_ = 1;
+  Instant as_of_{};
+  Duration due_{};  // the break
+};
+
 }  // namespace mesh::gpu

@@ -110,6 +110,7 @@ class Driver final : public TurnObserver, private io::PacketAcceptObserver {
   void carry(const SendRefusal& refusal);
   void carry(const SendError& error);
   void carry(const AskYield& asked);
+  void carry(const SendBegin& begin);
   void carry(const SignalProcess& order);
   void carry(const WatchProcess& order);
   void carry(const CreateChunks& order);

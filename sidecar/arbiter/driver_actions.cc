@@ -115,6 +115,8 @@ void Driver::carry(const AskYield& asked) {
   tell_client(asked);
 }
 
+void Driver::carry(const SendBegin& begin) { tell_client(begin); }
+
 void Driver::carry(const SignalProcess& order) {
   ++counters_.signals;
   decisions_.note({order.kill ? "killed" : "terminated", loop_.now(), {}, order.process, Reason::kDidNotYield, 0, 0});

@@ -147,19 +147,6 @@ void Engine::take(const LeaseRenewed& event, Instant now, Actions& out) {
   if (Entry* entry = find(event.name, out)) entry->lease.renew(now);
 }
 
-void Engine::take(const LeaseUsed& event, Instant now, Actions& out) {
-  Entry* entry = find(event.name, out);
-  if (entry == nullptr) return;
-  gpu::Lease& lease = entry->lease;
-  lease.in_use = event.in_use;
-  if (!event.in_use || lease.on == 0) return;
-  ++lease.uses;
-  const GpuState& first = gpus_[static_cast<size_t>(std::countr_zero(lease.on))];
-  lease.score =
-      first.worth.score(lease.uses, lease.request.load_time, gpu::weight_of(lease.request.priority), lease.units) *
-      ghosts_.factor(lease.request.model, now);
-}
-
 void Engine::take(const LiveReported& event, Instant now, Actions& out) {
   Entry* entry = find(event.name, out);
   if (entry == nullptr || entry->ladder || now < entry->trim_after) return;
@@ -203,6 +190,7 @@ void Engine::take(const ConnectionClosed& event, Instant now, Actions& out) {
     if (lease.connection != event.connection) continue;
     lease.connection = 0;
     lease.in_use = false;
+    entry.begins_by.reset();
     entry.ladder.reset();
     const bool has_nothing = !entry.is_handed;
     if (has_nothing && entry.chunks_pending == 0) {
@@ -279,6 +267,7 @@ void Engine::on_time(Instant now, Actions& out) {
 void Engine::settle(Instant now, Actions& out) {
   settled_at_ = now;
   trim_pools(out);
+  pace(now, out);
   admit(now, out);
   relieve(now, out);
   const bool is_free = reclaim(now, out);
@@ -293,6 +282,7 @@ Instant Engine::next_deadline() const {
   if (queue_.size() > 0) next = std::min(next, settled_at_ + milliseconds(bounds::look_again_ms));
   if (settled_at_ < reconcile_until_) next = std::min(next, reconcile_until_);
   for (const auto& [id, entry] : entries_) {
+    if (entry.begins_by) next = std::min(next, begins_at(entry));
     if (entry.ladder) {
       next = std::min(next, entry.ladder->deadline());
     } else if (entry.is_handed && entry.lease.connection != 0) {

@@ -122,6 +122,12 @@ class Engine {
   bool is_still_wanted(const gpu::Segment& segment, LeaseId beneficiary) const;
   void evict_segment(const gpu::Segment& segment, Instant now, Actions& out);
 
+  // engine_pace.cc: who computes.
+  bool is_resting(GpuMask on) const;
+  Instant begins_at(const Entry& entry) const;
+  static void begin(Entry& entry, Actions& out);
+  void pace(Instant now, Actions& out);
+
   // engine_reclaim.cc: who is asked to yield.
   void take(const YieldAcknowledged& event, Instant now, Actions& out);
   void take(const YieldDone& event, Instant now, Actions& out);

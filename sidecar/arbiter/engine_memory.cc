@@ -64,6 +64,7 @@ void Engine::finish(LeaseId id, Instant now, Actions& out) {
   Entry& entry = entries_.at(id);
   gpu::Lease& lease = entry.lease;
   if (entry.is_waiting()) queue_.remove(id);
+  begin(entry, out);
   if (entry.segment) {
     leave_segment(entry, true, now, out);
   } else if (entry.is_held()) {

@@ -64,6 +64,7 @@ struct LeaseRenewed {
 struct LeaseUsed {
   LeaseName name{};
   bool in_use = false;
+  bool waits = false;  // to be told that it may begin
 };
 // So much of it lives; the rest lies in its allocator.
 struct LiveReported {
@@ -187,6 +188,11 @@ struct AskYield {
   Units units = 0;
   Duration within{};
 };
+// Who waits to compute may begin.
+struct SendBegin {
+  ConnectionId connection = 0;
+  LeaseId id{};
+};
 struct SignalProcess {
   ProcessId process = 0;
   bool kill = false;  // otherwise terminate
@@ -249,8 +255,8 @@ struct RecordDecision {
   Units missing = 0;
 };
 
-using Action = std::variant<SendGrant, SendRefusal, SendError, AskYield, SignalProcess, WatchProcess, CreateChunks,
-                            ReturnChunks, ReleaseChunks, SampleGpu, AppendJournal, RecordDecision>;
+using Action = std::variant<SendGrant, SendRefusal, SendError, AskYield, SendBegin, SignalProcess, WatchProcess,
+                            CreateChunks, ReturnChunks, ReleaseChunks, SampleGpu, AppendJournal, RecordDecision>;
 using Actions = std::vector<Action>;
 
 }  // namespace mesh::arbiter

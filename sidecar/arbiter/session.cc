@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "sidecar/arbiter/session_replies.h"
 
@@ -65,6 +66,7 @@ std::vector<ChunkNumber> numbers_of(const Numbers& numbers) {
 Order Session::on_packet(const Packet& packet, Instant now, Frames& out) {
   number_ = 0;
   lease_ = {};
+  is_use_ = false;
   named_.clear();
   if (packet.had_descriptors) return fail("descriptors", "No descriptors may come with an order", out);
   if (packet.is_cut || packet.bytes.size() > packet_bytes_max)
@@ -92,7 +94,8 @@ Order Session::read(const Request& request, Instant now, Frames& out) {
     case pb::Request::kRenew:
       return LeaseRenewed{name};
     case pb::Request::kUse:
-      return LeaseUsed{name, request.use().in_use()};
+      is_use_ = request.use().waits();
+      return LeaseUsed{name, request.use().in_use(), request.use().waits()};
     case pb::Request::kLive:
       return LiveReported{name, gpu::units_of(request.live().bytes())};
     case pb::Request::kRelease:
@@ -280,8 +283,21 @@ void Session::on(const SendError& error, Frames& out) {
 
 void Session::on(const AskYield& asked, Frames& out) { out.push_back(yield_asked(asked, terms_)); }
 
+void Session::on(const SendBegin& begin, Frames& out) {
+  const auto found = beginning_.find(begin.id);
+  if (found == beginning_.end()) return;
+  out.push_back(done(found->second));
+  beginning_.erase(found);
+}
+
 void Session::settle(Frames& out) {
   if (number_ == 0) return;
+  const auto entry = terms_.engine.entries().find(lease_);
+  const bool is_beginning = is_use_ && entry != terms_.engine.entries().end() && entry->second.begins_by;
+  if (is_beginning) {
+    beginning_[lease_] = std::exchange(number_, 0);
+    return;
+  }
   const bool is_waiting = open_.contains(lease_);
   out.push_back(is_waiting ? queued(number_, lease_, terms_) : done(number_));
   number_ = 0;

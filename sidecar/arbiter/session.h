@@ -86,6 +86,7 @@ class Session {
   void on(const SendRefusal& refusal, Frames& out);
   void on(const SendError& error, Frames& out);
   void on(const AskYield& asked, Frames& out);
+  void on(const SendBegin& begin, Frames& out);
   // The engine had the order, and what it said of it was told: whoever was not answered is answered now.
   void settle(Frames& out);
 
@@ -121,7 +122,9 @@ class Session {
   bool has_greeted_ = false;
   uint32_t broken_ = 0;
   std::string client_;
-  std::map<LeaseId, Open> open_;  // asked or claimed, and neither granted nor refused
+  std::map<LeaseId, Open> open_;           // asked or claimed, and neither granted nor refused
+  std::map<LeaseId, uint64_t> beginning_;  // number of the order of who waits to compute
+  bool is_use_ = false;                    // the last order was one of those
   std::vector<ChunkNumber> named_;
   uint64_t number_ = 0;  // of the order that is being carried out; 0 when it was answered
   LeaseId lease_{};      // which it is about

@@ -40,6 +40,7 @@ struct GpuState {
   gpu::SwapBudget swaps;
   gpu::Floors floors;
   gpu::Thermal thermal;
+  gpu::DutyCycle cycle{};
   std::map<ProcessId, Units> contexts{};
   bool is_drained = false;  // by an operator
   bool is_sampled = false;  // before that nobody knows what others use
@@ -64,6 +65,7 @@ struct Entry {
   bool is_offloaded = false;
   Instant refused_until{};
   Instant trim_after{};
+  std::optional<Instant> begins_by{};  // it waits to be told that it may compute, until then
   Reason why = Reason::kNone;
 
   bool is_waiting() const { return lease.state == gpu::LeaseState::kQueued; }

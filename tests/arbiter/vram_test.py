@@ -191,6 +191,16 @@ class VramTest(unittest.TestCase):
         with self.vram.shared("weights", "64MiB", fill=lambda memory: None) as weights:
             self.assertTrue(weights.is_writer)
 
+    def test_who_takes_breaks_computes_at_once_on_a_card_that_is_not_hot(self) -> None:
+        with self.vram.lease(want="10MiB", priority="batch") as lease:
+            began = time.monotonic()
+            with lease.use(breaks=True), lease.use(breaks=True):
+                self.assertLess(time.monotonic() - began, 1)
+                self.assertTrue(self.arbiter.leases()[0]["in_use"])
+            wait_for(lambda: not self.arbiter.leases()[0]["in_use"])
+        with self.assertRaises(vram.Closed):
+            lease.use(breaks=True).__enter__()
+
     # --- others need it ---
 
     def test_a_yield_callback_gives_back_to_who_is_more_urgent(self) -> None:

@@ -21,6 +21,7 @@ TEST_CASE("whatever happens, the books agree, nothing is granted twice and nothi
   terms.restarts = true;
   terms.has_failures = true;
   terms.has_go_betweens = true;
+  terms.has_heat = true;
   for (const uint64_t seed : {1, 2, 3, 4}) {
     World world(terms, seed + other_seeds());
     for (uint64_t i = 0; i < events() / 4; ++i) world.step();
@@ -30,6 +31,7 @@ TEST_CASE("whatever happens, the books agree, nothing is granted twice and nothi
     CHECK(world.restarts > 0);
     CHECK(world.segments_shared > 0);
     CHECK(world.left_behind > 0);
+    CHECK(world.begun > 0);
     world.end();
   }
 }

@@ -227,6 +227,36 @@ TEST_CASE("who repeats what others say of their pids is told that it is wrong, a
   CHECK_FALSE(counter.session.is_to_be_closed());
 }
 
+TEST_CASE("who waits to compute is answered when he may, once") {
+  Counter counter;
+  counter.hello();
+  pb::Request use;
+  *use.mutable_use()->mutable_lease() = counter.tell(counter.ask(gpu::kMiB)).granted().lease();
+  const LeaseId id = *read_id(use.use().lease().id());
+  use.mutable_use()->set_in_use(true);
+  CHECK(counter.tell(use).has_done());
+  GpuSampled hot{.has_heat = true, .celsius = 84};
+  counter.desk.tell(hot);
+  counter.desk.wait(1000);
+  use.mutable_use()->set_waits(true);
+  use.set_number(50);
+  const std::string bytes = use.SerializeAsString();
+  Frames frames;
+  const Order order = counter.session.on_packet({as_bytes(bytes)}, counter.desk.now, frames);
+  counter.desk.tell(std::get<LeaseUsed>(order));
+  counter.session.settle(frames);
+  CHECK(frames.empty());
+  counter.desk.wait(2000);
+  REQUIRE(counter.desk.count<SendBegin>() == 1);
+  counter.session.on(SendBegin{1, id}, frames);
+  counter.session.on(SendBegin{1, id}, frames);
+  REQUIRE(frames.size() == 1);
+  pb::Reply reply;
+  REQUIRE(reply.ParseFromString(frames[0].bytes));
+  CHECK(reply.number() == 50);
+  CHECK(reply.has_done());
+}
+
 TEST_CASE("who breaks rules on and on is hung up on") {
   Counter counter;
   counter.hello();

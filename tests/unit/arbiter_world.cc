@@ -220,7 +220,7 @@ void World::carry(const SendGrant& grant) {
     held.told = kept;
     if (held.request.kind == LeaseKind::kAccounted) held.used = kept;
     tell(LeaseCommitted{name, kept, surplus});
-    if (loader->held.contains(id) && prng_.below(2) == 0) tell(LeaseUsed{name, true});
+    if (loader->held.contains(id) && prng_.below(2) == 0) tell(LeaseUsed{name, true, terms_.has_heat});
   });
   // Who is honest keeps what it said.
   const Duration hint = holding.request.hold_hint;
@@ -288,6 +288,10 @@ void World::sample(GpuIndex gpu) {
   GpuSampled sampled;
   sampled.gpu = gpu;
   sampled.used = truth.foreign + truth.pool;
+  if (terms_.has_heat) {
+    sampled.has_heat = true;
+    sampled.celsius = 60 + static_cast<double>(prng_.below(28));
+  }
   truth.foreign_sampled = truth.foreign;
   truth.used_sampled.clear();
   for (const auto& [id, units] : truth.chunks) sampled.used += units;

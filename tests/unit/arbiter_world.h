@@ -30,6 +30,7 @@ struct WorldTerms {
   bool sees_processes = true;
   bool has_failures = false;     // of the driver
   bool has_go_betweens = false;  // some lease for another agent, honestly
+  bool has_heat = false;         // cards are hot now and then
 };
 
 class World {
@@ -50,6 +51,7 @@ class World {
   uint64_t signals = 0;
   uint64_t restarts = 0;
   uint64_t segments_shared = 0;
+  uint64_t begun = 0;           // who had waited to compute
   uint64_t left_behind = 0;     // leases whose holder ended and whose user did not
   Duration longest_reserved{};  // from a reservation of one that waited too long to its grant
   std::array<double, gpu::kPriorities> unit_seconds{};
@@ -117,6 +119,7 @@ class World {
   void carry(const SendRefusal& refusal);
   void carry(const SendError&) {}
   void carry(const AskYield& asked);
+  void carry(const SendBegin&) { ++begun; }
   void carry(const SignalProcess& signal);
   void carry(const WatchProcess& watch);
   void carry(const CreateChunks& create);

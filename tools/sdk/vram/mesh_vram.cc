@@ -29,6 +29,7 @@ namespace {
 
 constexpr uint64_t kUnitBytes = uint64_t{2} << 20;
 constexpr uint32_t kLongestWaitMs = 300'000;
+constexpr uint32_t kLongestBreakMs = 3000;  // an arbiter answers after 2 s at most
 // An arbiter that is asked to answer within wait_ms does so; this is for its answer to come.
 constexpr std::chrono::milliseconds kAnswerGrace{1000};
 
@@ -216,6 +217,29 @@ void mesh_vram_use(mesh_vram_lease* handle, int in_use) {
     *request.mutable_use()->mutable_lease() = handle->lease->name;
     request.mutable_use()->set_in_use(handle->lease->users > 0);
   });
+}
+
+mesh_vram_code mesh_vram_begin(mesh_vram_lease* handle, mesh_vram_error* error) {
+  if (handle == nullptr) return invalid(error, "A lease is needed");
+  Connection& connection = handle->vram->connection;
+  {
+    const std::lock_guard lock(connection.mutex());
+    Lease& lease = *handle->lease;
+    if (lease.is_lost) return lost(error);
+    if (lease.is_over) return invalid(error, "All of this lease was given back");
+    if (++lease.users > 1) return MESH_VRAM_OK;
+  }
+  const auto make = [&](pb::Request& request) {
+    *request.mutable_use()->mutable_lease() = handle->lease->name;
+    request.mutable_use()->set_in_use(true);
+    request.mutable_use()->set_waits(true);
+  };
+  // An arbiter that is away keeps nobody from computing.
+  const Outcome outcome = connection.order(make, in_ms(kLongestBreakMs));
+  if (outcome.packet.reply.failed().rule() != "lease_unknown") return MESH_VRAM_OK;
+  const std::lock_guard lock(connection.mutex());
+  handle->lease->is_lost = true;
+  return lost(error);
 }
 
 mesh_vram_code mesh_vram_live(mesh_vram_lease* handle, uint64_t bytes, mesh_vram_error* error) {

@@ -145,6 +145,9 @@ mesh_vram_code mesh_vram_commit(mesh_vram_lease* lease, uint64_t bytes, mesh_vra
 mesh_vram_code mesh_vram_renew(mesh_vram_lease* lease, mesh_vram_error* error);
 // It begins (or ends) to compute with it: who is in use is asked last. Begins and ends are counted. Waits for nothing.
 void mesh_vram_use(mesh_vram_lease* lease, int in_use);
+// As mesh_vram_use(lease, 1), for who can take breaks: while a card is too hot, and the lease is normal or batch, it
+// waits for up to 2 s, so that the card computes only a part of the time. To be ended by mesh_vram_use(lease, 0).
+mesh_vram_code mesh_vram_begin(mesh_vram_lease* lease, mesh_vram_error* error);
 // So much of it lives; the rest lies in its allocator, and the arbiter may ask for it.
 mesh_vram_code mesh_vram_live(mesh_vram_lease* lease, uint64_t bytes, mesh_vram_error* error);
 // The weights are written: from now on nobody writes to them, and whoever waits for them gets them.

@@ -42,6 +42,7 @@ FUNCTIONS = {
     "commit": (c_int32, [c_void_p, c_uint64, POINTER(Error)]),
     "renew": (c_int32, [c_void_p, POINTER(Error)]),
     "use": (None, [c_void_p, c_int]),
+    "begin": (c_int32, [c_void_p, POINTER(Error)]),
     "live": (c_int32, [c_void_p, c_uint64, POINTER(Error)]),
     "seal": (c_int32, [c_void_p, POINTER(Error)]),
     "give_back": (c_int32, [c_void_p, c_uint64, POINTER(Error)]),

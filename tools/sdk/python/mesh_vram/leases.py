@@ -109,10 +109,16 @@ class Lease:
         return self.bytes
 
     @contextlib.contextmanager
-    def use(self) -> Iterator["Lease"]:
-        """While in the block it computes, and is asked to yield only if nobody idle can."""
-        with self._lock:
-            call("use", self._held(), 1)
+    def use(self, *, breaks: bool = False) -> Iterator["Lease"]:
+        """While in the block it computes, and is asked to yield only if nobody idle can.
+
+        breaks  where the card is too hot, and the lease is normal or batch, wait before the block for up to 2 s
+        """
+        if breaks:
+            self._order("begin")
+        else:
+            with self._lock:
+                call("use", self._held(), 1)
         try:
             yield self
         finally:
