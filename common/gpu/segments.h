@@ -50,6 +50,7 @@ struct Segment {
   uint32_t uses = 0;
   double weight = 1;  // the highest of those who used it
   double score = 0;
+  bool is_unwanted = false;  // an operator wants it gone: it is not kept when nobody uses it any more
 };
 
 class Segments {

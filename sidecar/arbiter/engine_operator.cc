@@ -12,9 +12,13 @@ namespace bounds = gpu::bounds;
 
 Eviction Engine::eviction_of(LeaseId id, Instant now) {
   const gpu::Segment* segment = segments_.find(id);
-  if (segment != nullptr && segment->state == gpu::SegmentState::kIdle) return Eviction::kDropped;
+  if (segment != nullptr) {
+    if (segment->state == gpu::SegmentState::kIdle) return Eviction::kDropped;
+    if (is_asked_back(*segment)) return Eviction::kUnderWay;
+    return may_ask_readers(*segment, nullptr, now) ? Eviction::kAsked : Eviction::kInUse;
+  }
   const auto found = entries_.find(id);
-  if (segment != nullptr || (found != entries_.end() && found->second.segment)) return Eviction::kInUse;
+  if (found != entries_.end() && found->second.segment) return Eviction::kInUse;
   if (found == entries_.end() || found->second.is_waiting()) return Eviction::kUnknown;
   const Entry& entry = found->second;
   if (entry.ladder || entry.unseen > 0) return Eviction::kUnderWay;
@@ -26,6 +30,10 @@ void Engine::take(const EvictionOrdered& event, Instant now, Actions& out) {
   const Eviction eviction = eviction_of(event.id, now);
   if (eviction == Eviction::kDropped) evict(event.id, {}, segments_.find(event.id)->key.gpu, now, out);
   if (eviction != Eviction::kAsked) return;
+  if (gpu::Segment* segment = segments_.find(event.id)) {
+    segment->is_unwanted = true;
+    return ask_readers(*segment, {}, now, out);
+  }
   evict(event.id, {}, static_cast<GpuIndex>(std::countr_zero(entries_.at(event.id).lease.on)), now, out);
 }
 

@@ -103,7 +103,7 @@ void Engine::ask_readers(const gpu::Segment& segment, LeaseId beneficiary, Insta
 // Nobody reads it any more who was asked to let it go for that waiter: whether it has to go, or may be kept as idle.
 bool Engine::is_still_wanted(const gpu::Segment& segment, LeaseId beneficiary) const {
   const GpuState& state = gpus_[segment.key.gpu];
-  if (state.is_drained || state.ledger.excess() > state.ledger.drawn()) return true;
+  if (segment.is_unwanted || state.is_drained || state.ledger.excess() > state.ledger.drawn()) return true;
   const Waiter* waiter = queue_.find(beneficiary);
   return waiter != nullptr && state.ledger.grantable() < waiter->least;
 }

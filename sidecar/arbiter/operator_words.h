@@ -26,7 +26,7 @@ enum class Eviction : uint8_t {
   kUnderWay,   // it was asked already
   kRefused,    // it said no a moment ago, or is not connected
   kNotAgreed,  // it is not revocable
-  kInUse,      // weights that somebody uses; ask their users
+  kInUse,      // weights that are being loaded, or of which a reader is not to be asked; or one reader's lease of them
 };
 
 }  // namespace mesh::arbiter

@@ -53,6 +53,26 @@ TEST_CASE("weights that are read are asked back of all their readers, count once
   CHECK(desk.engine.segments().size() == 0);
 }
 
+TEST_CASE("an operator has weights that are read asked back of all their readers, and they are not kept behind that") {
+  Desk desk(cards({12 * kGiBUnits}));
+  read_by(desk, 1, 2, weights(4000));
+  LeaseId segment{};
+  desk.engine.segments().for_each([&](const gpu::Segment& each) { segment = each.id; });
+  CHECK(desk.engine.eviction_of(id_of(2), desk.now) == Eviction::kInUse);  // one reader's lease of them
+  CHECK(desk.engine.eviction_of(segment, desk.now) == Eviction::kAsked);
+  desk.tell(EvictionOrdered{segment});
+  CHECK(desk.count<AskYield>() == 2);
+  CHECK(desk.engine.eviction_of(segment, desk.now) == Eviction::kUnderWay);
+  for (const uint64_t who : {1, 2}) desk.tell(LeaseReleased{desk.name(who, who)});
+  CHECK(desk.engine.segments().size() == 0);
+  CHECK(desk.grantable() == kFree);
+  read_by(desk, 3, 3, weights(4000, 4, Revocability::kNever));
+  desk.engine.segments().for_each([&](const gpu::Segment& each) { segment = each.id; });
+  CHECK(desk.engine.eviction_of(segment, desk.now) == Eviction::kInUse);
+  desk.tell(EvictionOrdered{segment});
+  CHECK(desk.count<AskYield>() == 0);
+}
+
 TEST_CASE("weights of which one reader agreed to nothing are no victim, whoever else reads them") {
   for (const Revocability agreed : {Revocability::kNever, Revocability::kTrim}) {
     Desk desk(cards({12 * kGiBUnits}));

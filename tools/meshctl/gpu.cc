@@ -228,7 +228,10 @@ std::string gpu_evicted_text(const Json& eviction, const Paint& paint) {
       {"under_way", "was asked already"},
       {"refused", "said no a moment ago, or is not connected; it is not asked again so soon"},
       {"not_agreed", "is not revocable: stop its process, or ask its owner"},
-      {"in_use", "weights that somebody uses; evict is for idle ones"},
+      {"in_use",
+       "shared weights: of these all readers are asked or none, by the name of the weights (meshctl gpu segments), and "
+       "one "
+       "of them is not to be asked"},
       {"unknown", "there is no such lease; see meshctl gpu leases"}};
   const std::string outcome = text_at(eviction, "outcome");
   const auto* const found =
