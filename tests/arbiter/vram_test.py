@@ -211,7 +211,7 @@ class VramTest(unittest.TestCase):
             return wanted.bytes
 
         lease = self.vram.lease("idle", want="900MiB", priority="batch", on_yield=on_yield)
-        lease.commit(lease.bytes)
+        lease.commit()
         process, pipe = self.start(hold)
         pipe.send({"want": "800MiB", "priority": "critical"})
         self.assertTrue(pipe.poll(20))
@@ -259,7 +259,7 @@ class VramTest(unittest.TestCase):
 
         with self.vram.lease(want="900MiB", priority="batch", on_yield=on_yield) as lease, \
                 self.assertLogs("mesh_vram", "ERROR"):
-            lease.commit(lease.bytes)
+            lease.commit()
             _, pipe = self.start(hold)
             pipe.send({"want": "800MiB", "priority": "critical", "wait": 2})
             wait_for(lambda: any(each["reason"] == "did_not_yield" for each in self.arbiter.ask("decisions")["decisions"]))

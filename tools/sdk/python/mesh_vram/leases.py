@@ -86,9 +86,11 @@ class Lease:
         with self._lock:
             return bool(self._handle) and bool(call("is_lost", self._handle))
 
-    def commit(self, size: int | str) -> int:
-        """Loading is over and so much is needed from now on; the rest goes back. Once. What is left."""
-        self._order("commit", parse_size(size))
+    def commit(self, size: int | str | None = None) -> int:
+        """Loading is over, and so much is needed from now on (all of it by default); the rest goes back. Once. What is left.
+
+        Until then it counts as in use, and others wait for longer before it is asked back."""
+        self._order("commit", self.bytes if size is None else parse_size(size))
         return self.bytes
 
     def renew(self) -> None:
