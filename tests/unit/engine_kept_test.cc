@@ -1,6 +1,7 @@
 // What is kept of calls with a key: how much, for how long, and what of a request tells it from another.
 #include <algorithm>
-#include <chrono>
+#include <ctime>
+#include <limits>
 
 #include "common/base/prng.h"
 #include "tests/unit/engine_keys.h"
@@ -104,18 +105,18 @@ TEST_CASE("of more keys than are remembered the oldest goes when a new one comes
 
 TEST_CASE("of more keys on disk than are remembered the newest are kept, in a time that grows as their number does") {
   const auto time_of = [](size_t count) {
-    auto least = std::chrono::steady_clock::duration::max();
+    std::clock_t least = std::numeric_limits<std::clock_t>::max();  // of the processor, whoever else uses it
     for (int i = 0; i < 3; ++i) {
       Keys keys;
-      const auto began = std::chrono::steady_clock::now();
+      const std::clock_t began = std::clock();
       CHECK(find_records(keys, count).size() == (count > limits::keys_max ? count - limits::keys_max : 0));
-      least = std::min(least, std::chrono::steady_clock::now() - began);
+      least = std::min(least, std::clock() - began);
     }
     return least;
   };
   const auto few = time_of(limits::keys_max / 20);
-  // Twenty times as many; some hundred times as long where each looks for its place among all.
-  CHECK(time_of(limits::keys_max + 3) < 80 * few);
+  // Twenty times as many; four hundred times as long where each looks for its place among all.
+  CHECK(time_of(limits::keys_max + 3) < 130 * few);
 }
 
 TEST_CASE("results that are too large or too many for memory are not kept, and nothing is executed twice for it") {
