@@ -12,7 +12,7 @@ void Inbound::leave_model(uint64_t id, const Call& call, Instant now, Actions& o
   if (call.model == kNoModel) [[likely]]
     return;
   if (call.has_model) {
-    models_.leave(call.model, now, out);
+    models_.leave(call.model, call.was_answered, now, out);
   } else {
     models_.give_up(call.model, id, out);
   }
@@ -32,9 +32,20 @@ void Inbound::note_process(AgentIndex index, uint32_t pid, Instant now, Actions&
       for (const AgentIndex other : services_[standings_.service(k)].agents)
         is_only_one = is_only_one && (!agents_[other].connected || agents_[other].pid == pid);
     }
-    models_.set_process(model, is_only_one ? pid : 0, out);
+    const uint32_t user = is_only_one ? pid : 0;
+    if (models_.is_for_another(model, user)) wait_for_next_process(model);
+    models_.set_process(model, user, out);
   }
   standings_.settle(now, out);
+}
+
+// Memory of a process that is gone is none for the one after it: what no agent has seen yet waits anew.
+void Inbound::wait_for_next_process(ModelIndex model) {
+  calls_.for_each([&](uint64_t id, Call& call) {
+    if (call.model != model || !call.has_model || call.state != State::kQueued) return;
+    call.has_model = false;
+    models_.wait_again(model, id);
+  });
 }
 
 void Inbound::note_answer(const Call& call, Instant now) {
