@@ -212,7 +212,7 @@ class Inbound {
   void note_process(AgentIndex index, uint32_t pid, Instant now, Actions& out);
   void wait_for_next_process(ModelIndex model);
   void note_answer(const Call& call, Instant now);
-  Duration wait_for_agent(const Service& service) const;
+  void tell_queue(const Service& service, wire::Standing& standing) const;
   void close(uint64_t id, Instant now, Actions& out);
   void finish(uint64_t id, Outcome&& outcome, Instant now, Actions& out);
   void answer(const Origin& origin, Outcome&& outcome, const wire::CalleeSpans& spans, Actions& out,

@@ -59,8 +59,8 @@ void Inbound::note_answer(const Call& call, Instant now) {
   agent.answer_us += (agent.answer_us == 0 ? 1 : kShare) * (took_us - agent.answer_us);
 }
 
-// Until the one that is free first takes a call that comes now. One that is away may never be.
-Duration Inbound::wait_for_agent(const Service& service) const {
+// The wait is until the agent that is free first takes a call that comes now. One that is away may never be.
+void Inbound::tell_queue(const Service& service, wire::Standing& standing) const {
   constexpr double kAway_us = 10e6;
   double least_us = kAway_us;
   for (const AgentIndex index : service.agents) {
@@ -71,12 +71,16 @@ Duration Inbound::wait_for_agent(const Service& service) const {
     const double rounds =
         before < at_once ? 0 : static_cast<double>(before - at_once + 1) / static_cast<double>(at_once);
     least_us = std::min(least_us, rounds * agent.answer_us);
+    standing.at_once += static_cast<uint32_t>(at_once);
+    if (before < at_once) standing.free += static_cast<uint32_t>(at_once - before);
   }
-  return microseconds(static_cast<int64_t>(least_us));
+  standing.wait_us = static_cast<uint32_t>(std::min<double>(least_us, UINT32_MAX));
 }
 
 wire::Standing Inbound::standing(StandingIndex index, Instant now) const {
-  return standings_.standing(index, wait_for_agent(services_[standings_.service(index)]), now);
+  wire::Standing standing = standings_.standing(index, now);
+  tell_queue(services_[standings_.service(index)], standing);
+  return standing;
 }
 
 void Inbound::on(const ModelLookedAt& event, Instant now, Actions& out) {
