@@ -97,6 +97,7 @@ telemetry::Forecast PeerStandings::forecast(const Place& place, const Asked& ask
 routing::Prospect PeerStandings::prospect_of(const telemetry::Forecast& forecast, bool available, bool own_host) {
   return {.available = available && !forecast.never_fits,
           .own_host = own_host,
+          .is_coming = forecast.place == wire::ModelPlace::kLoading,
           .wait_s = forecast.wait_us / 1e6,
           .load_s = forecast.load_us / 1e6,
           .way_s = forecast.way_us / 1e6,
