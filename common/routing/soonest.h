@@ -3,7 +3,8 @@
 //
 // Everything counts in seconds, so there is nothing to weigh: a queue is the time until an agent is free, a model that
 // is not there is the time to make room for it and to load it. What is used stays where it is until another place is
-// better by more than predictions err: a model that is loaded on two hosts has pushed out two others.
+// better by more than predictions err: a model that is loaded on two hosts has pushed out two others. And what is
+// coming somewhere is not loaded once more for less than what that takes.
 #pragma once
 
 #include <cstdint>
@@ -16,10 +17,11 @@ namespace mesh::routing {
 struct Prospect {
   bool available = true;
   bool own_host = false;
-  double wait_s = 0;   // until an agent is free
-  double load_s = 0;   // until the model can be used, counted from then on or from now, whichever ends later
-  double way_s = 0;    // there and back
-  double serve_s = 0;  // with the model loaded
+  bool is_coming = false;  // the model is being loaded, or waits for memory, there
+  double wait_s = 0;       // until an agent is free
+  double load_s = 0;       // until the model can be used, counted from then on or from now, whichever ends later
+  double way_s = 0;        // there and back
+  double serve_s = 0;      // with the model loaded
 };
 
 inline constexpr double kSoonestGainMin = 0.15;
@@ -34,7 +36,7 @@ inline double answer_s(const Prospect& prospect) {
 
 struct Soonest {
   size_t index;
-  bool stays = false;  // another one is sooner, but not by enough
+  bool stays = false;  // another one is sooner, but not by enough to go there, or to load the model there as well
 };
 
 // Nothing if none is available. `current` is where the last call with that model went; without one, of those that are

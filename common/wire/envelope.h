@@ -105,6 +105,8 @@ struct Standing {
   uint32_t pressure = 0;      // of the card where it is or would be: 0 green, 1 amber, 2 red
   uint32_t band = 0;          // likewise: 0 cool, 1 warm, 2 hot, 3 critical
   uint32_t age_ms = 0;        // of what is said of the model
+  uint32_t at_once = 0;       // calls that agents work on at a time; 0: as if 1
+  uint32_t free = 0;          // so many that come now begin at once
 };
 
 // Which kept replies became wrong, of the services of the sidecar that says so.

@@ -301,6 +301,8 @@ void encode_standing(const Standing& standing, FieldWriter& writer) {
   writer.number_unless_zero(number_tag(8), standing.pressure);
   writer.number_unless_zero(number_tag(9), standing.band);
   writer.number_unless_zero(number_tag(10), standing.age_ms);
+  writer.number_unless_zero(number_tag(11), standing.at_once);
+  writer.number_unless_zero(number_tag(12), standing.free);
 }
 
 const Fault* decode_standing(std::string_view bytes, Standing& standing) {
@@ -343,6 +345,12 @@ const Fault* decode_standing(std::string_view bytes, Standing& standing) {
         break;
       case number_tag(10):
         field = &standing.age_ms;
+        break;
+      case number_tag(11):
+        field = &standing.at_once;
+        break;
+      case number_tag(12):
+        field = &standing.free;
         break;
       default:
         is_read = reader.skip(tag);

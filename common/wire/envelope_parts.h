@@ -22,7 +22,7 @@ inline constexpr size_t kErrorBytesMax = 32 + kErrorTextBytes + kErrorHintBytes 
 inline constexpr size_t kSpansBytes = 24;
 inline constexpr size_t kValidityBytesMax = 24 + 8 * limits::purged_names_max;
 inline constexpr size_t kKeptMarkBytesMax = 24;
-inline constexpr size_t kStandingBytesMax = 56 + 2 * (2 + limits::name_bytes);
+inline constexpr size_t kStandingBytesMax = 68 + 2 * (2 + limits::name_bytes);
 inline constexpr size_t kDeliveryBytesMax = 32 + limits::name_bytes + limits::caller_bytes;
 
 // Each encode_ writes the fields without a length in front. Each decode_ reads them into what already has its defaults;

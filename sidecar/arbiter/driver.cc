@@ -23,7 +23,9 @@ Driver::Driver(io::Loop& loop, DriverParts parts)
           loop, std::move(parts_.sensors), [this] { on_measuring(); },
           [this](const SensorReading& reading) { on_reading(reading); }) {
   terms_.backs_leases = memory_.can_export();
-  terms_.plan = [this](const gpu::Request& request, Instant now) { return engine_.plan(request, now); };
+  terms_.plan = [this](const gpu::Request& request, Instant now, LeaseId waiting) {
+    return engine_.plan(request, now, waiting);
+  };
 }
 
 Driver::~Driver() = default;

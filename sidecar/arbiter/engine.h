@@ -44,8 +44,9 @@ class Engine {
   // The earliest time at which on_time() has something to do.
   Instant next_deadline() const;
 
-  // What would become of a request, for each of its cards, if somebody without a lease made it now.
-  std::vector<CardPlan> plan(const gpu::Request& request, Instant now);
+  // What would become of a request, for each of its cards, if somebody without a lease made it now; or what will, if it
+  // waits already under that id.
+  std::vector<CardPlan> plan(const gpu::Request& request, Instant now, LeaseId waiting = {});
   // What an EvictionOrdered would do.
   Eviction eviction_of(LeaseId id, Instant now);
 

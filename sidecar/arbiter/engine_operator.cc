@@ -10,6 +10,20 @@ using gpu::mask_of;
 using gpu::Waiter;
 namespace bounds = gpu::bounds;
 
+namespace {
+
+// As if he asked now.
+Waiter as_waiter(const gpu::Request& request, Instant now) {
+  Waiter waiter{.priority = request.priority, .least = request.least(), .ask = request.ask(), .gpus = request.gpus};
+  waiter.asked_at = now;
+  waiter.deadline = std::min(request.deadline, now + milliseconds(bounds::wait_ms_max));
+  waiter.hold = request.hold_hint;
+  waiter.revocable = request.revocability >= gpu::Revocability::kOffload;
+  return waiter;
+}
+
+}  // namespace
+
 Eviction Engine::eviction_of(LeaseId id, Instant now) {
   const gpu::Segment* segment = segments_.find(id);
   if (segment != nullptr) {
@@ -41,15 +55,12 @@ void Engine::take(const DrainOrdered& event, Instant, Actions&) {
   if (event.gpu < gpus_.size()) gpus_[event.gpu].is_drained = event.is_drained;
 }
 
-std::vector<CardPlan> Engine::plan(const gpu::Request& request, Instant now) {
-  Waiter waiter{.priority = request.priority, .least = request.least(), .ask = request.ask()};
-  waiter.asked_at = now;
-  waiter.deadline = std::min(request.deadline, now + milliseconds(bounds::wait_ms_max));
-  waiter.hold = request.hold_hint;
-  waiter.revocable = request.revocability >= gpu::Revocability::kOffload;
+std::vector<CardPlan> Engine::plan(const gpu::Request& request, Instant now, LeaseId waiting) {
+  const Waiter* known = queue_.find(waiting);
+  const Waiter waiter = known != nullptr ? *known : as_waiter(request, now);
   std::vector<CardPlan> plans;
   for (GpuIndex gpu = 0; gpu < gpus_.size(); ++gpu) {
-    if ((request.gpus & mask_of(gpu)) != 0) plans.push_back(plan_on(waiter, gpu, now));
+    if ((waiter.gpus & mask_of(gpu)) != 0) plans.push_back(plan_on(waiter, gpu, now));
   }
   std::fill(shadows_.begin(), shadows_.end(), std::nullopt);
   return plans;
@@ -63,6 +74,7 @@ CardPlan Engine::plan_on(const Waiter& waiter, GpuIndex gpu, Instant now) {
   if (plan.why != Reason::kNone) return plan;
   // What is free is for him who reserved it, before anybody who asks now.
   const gpu::Reservation* reservation = queue_.reserved(gpu);
+  if (reservation != nullptr && reservation->id == waiter.id) reservation = nullptr;
   const Units held_back = reservation == nullptr ? 0 : queue_.find(reservation->id)->least;
   plan.free = std::max<Units>(ledger.grantable() - held_back, 0);
   plan.fits_now = plan.free >= waiter.least;

@@ -43,6 +43,14 @@ std::optional<Outlook> held(const Engine& engine, const gpu::Request& request, P
   return found;
 }
 
+// Under which id he waits for it already: what is held back may be for him. Zero if he does not.
+LeaseId waiting(const Engine& engine, const gpu::Request& request, ProcessId asker) {
+  for (const auto& [id, entry] : engine.entries()) {
+    if (entry.is_waiting() && entry.lease.process == asker && entry.lease.request.model == request.model) return id;
+  }
+  return {};
+}
+
 // Where it is while he does not have it, and what it took to load it when somebody did.
 Place place_of(const Engine& engine, const gpu::Request& request, Duration& load_time) {
   Place place = Place::kDisk;
@@ -68,7 +76,7 @@ Outlook outlook_of(const Engine& engine, const Planner& plan, const gpu::Request
   if (const auto has = held(engine, request, asker, load_time, now)) return *has;
   outlook.never_fits = true;
   Instant soonest = kNever;
-  for (const CardPlan& card : plan(request, now)) {
+  for (const CardPlan& card : plan(request, now, waiting(engine, request, asker))) {
     if (card.why == Reason::kNeverFits) continue;
     if (!outlook.never_fits && card.at >= soonest) continue;
     outlook.never_fits = false;

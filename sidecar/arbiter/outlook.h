@@ -29,7 +29,7 @@ struct Outlook {
 };
 
 // See Engine::plan().
-using Planner = std::function<std::vector<CardPlan>(const gpu::Request&, Instant)>;
+using Planner = std::function<std::vector<CardPlan>(const gpu::Request&, Instant, LeaseId waiting)>;
 
 // Of a request as the process would make it; its load_time is what counts where nothing better is known.
 Outlook outlook_of(const Engine& engine, const Planner& plan, const gpu::Request& request, ProcessId asker,

@@ -80,9 +80,9 @@ void ArbiterLink::give_back(uint32_t number) {
 
 // --- what is sent ---
 
-void ArbiterLink::send(pb::Request& request, Asked what, uint64_t lease) {
+void ArbiterLink::send(pb::Request& request, Asked what, uint64_t lease, std::vector<uint32_t> looked_for) {
   request.set_number(next_request_++);
-  pending_[request.number()] = {what, lease};
+  pending_[request.number()] = {what, lease, std::move(looked_for)};
   channel_.send(request.SerializeAsString());
 }
 
@@ -143,21 +143,24 @@ void ArbiterLink::send_claim(uint64_t lease) {
   send(request, Asked::kClaim, lease);
 }
 
-void ArbiterLink::look(std::vector<std::pair<uint32_t, ModelOrder>> models) {
-  if (!is_welcome_) return;
+void ArbiterLink::look(const std::vector<std::pair<uint32_t, ModelOrder>>& models) {
   constexpr size_t kQueries_max = 32;
-  pb::Request request;
-  looked_for_.clear();
-  for (const auto& [number, order] : models) {
-    if (looked_for_.size() == kQueries_max) break;
-    looked_for_.push_back(number);
-    pb::Query& query = *request.mutable_status()->add_queries();
-    query.set_model(model_key(order.model));
-    query.set_bytes(order.bytes);
-    query.set_load_ms(milliseconds_of(order.load_ms));
-    query.set_urgency(urgency_of(order.priority));
+  const auto is_look = [](const auto& each) { return each.second.what == Asked::kStatus; };
+  if (!is_welcome_ || std::any_of(pending_.begin(), pending_.end(), is_look)) return;
+  for (size_t next = 0; next < models.size();) {
+    pb::Request request;
+    std::vector<uint32_t> looked_for;
+    for (; next < models.size() && looked_for.size() < kQueries_max; ++next) {
+      const auto& [number, order] = models[next];
+      looked_for.push_back(number);
+      pb::Query& query = *request.mutable_status()->add_queries();
+      query.set_model(model_key(order.model));
+      query.set_bytes(order.bytes);
+      query.set_load_ms(milliseconds_of(order.load_ms));
+      query.set_urgency(urgency_of(order.priority));
+    }
+    send(request, Asked::kStatus, 0, std::move(looked_for));
   }
-  send(request, Asked::kStatus, 0);
 }
 
 // --- what is heard ---
@@ -231,7 +234,7 @@ void ArbiterLink::on_channel_packet(ByteView bytes) {
 
 void ArbiterLink::on_answer(const Pending& pending, const pb::Reply& reply) {
   if (pending.what == Asked::kHello && reply.has_welcome()) return on_welcome(reply.welcome().epoch());
-  if (pending.what == Asked::kStatus && reply.has_standing()) return on_standing(reply);
+  if (pending.what == Asked::kStatus && reply.has_standing()) return on_standing(pending.looked_for, reply);
   if (pending.what == Asked::kRelease) leases_.erase(pending.lease);
   if (pending.what != Asked::kLease && pending.what != Asked::kClaim) return;
   if (!leases_.contains(pending.lease)) return;
@@ -252,16 +255,15 @@ void ArbiterLink::on_answer(const Pending& pending, const pb::Reply& reply) {
   }
 }
 
-void ArbiterLink::on_standing(const pb::Reply& reply) {
+void ArbiterLink::on_standing(const std::vector<uint32_t>& looked_for, const pb::Reply& reply) {
   const auto& outlooks = reply.standing().outlooks();
-  const std::vector<uint32_t> numbers = looked_for_;
-  if (static_cast<size_t>(outlooks.size()) != numbers.size()) return;  // of another look
+  if (static_cast<size_t>(outlooks.size()) != looked_for.size()) return;  // of a version that knows no queries
   for (int i = 0; i < outlooks.size(); ++i) {
     const pb::Outlook& told = outlooks[i];
     constexpr wire::ModelPlace kPlaces[] = {wire::ModelPlace::kDisk, wire::ModelPlace::kCached,
                                             wire::ModelPlace::kLoading, wire::ModelPlace::kResident};
     const bool is_known = told.place() >= pb::Outlook::PLACE_DISK && told.place() <= pb::Outlook::PLACE_RESIDENT;
-    observer_.on_model_looked_at(numbers[static_cast<size_t>(i)],
+    observer_.on_model_looked_at(looked_for[static_cast<size_t>(i)],
                                  {.place = is_known ? kPlaces[told.place()] : wire::ModelPlace::kUnknown,
                                   .never_fits = told.never_fits(),
                                   .usable_in_ms = told.usable_in_ms(),

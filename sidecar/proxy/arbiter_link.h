@@ -51,9 +51,9 @@ class ArbiterLink final : public PacketChannelObserver {
   // What was granted is filled: until then nobody asks for it back.
   void note_loaded(uint32_t number);
   void give_back(uint32_t number);
-  // How soon each could be used, if it were asked for now; no answer comes without an arbiter. What is asked while
-  // another look is under way takes its place.
-  void look(std::vector<std::pair<uint32_t, ModelOrder>> models);
+  // How soon each could be used, if it were asked for now. No answer comes without an arbiter, nor to what is asked
+  // while an earlier look is not answered.
+  void look(const std::vector<std::pair<uint32_t, ModelOrder>>& models);
 
   void on_channel_open() override;
   void on_channel_packet(ByteView bytes) override;
@@ -74,8 +74,9 @@ class ArbiterLink final : public PacketChannelObserver {
   struct Pending {
     Asked what;
     uint64_t lease = 0;
+    std::vector<uint32_t> looked_for{};  // numbers of models
   };
-  void send(lease::v1::Request& request, Asked what, uint64_t lease);
+  void send(lease::v1::Request& request, Asked what, uint64_t lease, std::vector<uint32_t> looked_for = {});
   void send_ask(uint64_t lease);
   void send_release(uint64_t lease);
   void send_use(uint64_t lease);
@@ -84,7 +85,7 @@ class ArbiterLink final : public PacketChannelObserver {
   void name(lease::v1::Lease& name, const Held& held) const;
   void on_answer(const Pending& pending, const lease::v1::Reply& reply);
   void on_granted(uint64_t lease, const lease::v1::Lease& name);
-  void on_standing(const lease::v1::Reply& reply);
+  void on_standing(const std::vector<uint32_t>& looked_for, const lease::v1::Reply& reply);
   void on_ended(uint64_t lease, Code code, const std::string& reason, bool was_claimed);
   void on_welcome(uint64_t epoch);
   void ask_anew(uint64_t lease);
@@ -101,7 +102,6 @@ class ArbiterLink final : public PacketChannelObserver {
   std::map<uint64_t, Held> leases_;       // by numbers of our own, never used twice
   std::map<uint32_t, uint64_t> current_;  // which of them has that number of a model
   std::map<uint64_t, Pending> pending_;   // by number of the request
-  std::vector<uint32_t> looked_for_;      // of the last Status
 };
 
 }  // namespace mesh::proxy

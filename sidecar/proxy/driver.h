@@ -170,7 +170,7 @@ class Driver final : public SessionHost,
   void act(NoteModelUse& action) { arbiter_->note_use(action.model, action.is_used); }
   void act(NoteModelLoaded& action) { arbiter_->note_loaded(action.model); }
   void act(ReturnModel& action) { arbiter_->give_back(action.model); }
-  void act(LookAtModels& action) { arbiter_->look(std::move(action.models)); }
+  void act(LookAtModels& action) { arbiter_->look(action.models); }
   void act(TellStandings& action);
   void tell_standings(LinkSession& link);
   void recover();

@@ -260,6 +260,7 @@ void Inbound::on(AgentReplied&& event, Instant now, Actions& out) {
   }
   --agent.working;
   agent.sole = 0;
+  call->was_answered = true;
   if (agent.is_timed) [[unlikely]]
     note_answer(*call, now);
   if (call->state == State::kAbandoned && !call->keyed) {

@@ -178,8 +178,9 @@ class Inbound {
     uint64_t max_bytes = 0;
     uint64_t bytes = 0;
     bool is_sensitive = false;
-    bool has_model = false;   // and is one of its users, else it waits for it
-    bool was_loaded = false;  // when the agent got it
+    bool has_model = false;     // and is one of its users, else it waits for it
+    bool was_loaded = false;    // when the agent got it
+    bool was_answered = false;  // by its agent
     ModelIndex model = kNoModel;
     StandingIndex standing = kNoStanding;
     std::unique_ptr<Keyed> keyed;                   // null for calls without a key
@@ -209,8 +210,9 @@ class Inbound {
   static bool lacks_model(const Call& call) { return call.model != kNoModel && !call.has_model; }
   void leave_model(uint64_t id, const Call& call, Instant now, Actions& out);
   void note_process(AgentIndex index, uint32_t pid, Instant now, Actions& out);
+  void wait_for_next_process(ModelIndex model);
   void note_answer(const Call& call, Instant now);
-  Duration wait_for_agent(const Service& service) const;
+  void tell_queue(const Service& service, wire::Standing& standing) const;
   void close(uint64_t id, Instant now, Actions& out);
   void finish(uint64_t id, Outcome&& outcome, Instant now, Actions& out);
   void answer(const Origin& origin, Outcome&& outcome, const wire::CalleeSpans& spans, Actions& out,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "sidecar/proxy/inbound.h"
 
@@ -12,8 +13,10 @@ void Inbound::on(const AgentConnected& event, Instant now, Actions& out) {
   counters_.add(Counter::kAgentConnects);
   agent.connected = true;
   agent.was_connected = true;
-  if (event.pid != 0) [[unlikely]]
+  if (agent.is_timed && models_.size() > 0) [[unlikely]]
     note_process(event.agent, event.pid, now, out);
+  if (agent.is_timed) [[unlikely]]
+    out.push_back(TellStandings{});
   for (const auto& [priority, deadline, id] : agent.queue) calls_.set_deadline(id, deadline);
   pump(event.agent, now, out);
 }
@@ -30,7 +33,7 @@ void Inbound::on(const AgentDrained& event, Instant now, Actions& out) {
 void Inbound::on(const AgentLost& event, Instant now, Actions& out) {
   Agent& agent = agents_[event.agent];
   if (agent.connected) counters_.add(Counter::kAgentLosses);
-  agent.connected = false;
+  if (std::exchange(agent.connected, false) && agent.is_timed) out.push_back(TellStandings{});
   agent.congested = false;
   agent.working = 0;
   agent.sole = 0;

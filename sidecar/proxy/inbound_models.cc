@@ -12,7 +12,7 @@ void Inbound::leave_model(uint64_t id, const Call& call, Instant now, Actions& o
   if (call.model == kNoModel) [[likely]]
     return;
   if (call.has_model) {
-    models_.leave(call.model, now, out);
+    models_.leave(call.model, call.was_answered, now, out);
   } else {
     models_.give_up(call.model, id, out);
   }
@@ -32,9 +32,20 @@ void Inbound::note_process(AgentIndex index, uint32_t pid, Instant now, Actions&
       for (const AgentIndex other : services_[standings_.service(k)].agents)
         is_only_one = is_only_one && (!agents_[other].connected || agents_[other].pid == pid);
     }
-    models_.set_process(model, is_only_one ? pid : 0, out);
+    const uint32_t user = is_only_one ? pid : 0;
+    if (models_.is_for_another(model, user)) wait_for_next_process(model);
+    models_.set_process(model, user, out);
   }
   standings_.settle(now, out);
+}
+
+// Memory of a process that is gone is none for the one after it: what no agent has seen yet waits anew.
+void Inbound::wait_for_next_process(ModelIndex model) {
+  calls_.for_each([&](uint64_t id, Call& call) {
+    if (call.model != model || !call.has_model || call.state != State::kQueued) return;
+    call.has_model = false;
+    models_.wait_again(model, id);
+  });
 }
 
 void Inbound::note_answer(const Call& call, Instant now) {
@@ -48,8 +59,8 @@ void Inbound::note_answer(const Call& call, Instant now) {
   agent.answer_us += (agent.answer_us == 0 ? 1 : kShare) * (took_us - agent.answer_us);
 }
 
-// Until the one that is free first takes a call that comes now. One that is away may never be.
-Duration Inbound::wait_for_agent(const Service& service) const {
+// The wait is until the agent that is free first takes a call that comes now. One that is away may never be.
+void Inbound::tell_queue(const Service& service, wire::Standing& standing) const {
   constexpr double kAway_us = 10e6;
   double least_us = kAway_us;
   for (const AgentIndex index : service.agents) {
@@ -60,12 +71,16 @@ Duration Inbound::wait_for_agent(const Service& service) const {
     const double rounds =
         before < at_once ? 0 : static_cast<double>(before - at_once + 1) / static_cast<double>(at_once);
     least_us = std::min(least_us, rounds * agent.answer_us);
+    standing.at_once += static_cast<uint32_t>(at_once);
+    if (before < at_once) standing.free += static_cast<uint32_t>(at_once - before);
   }
-  return microseconds(static_cast<int64_t>(least_us));
+  standing.wait_us = static_cast<uint32_t>(std::min<double>(least_us, UINT32_MAX));
 }
 
 wire::Standing Inbound::standing(StandingIndex index, Instant now) const {
-  return standings_.standing(index, wait_for_agent(services_[standings_.service(index)]), now);
+  wire::Standing standing = standings_.standing(index, now);
+  tell_queue(services_[standings_.service(index)], standing);
+  return standing;
 }
 
 void Inbound::on(const ModelLookedAt& event, Instant now, Actions& out) {

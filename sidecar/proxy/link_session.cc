@@ -160,6 +160,9 @@ bool LinkSession::receive_envelope(const wire::Envelope& envelope) {
     case wire::Kind::kPing:
       if (!idle_talk_.take(host_.now())) return refuse("ping_flood", "the peer pings more than any heartbeat needs");
       put({.kind = wire::Kind::kPong, .call_id = envelope.call_id});
+      // A heart beats slower: what else comes of a ping does not come of each.
+      if (host_.now() < attend_at_) return true;
+      attend_at_ = host_.now() + milliseconds(limits::heartbeat_busy_ms / 2);
       observer_.on_link_pinged(*this);
       return true;
     case wire::Kind::kPong:

@@ -33,7 +33,7 @@ class LinkObserver {
   // A call with a key is not sent to a peer whose version keeps none.
   virtual void on_peer_lacks_keys(PeerLane& lane, uint64_t call_id) = 0;
   virtual void on_link_closed(LinkSession& link, std::string_view reason) = 0;
-  // What is put on it now leaves beside the answer.
+  // What is put on it now leaves beside the answer. Not of each in a flood.
   virtual void on_link_pinged(LinkSession& link) = 0;
 };
 
@@ -131,6 +131,7 @@ class LinkSession final : public Session {
   bool holds_large_ = false;
   Instant heard_at_{};
   Instant pinged_at_{};
+  Instant attend_at_{};  // to pings, from then on
   Instant used_at_ = kNever;
   Instant armed_ = kNever;
   bool ping_open_ = false;

@@ -53,19 +53,23 @@ bool ModelLeases::use(ModelIndex index, uint64_t call, Priority priority, Action
   return false;
 }
 
-void ModelLeases::leave(ModelIndex index, Instant now, Actions& out) {
+void ModelLeases::leave(ModelIndex index, bool was_answered, Instant now, Actions& out) {
   Model& model = models_[index];
   const bool is_ours = model.state == State::kHeld || model.state == State::kRecalled;
-  if (is_ours && !std::exchange(model.is_loaded, true)) out.push_back(NoteModelLoaded{index});
+  if (is_ours && was_answered && !std::exchange(model.is_loaded, true)) out.push_back(NoteModelLoaded{index});
   if (--model.users > 0) return;
   if (model.state == State::kHeld) {
     model.idle_until = now + milliseconds(model.terms.hold_ms);
     out.push_back(NoteModelUse{index, false});
     make_room(now, out);
   } else if (model.state == State::kRecalled) {
-    give_back(index, out);
-    if (!model.waiting.empty()) ask(index, model.asked_with, out);
+    replace(index, out);
   }
+}
+
+void ModelLeases::wait_again(ModelIndex index, uint64_t call) {
+  --models_[index].users;
+  models_[index].waiting.push_back(call);
 }
 
 void ModelLeases::give_up(ModelIndex index, uint64_t call, Actions& out) {
@@ -97,7 +101,13 @@ void ModelLeases::recalled(ModelIndex index, Actions& out) {
   Model& model = models_[index];
   if (model.state != State::kHeld) return;
   model.state = State::kRecalled;
-  if (model.users == 0) give_back(index, out);
+  if (model.users == 0) replace(index, out);
+}
+
+// Goes back, and is asked for anew if somebody waits for it.
+void ModelLeases::replace(ModelIndex index, Actions& out) {
+  give_back(index, out);
+  if (!models_[index].waiting.empty()) ask(index, models_[index].asked_with, out);
 }
 
 void ModelLeases::queued(ModelIndex index, Instant now, Actions& out) {
@@ -135,9 +145,8 @@ void ModelLeases::set_process(ModelIndex index, uint32_t pid, Actions& out) {
   model.pid = pid;
   if (model.leased_for == 0 || model.leased_for == pid) return;
   if (model.state == State::kHeld) return recalled(index, out);
-  if (model.state != State::kAsked) return;
-  give_back(index, out);
-  ask(index, model.asked_with, out);
+  const bool is_through = model.state == State::kRecalled && model.users == 0;
+  if (is_through || model.state == State::kAsked) replace(index, out);
 }
 
 // Agents cannot be stopped: who uses it goes on, and whoever comes asks.

@@ -36,7 +36,7 @@ class ModelLeases {
   // How far a model is from being usable, as far as it is known here.
   struct Readiness {
     State state = State::kNone;
-    bool is_loaded = false;  // of what is held: a call has ended since it was granted
+    bool is_loaded = false;  // of what is held: a call has been answered since it was granted
     Instant granted_at{};
   };
 
@@ -45,8 +45,8 @@ class ModelLeases {
 
   // True: the call uses it from now on. Otherwise it waits, until it is among those that granted() or refused() give.
   bool use(ModelIndex index, uint64_t call, Priority priority, Actions& out);
-  // A call that used it has ended.
-  void leave(ModelIndex index, Instant now, Actions& out);
+  // A call that used it has ended; whether its agent has answered it, so that the model is loaded.
+  void leave(ModelIndex index, bool was_answered, Instant now, Actions& out);
   // A call that waited has ended.
   void give_up(ModelIndex index, uint64_t call, Actions& out);
 
@@ -59,6 +59,11 @@ class ModelLeases {
   std::deque<uint64_t> refused(ModelIndex index);
   // Somebody else needs the memory.
   void recalled(ModelIndex index, Actions& out);
+  // A call that used it, and that no agent has seen, waits again.
+  void wait_again(ModelIndex index, uint64_t call);
+  bool is_for_another(ModelIndex index, uint32_t pid) const {
+    return models_[index].leased_for != 0 && models_[index].leased_for != pid;
+  }
   // From now on the process that will use it, if it is only one, else 0. What was leased for another has ended with
   // that.
   void set_process(ModelIndex index, uint32_t pid, Actions& out);
@@ -87,7 +92,7 @@ class ModelLeases {
     uint32_t leased_for = 0;  // who would, when it was asked for
     State state = State::kNone;
     bool is_queued = false;  // it was asked for, and waits
-    bool is_loaded = false;  // a call has ended since it was granted
+    bool is_loaded = false;  // a call has been answered since it was granted
     Instant granted_at{};
     uint32_t users = 0;
     std::deque<uint64_t> waiting;
@@ -98,6 +103,7 @@ class ModelLeases {
   void make_room(Instant now, Actions& out);
   void ask(ModelIndex index, Priority priority, Actions& out);
   void give_back(ModelIndex index, Actions& out);
+  void replace(ModelIndex index, Actions& out);
 
   std::vector<Model> models_;
   std::vector<std::pair<const contract::ModelTerms*, ModelIndex>> known_;

@@ -199,6 +199,8 @@ void Outbound::leave_instance(const Call& call) {
   Instance& instance = services_[call.service].instances[call.instance];
   --instance.in_flight;
   instance.bytes_in_flight -= call.bytes;
+  if (call.model != nullptr) [[unlikely]]
+    standings_.ended(place_of(call), call.trace.attempt_at);
 }
 
 // Once more where that is right, else the one terminal result.

@@ -83,7 +83,7 @@ std::optional<uint32_t> Outbound::choose(const Call& call, Instant now, telemetr
   return static_cast<uint32_t>(*best);
 }
 
-// Of those that are there: where the answer comes soonest, so that a model is used where it is.
+// Of those that are there and take more: where the answer comes soonest, so that a model is used where it is.
 std::optional<uint32_t> Outbound::choose_soonest(const Call& call, Instant now, telemetry::Choices& choices) {
   const Service& service = services_[call.service];
   telemetry::Forecasts forecasts;
@@ -103,13 +103,16 @@ std::optional<uint32_t> Outbound::choose_soonest(const Call& call, Instant now, 
     const telemetry::Forecast forecast = standings_.forecast(
         {call.service, static_cast<uint32_t>(i), call.model->name},
         {*call.model, call.priority, instance.in_flight, said[i] ? &*said[i] : nullptr, serve_us}, now);
-    prospects.push_back(PeerStandings::prospect_of(forecast, candidates_[i].available, instance.own_host));
+    const bool has_room = instance.local
+                              ? instance.in_flight < config_.limits.calls_per_target_max * service.agents.size()
+                              : !is_full(instance, call.bytes);
+    prospects.push_back(PeerStandings::prospect_of(forecast, candidates_[i].available && has_room, instance.own_host));
     if (i < forecasts.size()) forecasts[i] = forecast;
   }
+  choices.forecasts = forecasts_.add(forecasts);
   const auto last = standings_.last(call.service, call.model->name);
   const auto chosen = routing::soonest(prospects, last ? std::optional<size_t>(*last) : std::nullopt);
   if (!chosen) return std::nullopt;
-  choices.forecasts = forecasts_.add(forecasts);
   choices.chosen_instance = static_cast<uint8_t>(chosen->index);
   choices.why = call.tried != 0 ? telemetry::Why::kNextAfterFailure
                 : chosen->stays ? telemetry::Why::kStays

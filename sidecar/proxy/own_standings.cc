@@ -65,11 +65,10 @@ bool OwnStandings::is_known(const Standing& standing, Instant now) const {
          now - standing.looked_at < milliseconds(kOutlookBelieved_ms);
 }
 
-wire::Standing OwnStandings::standing(StandingIndex index, Duration wait, Instant now) const {
+wire::Standing OwnStandings::standing(StandingIndex index, Instant now) const {
   const Standing& own = standings_[index];
   wire::Standing told{.service = services_[own.service].name,
                       .model = own.terms->name,
-                      .wait_us = static_cast<uint32_t>(std::clamp<int64_t>(to_us(wait), 0, UINT32_MAX)),
                       .serve_us = static_cast<uint32_t>(std::min<double>(own.serve_us, UINT32_MAX))};
   if (!is_managed_) {
     told.place = wire::ModelPlace::kUnmanaged;
@@ -104,7 +103,7 @@ wire::Standing OwnStandings::standing(StandingIndex index, Duration wait, Instan
 }
 
 OwnStandings::Told OwnStandings::to_tell(StandingIndex index, Instant now) const {
-  const wire::Standing told = standing(index, Duration{}, now);
+  const wire::Standing told = standing(index, now);
   return {.place = told.place,
           .never_fits = told.never_fits,
           .usable_in = static_cast<uint32_t>(std::bit_width(told.usable_in_ms / 128)),

@@ -39,8 +39,8 @@ class OwnStandings {
   // What has just happened may have changed where a model is: it is looked at anew, and told if it has.
   void settle(Instant now, Actions& out);
 
-  // As it is to be told; the names live as long as the configuration.
-  wire::Standing standing(StandingIndex index, Duration wait, Instant now) const;
+  // As it is to be told, but for the queue in front of the agents; the names live as long as the configuration.
+  wire::Standing standing(StandingIndex index, Instant now) const;
 
   Instant next_deadline() const { return standings_.empty() ? kNever : std::min(look_at_, tell_at_); }
   void on_time(Instant now, Actions& out);

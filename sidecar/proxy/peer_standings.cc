@@ -13,6 +13,12 @@ constexpr uint32_t kHot = 2;
 
 void blend(double& average, double newest) { average += (average == 0 ? 1 : kShare) * (newest - average); }
 
+// How much longer the next call waits for those that were sent after that was said.
+double queued_us(const wire::Standing& said, uint32_t sent, double serve_us) {
+  const uint32_t unfelt = said.free > 0 ? said.free - 1 : 0;
+  return sent <= unfelt ? 0 : (sent - unfelt) * serve_us / std::max<uint32_t>(said.at_once, 1);
+}
+
 uint32_t whole(double us) { return static_cast<uint32_t>(std::clamp(us, 0.0, kForesight_us_max)); }
 
 }  // namespace
@@ -26,6 +32,12 @@ void PeerStandings::heard(const Place& place, const wire::Standing& standing, In
 }
 
 void PeerStandings::sent(const Place& place) { ++rows_[key_of(place)].sent; }
+
+// What was sent before the last word is in it.
+void PeerStandings::ended(const Place& place, Instant sent_at) {
+  Row& row = rows_[key_of(place)];
+  if (row.sent > 0 && sent_at >= row.heard_at) --row.sent;
+}
 
 void PeerStandings::answered(const Place& place, Duration way, Duration agent) {
   Row& row = rows_[key_of(place)];
@@ -72,7 +84,7 @@ telemetry::Forecast PeerStandings::forecast(const Place& place, const Asked& ask
   forecast.band = static_cast<uint8_t>(std::min<uint32_t>(said.band, UINT8_MAX));
   forecast.age_ms = whole(said.age_ms + elapsed_us / 1000);
   forecast.serve_us = whole(serve_us);
-  forecast.wait_us = whole(std::max(said.wait_us - elapsed_us, 0.0) + row.sent * serve_us);
+  forecast.wait_us = whole(std::max(said.wait_us - elapsed_us, 0.0) + queued_us(said, row.sent, serve_us));
   const bool is_there = said.place == wire::ModelPlace::kResident || said.place == wire::ModelPlace::kUnmanaged;
   double load_us = is_there ? 0 : 1000.0 * said.usable_in_ms;
   if (said.place == wire::ModelPlace::kLoading) load_us = std::max(load_us - elapsed_us, 0.0);
@@ -85,6 +97,7 @@ telemetry::Forecast PeerStandings::forecast(const Place& place, const Asked& ask
 routing::Prospect PeerStandings::prospect_of(const telemetry::Forecast& forecast, bool available, bool own_host) {
   return {.available = available && !forecast.never_fits,
           .own_host = own_host,
+          .is_coming = forecast.place == wire::ModelPlace::kLoading,
           .wait_s = forecast.wait_us / 1e6,
           .load_s = forecast.load_us / 1e6,
           .way_s = forecast.way_us / 1e6,

@@ -30,6 +30,8 @@ class PeerStandings {
   // It said so. The last word counts.
   void heard(const Place& place, const wire::Standing& standing, Instant now);
   void sent(const Place& place);
+  // What was sent then waits there no more.
+  void ended(const Place& place, Instant sent_at);
   // A call came back that was `way` on its way and `agent` at its agent.
   void answered(const Place& place, Duration way, Duration agent);
   // What the peer said of its instances does not count any more.
@@ -64,7 +66,7 @@ class PeerStandings {
   struct Row {
     wire::Standing standing{};  // without names
     Instant heard_at = kNever;  // kNever: it has not said anything
-    uint32_t sent = 0;          // since then
+    uint32_t sent = 0;          // since then, and not ended
     double way_us = 0;          // there and back, lately
     double serve_us = 0;        // as measured from here, of one that does not say it
   };

@@ -30,7 +30,9 @@ struct VirtualArbiter::Running {
   Running(gpu::Units card, std::function<arbiter::LeaseId()> new_id)
       : engine(config_of(card)),
         terms{engine, book, {"GPU-sim"}, false, std::move(new_id), [](uint32_t, ProcessId) { return ProcessId{}; }} {
-    terms.plan = [this](const gpu::Request& request, Instant now) { return engine.plan(request, now); };
+    terms.plan = [this](const gpu::Request& request, Instant now, arbiter::LeaseId waiting) {
+      return engine.plan(request, now, waiting);
+    };
   }
   arbiter::Engine engine;
   arbiter::ChunkBook book;

@@ -1,4 +1,5 @@
 // A sidecar's side of the lease protocol, with an arbiter that says what it is told to.
+// tidy: long because what the arbiter says, and what becomes of it, is one conversation
 #include "sidecar/proxy/arbiter_link.h"
 
 #include <doctest/doctest.h>
@@ -132,6 +133,33 @@ TEST_CASE("a look at models is answered for each of them, and what does not fit 
   desk.link.look({{3, kOrder}, {9, kOrder}});
   desk.answer(desk.take().number(), half);
   CHECK(desk.news().empty());
+}
+
+TEST_CASE("however many models there are all are looked at, and an arbiter that does not answer is not asked again") {
+  Desk desk;
+  desk.connect(5);
+  std::vector<std::pair<uint32_t, ModelOrder>> models;
+  for (uint32_t number = 0; number < 40; ++number) models.emplace_back(number, kOrder);
+  desk.link.look(models);
+  desk.link.look(models);
+  REQUIRE(desk.said.size() == 2);
+  for (const int count : {32, 8}) {
+    const pb::Request asked = desk.take();
+    REQUIRE(asked.status().queries_size() == count);
+    pb::Reply reply;
+    for (int i = 0; i < count; ++i) reply.mutable_standing()->add_outlooks();
+    desk.answer(asked.number(), reply);
+  }
+  const News news = desk.news();
+  REQUIRE(news.size() == 40);
+  CHECK(news.back().starts_with("looked at 39:"));
+  desk.link.look(models);
+  CHECK(desk.said.size() == 2);
+  desk.said.clear();
+  desk.hang_up();
+  desk.connect(6);
+  desk.link.look(models);
+  CHECK(desk.said.size() == 2);
 }
 
 TEST_CASE("for whom it may not be leased, or who is gone, it is leased without his name, and nobody hears of it") {

@@ -18,7 +18,11 @@ namespace pb = mesh::lease::v1;
 // A desk with one session at it, whose packets are answered as the driver does.
 struct Counter {
   Counter()
-      : desk(cards({2 * kGiBUnits})), terms{desk.engine, book, {"GPU-a"}, true, [this] { return id_of(++ids); }, pids} {}
+      : desk(cards({2 * kGiBUnits})), terms{desk.engine, book, {"GPU-a"}, true, [this] { return id_of(++ids); }, pids} {
+    terms.plan = [this](const gpu::Request& request, Instant now, LeaseId waiting) {
+      return desk.engine.plan(request, now, waiting);
+    };
+  }
 
   // Of this user: 1 is the session's own.
   static ProcessId pids(uint32_t pid, ProcessId) { return pid == 1 || pid == 2 ? pid : 0; }
@@ -108,7 +112,6 @@ pb::Request look(const std::vector<std::pair<std::string, uint64_t>>& models) {
 
 TEST_CASE("who asks how soon he could use a model is told where it is, and what making room and loading take") {
   Counter counter;
-  counter.terms.plan = [&](const gpu::Request& request, Instant now) { return counter.desk.engine.plan(request, now); };
   counter.hello();
   const std::string mine(16, 'm');
   const std::string other(16, 'o');
@@ -141,7 +144,6 @@ TEST_CASE("who asks how soon he could use a model is told where it is, and what 
 
 TEST_CASE("what somebody else has loaded is near, and has to be loaded all the same, behind the room made for it") {
   Counter counter;
-  counter.terms.plan = [&](const gpu::Request& request, Instant now) { return counter.desk.engine.plan(request, now); };
   counter.hello();
   gpu::Request others = counter.desk.request(kGiBUnits);
   others.model = *read_id(std::string(16, 'm'));
@@ -149,6 +151,22 @@ TEST_CASE("what somebody else has loaded is near, and has to be loaded all the s
   const pb::Standing standing = counter.tell(look({{std::string(16, 'm'), gpu::kGiB}})).standing();
   CHECK(standing.outlooks(0).place() == pb::Outlook::PLACE_CACHED);
   CHECK(standing.outlooks(0).usable_in_ms() > 2000);
+}
+
+TEST_CASE("whom others make room for can foresee when he has it") {
+  Counter counter;
+  counter.hello();
+  counter.desk.hold(2, 900, counter.desk.request(2 * kGiBUnits - gpu::bounds::emergency_units));
+  counter.desk.wait(60'000);
+  const std::string mine(16, 'm');
+  pb::Request ask = counter.ask(gpu::kGiB);
+  ask.mutable_ask()->set_model(mine);
+  ask.mutable_ask()->set_load_ms(2000);
+  REQUIRE(counter.tell(ask).has_queued());
+  CHECK(counter.desk.engine.queue().reservations().size() == 1);
+  const pb::Outlook outlook = counter.tell(look({{mine, gpu::kGiB}})).standing().outlooks(0);
+  CHECK(outlook.usable_in_ms() > 2000);
+  CHECK(outlook.usable_in_ms() < 10'000);
 }
 
 TEST_CASE("a status with too many queries, or one that names nothing, is refused and changes nothing") {

@@ -314,5 +314,24 @@ TEST_CASE("without an arbiter agents get what they are asked") {
   studio.answer();
 }
 
+TEST_CASE("a call that waits for its agent's next process waits for that one's memory, too") {
+  Studio studio;
+  for (AgentIndex i : {0U, 1U}) studio.tell(AgentConnected{i, 100});
+  for (int i = 0; i < 3; ++i) studio.ask("read");
+  studio.tell(ModelGranted{0});
+  CHECK(studio.delivered().size() == 2);  // and one is queued
+  studio.take<AskModel>();
+  for (AgentIndex i : {0U, 1U}) studio.tell(AgentLost{.agent = i, .not_sent = {}});
+  CHECK(studio.returns() == 0);
+  studio.tell(AgentConnected{0, 200});
+  CHECK(studio.delivered().empty());
+  CHECK(studio.returns() == 1);
+  const auto asked = studio.take<AskModel>();
+  REQUIRE(asked.size() == 1);
+  CHECK(asked[0].order.pid == 200);
+  studio.tell(ModelGranted{0});
+  CHECK(studio.delivered() == Bodies{"read"});
+}
+
 }  // namespace
 }  // namespace mesh::proxy

@@ -88,6 +88,39 @@ TEST_CASE("what was sent since somebody said how long the queue is counts until 
   CHECK(hosts.goes_to() == 0);
 }
 
+TEST_CASE("calls that agents work on at a time wait for none of each other") {
+  Hosts hosts;
+  wire::Standing wide = kResident;
+  wide.at_once = wide.free = 64;
+  hosts.stand(0, wide);
+  hosts.stand(1, kOnDisk);
+  for (int i = 0; i < 64; ++i) CHECK(hosts.goes_to() == 0);
+  wide.free = 0;
+  wide.wait_us = 10'000;
+  hosts.stand(0, wide);
+  for (int i = 0; i < 64; ++i) CHECK(hosts.goes_to() == 0);  // half a second more
+}
+
+TEST_CASE("a call that has ended without a word lengthens no queue any more") {
+  Hosts hosts;
+  hosts.stand(0, kResident);
+  hosts.stand(1, kOnDisk);
+  for (int i = 0; i < 50; ++i) {
+    CHECK(hosts.goes_to() == 0);
+    hosts.reply();
+  }
+}
+
+TEST_CASE("who has as many calls as he takes gets no more, although nobody knows how long one takes") {
+  Hosts hosts;
+  hosts.stand(0, {.place = ModelPlace::kUnmanaged});
+  hosts.stand(1, {.place = ModelPlace::kUnmanaged});
+  const int first = hosts.goes_to();
+  for (size_t i = 1; i < hosts.config.limits.calls_per_target_max; ++i) CHECK(hosts.goes_to() == first);
+  CHECK(hosts.goes_to() == 1 - first);
+  CHECK(hosts.take<ReplyToAgent>().empty());
+}
+
 TEST_CASE("the word that comes with a reply is the newest") {
   Hosts hosts;
   hosts.stand(0, kResident);
@@ -140,6 +173,18 @@ TEST_CASE("what a peer said is forgotten with its connection") {
   hosts.tell(PeerConnected{.peer = 1, .lane = wire::Lane::kInteractive});
   hosts.stand(0, kResident);
   CHECK(hosts.goes_to() == 0);
+}
+
+TEST_CASE("the record of a call says of all why none of them is waited for") {
+  Hosts hosts;
+  for (const PeerIndex peer : {0U, 1U}) hosts.stand(peer, {.never_fits = true});
+  hosts.goes_to();
+  hosts.reply();
+  const auto newest = hosts.engine->outbound().recorder().log().newest(1);
+  REQUIRE(newest.size() == 1);
+  const auto* forecasts = hosts.engine->outbound().forecasts().find(newest[0]->trace.choices.forecasts);
+  REQUIRE(forecasts != nullptr);
+  CHECK((*forecasts)[0].never_fits);
 }
 
 TEST_CASE("the record of a call says how soon each instance would have answered") {
@@ -233,6 +278,30 @@ TEST_CASE("a model is loading until the first call with it has ended, then it is
   CHECK(replies[1].standing == 0);
 }
 
+TEST_CASE("a call that ends before its agent has answered loads no model") {
+  Hosts hosts(true);
+  be_asked(hosts, 1);
+  be_asked(hosts, 2);
+  hosts.tell(ModelGranted{0});
+  hosts.tell(PeerCancelled{.link = 7, .call_id = 2});  // it was in the queue behind the first
+  CHECK(own(hosts).place == ModelPlace::kLoading);
+  CHECK(hosts.take<NoteModelLoaded>().empty());
+  answer(hosts);
+  CHECK(own(hosts).place == ModelPlace::kResident);
+  CHECK(hosts.take<NoteModelLoaded>().size() == 1);
+}
+
+TEST_CASE("whether there is an agent is told at once") {
+  Hosts hosts(true);
+  hosts.take<TellStandings>();
+  hosts.tell(AgentLost{.agent = 0, .not_sent = {}});
+  CHECK(hosts.take<TellStandings>().size() == 1);
+  hosts.tell(AgentLost{.agent = 0, .not_sent = {}});  // it was not there
+  CHECK(hosts.take<TellStandings>().empty());
+  hosts.tell(AgentConnected{0});
+  CHECK(hosts.take<TellStandings>().size() == 1);
+}
+
 TEST_CASE("the wait that is told is what those before take, and a long one where no agent is") {
   Hosts hosts(true);
   be_asked(hosts, 1);
@@ -247,6 +316,17 @@ TEST_CASE("the wait that is told is what those before take, and a long one where
   CHECK(own(hosts).wait_us == 4'000'000);
   hosts.tell(AgentLost{.agent = 0, .not_sent = {}});
   CHECK(own(hosts).wait_us >= 10'000'000);
+}
+
+TEST_CASE("how many calls an agent works on at a time is told, and how many of these could begin") {
+  Hosts hosts(true);
+  hosts.config.agents[0].in_flight = 8;
+  for (uint64_t id = 1; id <= 3; ++id) be_asked(hosts, id);
+  CHECK(own(hosts).at_once == 8);
+  CHECK(own(hosts).free == 5);
+  hosts.tell(AgentLost{.agent = 0, .not_sent = {}});
+  CHECK(own(hosts).at_once == 0);
+  CHECK(own(hosts).free == 0);
 }
 
 TEST_CASE("what goes back is no longer there, and is looked at anew at once") {
@@ -269,6 +349,7 @@ TEST_CASE("without an arbiter the model is the agent's affair, and only the queu
   Hosts hosts(true);
   hosts.config.arbiter_path = "";
   hosts.engine.emplace(hosts.config);
+  hosts.take<LookAtModels>();  // of the one before
   CHECK(own(hosts).place == ModelPlace::kUnmanaged);
   CHECK(own(hosts).usable_in_ms == 0);
   hosts.advance(5000);

@@ -47,6 +47,22 @@ TEST_CASE("without a past the own host gets it among those that are about as soo
   CHECK(soonest(far, std::nullopt)->index == 0);
 }
 
+TEST_CASE("what is coming somewhere is loaded once more only for more than that takes, whoever asks for it") {
+  Prospects two = {{.is_coming = true, .load_s = 6.5, .serve_s = 1}, {.own_host = true, .load_s = 4, .serve_s = 1}};
+  for (const std::optional<size_t> current :
+       {std::optional<size_t>(), std::optional<size_t>(0), std::optional<size_t>(1)}) {
+    CHECK(soonest(two, current)->index == 0);
+    CHECK(soonest(two, current)->stays);
+  }
+  two[0].load_s = 8.5;
+  CHECK(soonest(two, 0)->index == 1);
+  two[0].load_s = 6.5;
+  two[1].load_s = 0;  // it is there
+  CHECK(soonest(two, 0)->index == 1);
+  two[1] = {.is_coming = true, .load_s = 4, .serve_s = 1};  // it comes anyway
+  CHECK(soonest(two, 0)->index == 1);
+}
+
 TEST_CASE("who is not available gets nothing, whatever was before") {
   Prospects two = {{.available = false}, {.load_s = 100}};
   CHECK(soonest(two, 0)->index == 1);

@@ -295,7 +295,9 @@ TEST_CASE("standings are what protobuf reads and writes, as many as an envelope 
                       .never_fits = draw.coin(),
                       .pressure = static_cast<uint32_t>(draw.below(3)),
                       .band = static_cast<uint32_t>(draw.below(4)),
-                      .age_ms = static_cast<uint32_t>(draw.number())};
+                      .age_ms = static_cast<uint32_t>(draw.number()),
+                      .at_once = static_cast<uint32_t>(draw.number()),
+                      .free = static_cast<uint32_t>(draw.number())};
     }
     const Envelope envelope{.kind = Kind::kStanding, .standings = &standings};
     const std::string bytes = encoded(envelope);
@@ -322,6 +324,8 @@ TEST_CASE("standings are what protobuf reads and writes, as many as an envelope 
       CHECK(back.pressure == standings[i].pressure);
       CHECK(back.band == standings[i].band);
       CHECK(back.age_ms == standings[i].age_ms);
+      CHECK(back.at_once == standings[i].at_once);
+      CHECK(back.free == standings[i].free);
     }
   }
 }
