@@ -80,6 +80,7 @@ void Driver::on_packet(Client& client, const Packet& packet) {
   send(client, frames);
   if (!std::holds_alternative<std::monostate>(order)) {
     follow(order, client);
+    memory_.finish_at_hand();
     frames.clear();
     client.session.settle(frames);
     send(client, frames);
@@ -156,6 +157,7 @@ void Driver::retire(Client& client) {
 }
 
 void Driver::end_processes() {
+  memory_.finish_at_hand();
   while (!retired_.empty() || !ended_.empty()) {
     for (const ConnectionId id : std::exchange(retired_, {})) {
       clients_.erase(id);
@@ -166,6 +168,7 @@ void Driver::end_processes() {
       tell(ProcessEnded{process});
       processes_.erase(process);
     }
+    memory_.finish_at_hand();
   }
 }
 

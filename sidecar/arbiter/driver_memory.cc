@@ -10,6 +10,12 @@ namespace mesh::arbiter {
 
 static_assert(sizeof(ChunkLabel) == sizeof(io::KeptLabel));
 
+namespace {
+
+constexpr char kNoKeeper[] = "the keeper of descriptors is gone: memory does not outlive this process any more";
+
+}  // namespace
+
 // Belongs to the worker between submit() and its end.
 struct DriverMemory::Work {
   struct Made {
@@ -21,9 +27,12 @@ struct DriverMemory::Work {
   std::vector<io::OwnedFd> closed;
   std::vector<ChunkRecord> wanted;
   std::vector<Made> made;
-  std::vector<ChunkRecord> labelled;
+  std::vector<io::LabelledNumber> labelled;
   std::vector<std::pair<ChunkRecord, int>> sealed;
   std::string trouble;
+
+  bool needs_driver() const { return !dropped.empty() || !closed.empty() || !wanted.empty() || !sealed.empty(); }
+  void label(const ChunkRecord& chunk) { labelled.push_back({chunk.number, label_of(chunk)}); }
 };
 
 DriverMemory::DriverMemory(io::Loop& loop, Devices devices, std::unique_ptr<io::DescriptorKeeper> keeper, LogLine log,
@@ -98,7 +107,7 @@ void DriverMemory::take(const CreateChunks& order, uint8_t size, uint32_t user, 
     const ChunkNumber number = book_.choose(order.gpu, size, user);
     if (number != 0 && ChunkBook::suits(*book_.find(number), user)) {
       book_.give(number, order.id, user);
-      work.labelled.push_back(*book_.find(number));
+      work.label(*book_.find(number));
       continue;
     }
     if (number != 0) {
@@ -139,8 +148,7 @@ void DriverMemory::create(const CreateChunks& order, uint32_t user, std::functio
 
 void DriverMemory::take_back(const ReturnChunks& order) {
   const auto work = std::make_shared<Work>();
-  for (const ChunkNumber number : book_.take_back(order.id, order.gpu, order.extents))
-    work->labelled.push_back(*book_.find(number));
+  for (const ChunkNumber number : book_.take_back(order.id, order.gpu, order.extents)) work->label(*book_.find(number));
   if (!work->labelled.empty()) submit(work, [] {});
 }
 
@@ -169,7 +177,7 @@ void DriverMemory::seal(LeaseId segment) {
   book_.spend(segment);
   const auto work = std::make_shared<Work>();
   for (const ChunkNumber number : book_.of(segment)) {
-    work->labelled.push_back(*book_.find(number));
+    work->label(*book_.find(number));
     work->sealed.emplace_back(*book_.find(number), descriptor(number));
   }
   submit_settling(work);
@@ -191,11 +199,30 @@ void DriverMemory::begin_closing(GpuIndex gpu, Units units, Work& work) {
 }
 
 void DriverMemory::submit(SharedWork work, std::function<void()> done) {
-  worker_.run([this, work] { carry_out(*work); },
-              [this, work, done = std::move(done)] {
-                finish(*work);
-                done();
-              });
+  auto end = [this, work, done = std::move(done)] {
+    finish(*work);
+    done();
+  };
+  if (label_at_once(work)) return at_hand_.push_back(std::move(end));
+  worker_.run([this, work] { carry_out(*work); }, std::move(end));
+}
+
+// Two threads that wake each other take longer than all the rest of a grant. What the keeper hears stays in order: what
+// the worker has comes first.
+bool DriverMemory::label_at_once(const SharedWork& work) {
+  if (work->needs_driver() || !worker_.is_idle()) return false;
+  if (keeper_ == nullptr) return true;
+  const auto said = keeper_->label_at_once(work->labelled);
+  if (said == io::DescriptorKeeper::Said::kNobodyThere) work->trouble = kNoKeeper;
+  return said != io::DescriptorKeeper::Said::kNothing;
+}
+
+void DriverMemory::finish_at_hand() {
+  while (!at_hand_.empty()) {
+    const auto end = std::move(at_hand_.front());
+    at_hand_.pop_front();
+    end();
+  }
 }
 
 void DriverMemory::submit_settling(SharedWork work) {
@@ -211,11 +238,11 @@ void DriverMemory::carry_out(Work& work) {
   for (const ChunkRecord& chunk : work.wanted) make(chunk, work);
   for (const auto& [chunk, fd] : work.sealed) seal_chunk(chunk, fd, work);
   if (keeper_ == nullptr) return;
-  for (const ChunkRecord& chunk : work.labelled) is_kept = keeper_->label(chunk.number, label_of(chunk)) && is_kept;
+  is_kept = keeper_->label(work.labelled) && is_kept;
   for (const Work::Made& made : work.made) {
     if (made.fd) is_kept = keeper_->put(made.chunk.number, label_of(made.chunk), made.fd.get()) && is_kept;
   }
-  if (!is_kept) work.trouble = "the keeper of descriptors is gone: memory does not outlive this process any more";
+  if (!is_kept) work.trouble = kNoKeeper;
 }
 
 void DriverMemory::make(const ChunkRecord& chunk, Work& work) {

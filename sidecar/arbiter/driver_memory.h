@@ -44,10 +44,13 @@ class DriverMemory {
   // -1 if there is no such chunk. Valid until it is released.
   int descriptor(ChunkNumber number) const;
 
-  // For a user; `done` is told what could not be created, never within this call.
+  // For a user; `done` is told what could not be created, never within this call. Where all of it is at hand, the next
+  // finish_at_hand() tells it.
   void create(const CreateChunks& order, uint32_t user, std::function<void(const Extents& missing)> done);
   void take_back(const ReturnChunks& order);
   void release(const ReleaseChunks& order);
+  // To be called when all is carried out that the engine said, and before it is told of anything else.
+  void finish_at_hand();
   // Of a segment that is complete: nobody maps it writable from now on, as far as the device can.
   void seal(LeaseId segment);
   // What the lease has beside these is nobody's.
@@ -77,6 +80,8 @@ class DriverMemory {
   void end_order();
   void plan_release(const ReleaseChunks& order, Work& work);
   void submit(SharedWork work, std::function<void()> done);
+  // True if that was all of it.
+  bool label_at_once(const SharedWork& work);
   void submit_settling(SharedWork work);
   void begin_closing(GpuIndex gpu, Units units, Work& work);
 
@@ -90,6 +95,7 @@ class DriverMemory {
   // Orders about free chunks, the first under way. The engine counts what one of them makes as free for the next, so
   // the next begins when it is there.
   std::deque<std::function<void()>> orders_;
+  std::deque<std::function<void()>> at_hand_;  // ends of what needed no worker
   std::vector<Units> closing_;
   std::vector<Units> closed_;
   int unsettled_ = 0;

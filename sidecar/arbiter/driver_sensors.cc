@@ -9,24 +9,21 @@ namespace {
 
 SensorReading measure(GpuIndex gpu, io::DeviceMemory& device) {
   SensorReading reading{.gpu = gpu};
-  auto whole = device.query_device();
-  if (!whole) {
-    reading.trouble = whole.error().text;
+  if (!device.caps().tells_processes) {
+    auto whole = device.query_device();
+    if (whole) {
+      reading.device = *whole;
+    } else {
+      reading.trouble = whole.error().text;
+    }
     return reading;
   }
-  reading.device = *whole;
-  if (!device.caps().tells_processes) return reading;
-  auto processes = device.query_processes();
-  if (processes) {
-    reading.processes = std::move(*processes);
+  auto use = device.query_use();
+  if (use) {
+    reading.device = use->device;
+    reading.processes = std::move(use->processes);
   } else {
-    reading.device.reset();
-    reading.trouble = processes.error().text;
-    return reading;
-  }
-  // What a process freed between the two looks is nobody's, and would look like a stranger's.
-  if (const auto again = device.query_device()) {
-    reading.device->used_bytes = std::min(reading.device->used_bytes, again->used_bytes);
+    reading.trouble = use.error().text;
   }
   return reading;
 }

@@ -19,7 +19,7 @@ namespace {
 
 enum class Verb : uint32_t { kList, kPut, kLabel, kDrop, kAgreed };
 
-// One packet, in either direction; the same program is at both ends.
+// The same program is at both ends. A packet is one of these, or several labels.
 struct Note {
   Verb verb;
   uint32_t is_last = 0;  // of a list
@@ -27,8 +27,8 @@ struct Note {
   KeptLabel label{};
 };
 
-bool send_note(int socket, const Note& note, int fd = -1) {
-  iovec part{const_cast<Note*>(&note), sizeof(note)};
+bool send_notes(int socket, std::span<const Note> notes, int fd = -1, int flags = 0) {
+  iovec part{const_cast<Note*>(notes.data()), notes.size_bytes()};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
   msghdr message{};
   message.msg_iov = &part;
@@ -44,13 +44,16 @@ bool send_note(int socket, const Note& note, int fd = -1) {
   }
   ssize_t sent = 0;
   do {
-    sent = sendmsg(socket, &message, MSG_NOSIGNAL);
+    sent = sendmsg(socket, &message, MSG_NOSIGNAL | flags);
   } while (sent < 0 && errno == EINTR);
-  return sent == sizeof(note);
+  return sent == static_cast<ssize_t>(notes.size_bytes());
 }
 
-bool receive_note(int socket, Note& note, OwnedFd& fd) {
-  iovec part{&note, sizeof(note)};
+bool send_note(int socket, const Note& note, int fd = -1) { return send_notes(socket, {&note, 1}, fd); }
+
+// The notes of a packet, none when the other end has hung up, and the descriptor that came beside them.
+std::span<const Note> receive_notes(int socket, std::span<Note> room, OwnedFd& fd) {
+  iovec part{room.data(), room.size_bytes()};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
   msghdr message{};
   message.msg_iov = &part;
@@ -61,14 +64,22 @@ bool receive_note(int socket, Note& note, OwnedFd& fd) {
   do {
     got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
   } while (got < 0 && errno == EINTR);
-  if (got != sizeof(note)) return false;
+  if (got <= 0 || static_cast<size_t>(got) % sizeof(Note) != 0) return {};
   const cmsghdr* const header = CMSG_FIRSTHDR(&message);
   if (header != nullptr && header->cmsg_type == SCM_RIGHTS) {
     int given = -1;
     std::memcpy(&given, CMSG_DATA(header), sizeof(given));
     fd.reset(given);
   }
-  return true;
+  return room.first(static_cast<size_t>(got) / sizeof(Note));
+}
+
+bool receive_note(int socket, Note& note, OwnedFd& fd) { return !receive_notes(socket, {&note, 1}, fd).empty(); }
+
+std::vector<Note> notes_of(std::span<const LabelledNumber> labels) {
+  std::vector<Note> notes;
+  for (const auto& [number, label] : labels) notes.push_back({.verb = Verb::kLabel, .number = number, .label = label});
+  return notes;
 }
 
 using Shelf = std::map<uint64_t, KeptDescriptor>;
@@ -79,11 +90,7 @@ void send_list(int socket, const Shelf& shelf) {
   send_note(socket, {.verb = Verb::kList, .is_last = 1});
 }
 
-// One request of the owner. False when it has hung up, and nothing of what it sent is left.
-bool serve(int socket, Shelf& shelf) {
-  Note note{};
-  OwnedFd fd;
-  if (!receive_note(socket, note, fd)) return false;
+void obey(int socket, const Note& note, OwnedFd fd, Shelf& shelf) {
   switch (note.verb) {
     case Verb::kList:
       send_list(socket, shelf);
@@ -101,7 +108,15 @@ bool serve(int socket, Shelf& shelf) {
     case Verb::kAgreed:
       break;
   }
-  return true;
+}
+
+// One packet of the owner. False when it has hung up, and nothing of what it sent is left.
+bool serve(int socket, Shelf& shelf) {
+  std::array<Note, DescriptorKeeper::kLabelsAtOnceMax> room;
+  OwnedFd fd;
+  const std::span<const Note> notes = receive_notes(socket, room, fd);
+  for (const Note& note : notes) obey(socket, note, std::move(fd), shelf);
+  return !notes.empty();
 }
 
 int64_t monotonic_ms() {
@@ -191,8 +206,19 @@ bool DescriptorKeeper::put(uint64_t number, const KeptLabel& label, int fd) {
   return send_note(socket_.get(), {.verb = Verb::kPut, .number = number, .label = label}, fd);
 }
 
-bool DescriptorKeeper::label(uint64_t number, const KeptLabel& label) {
-  return send_note(socket_.get(), {.verb = Verb::kLabel, .number = number, .label = label});
+bool DescriptorKeeper::label(std::span<const LabelledNumber> labels) {
+  for (; !labels.empty(); labels = labels.subspan(std::min(labels.size(), kLabelsAtOnceMax))) {
+    if (!send_notes(socket_.get(), notes_of(labels.first(std::min(labels.size(), kLabelsAtOnceMax))))) return false;
+  }
+  return true;
+}
+
+DescriptorKeeper::Said DescriptorKeeper::label_at_once(std::span<const LabelledNumber> labels) {
+  if (labels.empty()) return Said::kAll;
+  if (labels.size() > kLabelsAtOnceMax) return Said::kNothing;
+  const std::vector<Note> notes = notes_of(labels);
+  if (send_notes(socket_.get(), notes, -1, MSG_DONTWAIT)) return Said::kAll;
+  return errno == EAGAIN || errno == ENOBUFS ? Said::kNothing : Said::kNobodyThere;
 }
 
 bool DescriptorKeeper::drop(std::span<const uint64_t> numbers) {

@@ -19,6 +19,11 @@ namespace mesh::io {
 inline constexpr size_t kKeptLabelBytes = 48;
 using KeptLabel = std::array<uint8_t, kKeptLabelBytes>;
 
+struct LabelledNumber {
+  uint64_t number = 0;
+  KeptLabel label{};
+};
+
 struct KeptDescriptor {
   uint64_t number = 0;
   KeptLabel label{};
@@ -29,13 +34,19 @@ struct KeptDescriptor {
 // is no keeper any more.
 class DescriptorKeeper {
  public:
+  static constexpr size_t kLabelsAtOnceMax = 128;  // 8 KiB
+  enum class Said : uint8_t { kAll, kNothing, kNobodyThere };
+
   explicit DescriptorKeeper(OwnedFd socket) : socket_(std::move(socket)) {}
 
   // All that is kept.
   bool list(std::vector<KeptDescriptor>& kept);
   // Whatever happens to the caller afterwards, it is kept. The descriptor stays the caller's, too.
   bool put(uint64_t number, const KeptLabel& label, int fd);
-  bool label(uint64_t number, const KeptLabel& label);
+  bool label(std::span<const LabelledNumber> labels);
+  // The same, all or nothing, without waiting for the keeper. Nothing was said if it is busy, or these are more than
+  // kLabelsAtOnceMax.
+  Said label_at_once(std::span<const LabelledNumber> labels);
   // When it returns they are closed.
   bool drop(std::span<const uint64_t> numbers);
 

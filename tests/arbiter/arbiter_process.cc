@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -141,6 +143,28 @@ void* map_shared(size_t bytes) {
 
 void unmap_shared(void* at, size_t bytes) { munmap(at, bytes); }
 
+OnOneCpu::OnOneCpu(bool is_wanted) {
+  sched_getaffinity(0, sizeof(before_), &before_);
+  int last = 0;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) last = CPU_ISSET(cpu, &before_) ? cpu : last;
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(last, &one);
+  if (is_wanted) sched_setaffinity(0, sizeof(one), &one);
+}
+
+OnOneCpu::~OnOneCpu() { sched_setaffinity(0, sizeof(before_), &before_); }
+
+Bell::Bell() : fd_(eventfd(0, EFD_CLOEXEC | EFD_SEMAPHORE)) {}
+
+void Bell::ring() const { (void)eventfd_write(fd_.get(), 1); }
+
+bool Bell::wait() const {
+  pollfd rung{.fd = fd_.get(), .events = POLLIN, .revents = 0};
+  eventfd_t once = 0;
+  return poll(&rung, 1, 30'000) == 1 && eventfd_read(fd_.get(), &once) == 0;
+}
+
 double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
@@ -148,8 +172,10 @@ double seconds_now() {
 void print_times(const std::string& what, std::vector<double> seconds) {
   if (seconds.empty()) return;
   std::sort(seconds.begin(), seconds.end());
-  const auto ms = [&](size_t percent) { return seconds[percent * (seconds.size() - 1) / 100] * 1000; };
-  MESSAGE(what << ": median " << ms(50) << " ms, p99 " << ms(99) << " ms, of " << seconds.size());
+  const double per_second = seconds[seconds.size() / 2] < 1e-3 ? 1e6 : 1e3;
+  const std::string unit = per_second == 1e6 ? " us" : " ms";
+  const auto at = [&](size_t percent) { return seconds[(percent * (seconds.size() - 1) + 50) / 100] * per_second; };
+  MESSAGE(what << ": median " << at(50) << unit << ", p99 " << at(99) << unit << ", of " << seconds.size());
 }
 
 int rounds(const char* variable, int by_default) {

@@ -1,6 +1,7 @@
 // A mesh-arbiter of its own for a test, with a card made of files in memory, and processes that play its agents.
 #pragma once
 
+#include <sched.h>
 #include <sys/types.h>
 
 #include <atomic>
@@ -78,6 +79,30 @@ template <class Value>
 SharedValue<Value>::~SharedValue() {
   unmap_shared(value_, sizeof(Value));
 }
+
+// Keeps this process on one CPU; what it starts meanwhile stays there.
+class OnOneCpu {
+ public:
+  explicit OnOneCpu(bool is_wanted);
+  ~OnOneCpu();
+  OnOneCpu(const OnOneCpu&) = delete;
+  OnOneCpu& operator=(const OnOneCpu&) = delete;
+
+ private:
+  cpu_set_t before_{};
+};
+
+// What a process sleeps on until another one that was forked with it rings, once for each.
+class Bell {
+ public:
+  Bell();
+  void ring() const;
+  // False if it was not rung for long.
+  bool wait() const;
+
+ private:
+  io::OwnedFd fd_;
+};
 
 double seconds_now();
 // Median and 99th percentile.

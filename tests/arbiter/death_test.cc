@@ -19,14 +19,19 @@ namespace {
 
 constexpr uint64_t kCardBytes = 1024 * kMi;
 
-// Holds most of the card until it is killed, with some of it really in memory.
+// Holds most of the card until it is killed, with some of it really in memory, or so much as the environment says.
 int hold(const ArbiterProcess& arbiter, std::atomic<int>& is_holding) {
   const auto client = arbiter.connected();
   const auto lease = client->ask(ask_for(pb::KIND_BACKED, 768 * kMi), 30'000);
   if (!lease) return 1;
-  void* const at =
-      mmap(nullptr, 128 * kMi, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, lease->chunks[0].fd.get(), 0);
-  if (at == MAP_FAILED) return 2;
+  uint64_t left = static_cast<uint64_t>(rounds("MESH_HELD_MIB", 128)) * kMi;
+  for (const HeldChunk& chunk : lease->chunks) {
+    const uint64_t bytes = std::min(left, chunk.bytes);
+    if (bytes == 0) break;
+    left -= bytes;
+    void* const at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, chunk.fd.get(), 0);
+    if (at == MAP_FAILED) return 2;
+  }
   is_holding = 1;
   for (;;) pause();
 }

@@ -68,6 +68,22 @@ TEST_CASE("chunks of a backed lease come as descriptors, and those given back by
   CHECK(arbiter.comes_to_say("gpus", "\"leased_bytes\":0"));
 }
 
+TEST_CASE("who is granted chunks that are at hand is not told first that he waits") {
+  const ArbiterProcess arbiter("1G");
+  const auto client = arbiter.connected();
+  bool was_queued = false;
+  client->on_other = [&](const pb::Reply& reply) { was_queued = was_queued || reply.has_queued(); };
+  auto lease = client->ask(ask_for(pb::KIND_BACKED, 34 * kMi));
+  REQUIRE(lease);
+  CHECK(was_queued);  // they had to be made
+  CHECK(client->release(*lease));
+  was_queued = false;
+  auto next = client->ask(ask_for(pb::KIND_BACKED, 34 * kMi));
+  REQUIRE(next);
+  CHECK_FALSE(was_queued);
+  CHECK(next->chunks.size() == 2);
+}
+
 TEST_CASE("what does not fit ever is refused at once with the largest that could") {
   const ArbiterProcess arbiter("1G", "512M");
   const auto client = arbiter.connected();

@@ -46,16 +46,20 @@ int load_by_looking(const ArbiterProcess& arbiter, uint64_t seed, int rounds, Ta
   Prng prng(seed);
   for (int i = 0; i < rounds; ++i) {
     const uint64_t bytes = some_size(prng);
+    double began = 0;
     for (;;) {
+      began = seconds_now();
       const auto reading = card->query_device();
       if (reading && reading->used_bytes + bytes <= reading->total_bytes) break;
       usleep(1000);
     }
+    const double looked_us = (seconds_now() - began) * 1e6;
     usleep(2000);  // until it has read its file
     auto memory = card->create(bytes);
     ++tally.loads;
     if (!memory) ++tally.out_of_memory;
-    usleep(static_cast<useconds_t>(1000 + prng.below(4000)));
+    // As long as a look takes on a busy machine, too: otherwise nothing is held while others look.
+    usleep(static_cast<useconds_t>(1000.0 + static_cast<double>(prng.below(4000)) + looked_us));
   }
   return 0;
 }

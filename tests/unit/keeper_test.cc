@@ -4,10 +4,12 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <string>
+#include <vector>
 
 #include "sidecar/io/descriptor_keeper.h"
 #include "sidecar/io/journal_file.h"
@@ -27,11 +29,16 @@ int live_twice(OwnedFd socket) {
     const OwnedFd other(memfd_create("dropped", MFD_CLOEXEC));
     if (pwrite(file.get(), "content", 7, 0) != 7) return 11;
     if (!keeper.put(4, {1}, file.get()) || !keeper.put(5, {}, other.get())) return 12;
-    if (!keeper.label(4, {2}) || !keeper.drop({{5}})) return 13;
+    if (!keeper.put(6, {}, file.get()) || !keeper.label({{{4, {1, 1}}, {6, {3}}}})) return 15;
+    if (keeper.label_at_once({{{4, {2}}, {5, {9}}}}) != DescriptorKeeper::Said::kAll) return 16;
+    const std::vector<LabelledNumber> too_many(DescriptorKeeper::kLabelsAtOnceMax + 1, LabelledNumber{4, {4}});
+    if (keeper.label_at_once(too_many) != DescriptorKeeper::Said::kNothing) return 17;
+    if (!keeper.drop({{5}})) return 13;
     raise(SIGKILL);
   }
   char found[7];
-  const bool is_same = kept.size() == 1 && kept[0].number == 4 && kept[0].label == KeptLabel{2} &&
+  const bool is_same = kept.size() == 2 && kept[0].number == 4 && kept[0].label == KeptLabel{2} &&
+                       kept[1].number == 6 && kept[1].label == KeptLabel{3} &&
                        pread(kept[0].fd.get(), found, 7, 0) == 7 && std::string_view(found, 7) == "content";
   return is_same ? 7 : 14;
 }
@@ -45,6 +52,20 @@ TEST_CASE("what a killed process gave to its keeper its successor is given, and 
   int status = 0;
   REQUIRE(waitpid(keeper, &status, 0) == keeper);
   CHECK(WEXITSTATUS(status) == 7);
+}
+
+TEST_CASE("a keeper that does not read is not waited for where that was asked") {
+  int ends[2] = {-1, -1};
+  REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0);
+  DescriptorKeeper keeper(OwnedFd{ends[0]});
+  OwnedFd other(ends[1]);
+  const std::vector<LabelledNumber> labels(DescriptorKeeper::kLabelsAtOnceMax, LabelledNumber{4, {4}});
+  int said = 0;
+  while (said < 100'000 && keeper.label_at_once(labels) == DescriptorKeeper::Said::kAll) ++said;
+  CHECK(said > 0);
+  CHECK(keeper.label_at_once(labels) == DescriptorKeeper::Said::kNothing);
+  other.reset();
+  CHECK(keeper.label_at_once(labels) == DescriptorKeeper::Said::kNobodyThere);
 }
 
 TEST_CASE("a process is known by its number and its start, and its end is seen") {

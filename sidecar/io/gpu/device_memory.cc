@@ -111,6 +111,15 @@ MemoryResult<void> DeviceMemory::unmap(AddressRange& range, uint64_t offset) {
   return {};
 }
 
+MemoryResult<DeviceUse> DeviceMemory::query_use() {
+  auto device = query_device();
+  if (!device) return tl::unexpected(device.error());
+  auto processes = query_processes();
+  if (!processes) return tl::unexpected(processes.error());
+  if (const auto again = query_device()) device->used_bytes = std::min(device->used_bytes, again->used_bytes);
+  return DeviceUse{*device, std::move(*processes)};
+}
+
 MemoryResult<uint64_t> DeviceMemory::query_process(pid_t pid) {
   const auto processes = query_processes();
   if (!processes) return tl::unexpected(processes.error());

@@ -82,6 +82,11 @@ struct ProcessUse {
   uint64_t bytes = 0;
 };
 
+struct DeviceUse {
+  DeviceReading device;
+  std::vector<ProcessUse> processes;
+};
+
 class DeviceMemory;
 
 // Physical memory. Whoever maps it may release it before unmapping.
@@ -186,6 +191,8 @@ class DeviceMemory {
   virtual MemoryResult<DeviceReading> query_device() = 0;
   // Who uses how much, as far as this host tells: kUnsupported where it does not.
   virtual MemoryResult<std::vector<ProcessUse>> query_processes() = 0;
+  // Both, as of one moment: what a process frees between two looks is nobody's, and would look like a stranger's.
+  virtual MemoryResult<DeviceUse> query_use();
   // 0 if the process uses nothing.
   MemoryResult<uint64_t> query_process(pid_t pid);
 

@@ -155,9 +155,9 @@ uint64_t MemfdBook::sum() const {
   return bytes;
 }
 
-void MemfdBook::strike_out_freed() {
+void MemfdBook::strike_out_freed(const std::vector<HeldFile>& held_now) {
   std::set<uint64_t> held;
-  for (const HeldFile& file : held_files(file_name())) held.insert(file.inode);
+  for (const HeldFile& file : held_now) held.insert(file.inode);
   const int64_t now = now_ns();
   const int64_t delay_ns = int64_t{pages_->plant.free_delay_ms} * 1'000'000;
   size_t kept = 0;
@@ -186,7 +186,7 @@ bool MemfdBook::admit(uint64_t inode, uint64_t bytes) {
     return pages_->entry_count < kEntriesMax && used <= total && bytes <= total - used;
   };
   // Nobody tells when memory is freed, so whoever finds the card full looks.
-  if (!fits()) strike_out_freed();
+  if (!fits()) strike_out_freed(held_files(file_name()));
   if (!fits()) return false;
   pages_->entries[pages_->entry_count] = {.inode = inode, .bytes = bytes, .freed_ns = 0};
   ++pages_->entry_count;
@@ -194,8 +194,14 @@ bool MemfdBook::admit(uint64_t inode, uint64_t bytes) {
 }
 
 uint64_t MemfdBook::used_bytes() {
+  std::vector<HeldFile> held;
+  return used_bytes(held);
+}
+
+uint64_t MemfdBook::used_bytes(std::vector<HeldFile>& held) {
   const Locked locked(*this);
-  strike_out_freed();
+  held = held_files(file_name());
+  strike_out_freed(held);
   return sum();
 }
 

@@ -56,6 +56,8 @@ class MemfdBook {
   bool admit(uint64_t inode, uint64_t bytes);
   // Used by whoever holds something, by delayed frees, and by strangers.
   uint64_t used_bytes();
+  // The same, and who holds what of it; all of it seen in one look.
+  uint64_t used_bytes(std::vector<HeldFile>& held);
 
  private:
   struct Entry;
@@ -63,7 +65,7 @@ class MemfdBook {
   class Locked;
   MemfdBook(OwnedFd file, Pages* pages) : file_(std::move(file)), pages_(pages) {}
   uint64_t sum() const;
-  void strike_out_freed();
+  void strike_out_freed(const std::vector<HeldFile>& held_now);
 
   OwnedFd file_;
   Pages* pages_;

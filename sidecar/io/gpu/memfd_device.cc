@@ -119,11 +119,11 @@ MemoryResult<void> MemfdDevice::unmap_at(uint64_t address, uint64_t bytes) {
   return {};
 }
 
-MemoryResult<DeviceReading> MemfdDevice::query_device() {
+DeviceReading MemfdDevice::reading_of(uint64_t used_bytes) {
   const MemfdPlant& plant = book_->plant();
   DeviceReading reading;
   reading.total_bytes = plant.total_bytes;
-  reading.used_bytes = book_->used_bytes();
+  reading.used_bytes = used_bytes;
   ThermalReading& thermal = reading.thermal.emplace();
   thermal.temperature_c = plant.temperature_mc / 1000.0;
   thermal.slowdown_c = plant.slowdown_mc / 1000.0;
@@ -133,14 +133,24 @@ MemoryResult<DeviceReading> MemfdDevice::query_device() {
   return reading;
 }
 
+MemoryResult<DeviceReading> MemfdDevice::query_device() { return reading_of(book_->used_bytes()); }
+
 MemoryResult<std::vector<ProcessUse>> MemfdDevice::query_processes() {
+  auto use = query_use();
+  if (!use) return tl::unexpected(use.error());
+  return std::move(use->processes);
+}
+
+// Each look goes through all of /proc.
+MemoryResult<DeviceUse> MemfdDevice::query_use() {
   if (!caps().tells_processes)
     return memory_fault(MemoryFault::kUnsupported, "this host does not tell what a process uses");
+  std::vector<HeldFile> held;
+  DeviceUse use{reading_of(book_->used_bytes(held)), {}};
   std::map<pid_t, uint64_t> bytes_of;
-  for (const HeldFile& file : held_files(book_->file_name())) bytes_of[file.pid] += file.bytes;
-  std::vector<ProcessUse> processes;
-  for (const auto& [pid, bytes] : bytes_of) processes.push_back({.pid = pid, .bytes = bytes});
-  return processes;
+  for (const HeldFile& file : held) bytes_of[file.pid] += file.bytes;
+  for (const auto& [pid, bytes] : bytes_of) use.processes.push_back({.pid = pid, .bytes = bytes});
+  return use;
 }
 
 }  // namespace mesh::io

@@ -27,6 +27,7 @@ class MemfdDevice final : public DeviceMemory {
   MemoryResult<DeviceReading> query_device() override;
   // A process that holds a chunk, as descriptor or mapping, uses all of it, whoever else does.
   MemoryResult<std::vector<ProcessUse>> query_processes() override;
+  MemoryResult<DeviceUse> query_use() override;
 
   MemfdPlant& plant() { return book_->plant(); }
 
@@ -43,6 +44,7 @@ class MemfdDevice final : public DeviceMemory {
  private:
   explicit MemfdDevice(std::unique_ptr<MemfdBook> book) : book_(std::move(book)) {}
   bool is_ours(int fd) const;
+  DeviceReading reading_of(uint64_t used_bytes);
 
   std::unique_ptr<MemfdBook> book_;
   mutable DeviceCaps caps_;
