@@ -111,11 +111,18 @@ TEST_CASE("who asks out of another pid namespace means other processes, and one 
     return write(made[1], &inner, sizeof(inner)) == static_cast<ssize_t>(sizeof(inner));
   });
   close(made[1]);
-  pid_t inner = 0;
-  if (parent.is_prepared()) REQUIRE(read(made[0], &inner, sizeof(inner)) == static_cast<ssize_t>(sizeof(inner)));
+  // It may not have come so far yet that it dies with its parent.
+  struct Inner {
+    ~Inner() {
+      if (pid > 0) kill(pid, SIGKILL);
+    }
+    pid_t pid = 0;
+  } inner;
+  if (parent.is_prepared())
+    REQUIRE(read(made[0], &inner.pid, sizeof(inner.pid)) == static_cast<ssize_t>(sizeof(inner.pid)));
   close(made[0]);
   if (!parent.is_prepared()) return;  // that takes rights
-  const auto found = find_process(inner, own);
+  const auto found = find_process(inner.pid, own);
   REQUIRE(found);
   CHECK_FALSE(find_process(getpid(), found->name));
 }
