@@ -365,7 +365,8 @@ void Simulation::check_quiet() {
       claim(process.sidecar->driver().engine().idle(), process.name + " has open calls when all is quiet");
   }
   for (const auto& arbiter : arbiters_) {
-    claim(arbiter == nullptr || arbiter->is_quiet(), "somebody holds memory of a card when all is quiet");
+    const std::string unrest = arbiter != nullptr ? arbiter->unrest() : "";
+    claim(unrest.empty(), "memory of a card is not free when all is quiet: " + unrest);
   }
   const size_t expected = 2 * (agents + callers_.size());
   claim(network_.open_streams() == expected, std::to_string(network_.open_streams()) +

@@ -212,8 +212,16 @@ std::string VirtualArbiter::audit() const {
   return "";
 }
 
-bool VirtualArbiter::is_quiet() const {
-  return uses_.empty() && running_ && running_->engine.entries().empty() && running_->engine.queue().size() == 0;
+std::string VirtualArbiter::unrest() const {
+  if (!running_) return "the arbiter does not run";
+  std::string text;
+  for (const auto& [lease, use] : uses_) text += "process " + std::to_string(use.process) + " uses memory; ";
+  for (const auto& [id, entry] : running_->engine.entries()) {
+    text += "process " + std::to_string(entry.lease.process) + " has a lease of " + std::to_string(entry.lease.units) +
+            " units, " + std::string(gpu::to_string(entry.lease.state)) + ", and " + std::to_string(entry.unseen) +
+            " unseen; ";
+  }
+  return text;
 }
 
 // --- the side of a process ---
@@ -254,7 +262,10 @@ bool VirtualArbiter::Channel::send(std::string_view bytes) {
   request.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
   if (request.has_ask()) asked_[request.number()] = request.ask().model();
   if (request.has_claim()) claimed_[request.number()] = request.claim().lease().id();
-  if (request.has_release()) arbiter_.uses_.erase(request.release().id());
+  if (request.has_release()) {
+    arbiter_.uses_.erase(request.release().id());
+    released_.insert(request.release().id());
+  }
   VirtualNetwork& network = arbiter_.network_;
   network.at(network.now() + kWay, [&arbiter = arbiter_, connection = connection_, packet = std::string(bytes),
                                     alive = std::weak_ptr<bool>(arbiter_.alive_)] {
@@ -322,7 +333,8 @@ void VirtualArbiter::Channel::note_reply(const std::string& bytes) {
   }
   const auto ask = asked_.find(reply.number());
   if (ask == asked_.end() || reply.has_queued()) return;
-  if (reply.has_granted()) {
+  // What it gave up before it heard of it, it does not use.
+  if (reply.has_granted() && !released_.contains(reply.granted().lease().id())) {
     arbiter_.uses_[reply.granted().lease().id()] = {process_, gpu::units_of(reply.granted().bytes()), ask->second};
     taken_.erase(ask->second);
   }

@@ -35,8 +35,8 @@ class VirtualArbiter {
 
   // What must never be: more in use than there is, or books that do not agree; empty if all is well.
   std::string audit() const;
-  // Nobody holds or wants anything.
-  bool is_quiet() const;
+  // Who holds or wants something; empty if nobody does.
+  std::string unrest() const;
   uint64_t grants() const { return grants_; }
 
  private:
@@ -98,6 +98,7 @@ class VirtualArbiter::Channel final : public PacketChannel {
   bool is_pumping_ = false;
   std::map<uint64_t, std::string> asked_;    // models, by number of the request
   std::map<uint64_t, std::string> claimed_;  // leases, likewise
+  std::set<std::string> released_;           // leases
   std::set<std::string> taken_;              // models whose memory the arbiter knew nothing of
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
