@@ -198,7 +198,7 @@ void DriverMemory::begin_closing(GpuIndex gpu, Units units, Work& work) {
   work.closing.emplace_back(gpu, units);
 }
 
-void DriverMemory::submit(SharedWork work, std::function<void()> done) {
+void DriverMemory::submit(const SharedWork& work, std::function<void()> done) {
   auto end = [this, work, done = std::move(done)] {
     finish(*work);
     done();

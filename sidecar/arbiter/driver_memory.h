@@ -79,7 +79,7 @@ class DriverMemory {
   void enqueue(std::function<void()> order);
   void end_order();
   void plan_release(const ReleaseChunks& order, Work& work);
-  void submit(SharedWork work, std::function<void()> done);
+  void submit(const SharedWork& work, std::function<void()> done);
   // True if that was all of it.
   bool label_at_once(const SharedWork& work);
   void submit_settling(SharedWork work);

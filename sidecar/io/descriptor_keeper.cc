@@ -115,7 +115,7 @@ bool serve(int socket, Shelf& shelf) {
   std::array<Note, DescriptorKeeper::kLabelsAtOnceMax> room;
   OwnedFd fd;
   const std::span<const Note> notes = receive_notes(socket, room, fd);
-  for (const Note& note : notes) obey(socket, note, std::move(fd), shelf);
+  for (const Note& note : notes) obey(socket, note, std::exchange(fd, OwnedFd()), shelf);  // it is the first one's
   return !notes.empty();
 }
 
