@@ -225,9 +225,9 @@ void DriverMemory::finish_at_hand() {
   }
 }
 
-void DriverMemory::submit_settling(SharedWork work) {
+void DriverMemory::submit_settling(const SharedWork& work) {
   ++unsettled_;
-  submit(std::move(work), [this] {
+  submit(work, [this] {
     if (--unsettled_ == 0) on_settled_();
   });
 }

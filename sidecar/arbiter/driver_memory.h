@@ -82,7 +82,7 @@ class DriverMemory {
   void submit(const SharedWork& work, std::function<void()> done);
   // True if that was all of it.
   bool label_at_once(const SharedWork& work);
-  void submit_settling(SharedWork work);
+  void submit_settling(const SharedWork& work);
   void begin_closing(GpuIndex gpu, Units units, Work& work);
 
   Devices devices_;
