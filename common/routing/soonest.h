@@ -19,7 +19,7 @@ struct Prospect {
   bool own_host = false;
   bool is_coming = false;  // the model is being loaded, or waits for memory, there
   double wait_s = 0;       // until an agent is free
-  double load_s = 0;       // until the model can be used, counted from then on or from now, whichever ends later
+  double load_s = 0;       // until the model can be used
   double way_s = 0;        // there and back
   double serve_s = 0;      // with the model loaded
 };

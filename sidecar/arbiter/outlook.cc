@@ -4,6 +4,8 @@
 #include <bit>
 #include <optional>
 
+#include "sidecar/arbiter/residence.h"
+
 namespace mesh::arbiter {
 namespace {
 
@@ -13,10 +15,6 @@ constexpr int64_t kUnknownLoad_ms = 3000;
 void put_card(Outlook& outlook, const Engine& engine, GpuIndex gpu) {
   outlook.pressure = engine.gpus()[gpu].ledger.pressure();
   outlook.band = engine.gpus()[gpu].thermal.band();
-}
-
-Duration left_of(Duration load_time, Instant began, Instant now) {
-  return std::max<Duration>(load_time - (now - began), Duration{});
 }
 
 // What the asker has already, or everybody has.

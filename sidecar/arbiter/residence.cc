@@ -26,10 +26,6 @@ void note(Known& known, const Residence& one) {
   other.age = age;
 }
 
-Duration left_of(Duration load_time, Instant began, Instant now) {
-  return std::max<Duration>(load_time - (now - began), Duration{});
-}
-
 void note_leases(Known& known, const Engine& engine, Instant now) {
   for (const auto& [id, entry] : engine.entries()) {
     const gpu::Lease& lease = entry.lease;
@@ -79,6 +75,10 @@ void note_gone(Known& known, const Engine& engine, Instant now) {
 }
 
 }  // namespace
+
+Duration left_of(Duration load_time, Instant began, Instant now) {
+  return std::max<Duration>(load_time - (now - began), Duration{});
+}
 
 std::vector<Residence> residences(const Engine& engine, Instant now) {
   Known known;

@@ -20,6 +20,9 @@ struct Residence {
   Duration age{};           // since it was granted or, of what is gone, since it went
 };
 
+// What is left of a load that began then; 0 when it ought to be over.
+Duration left_of(Duration load_time, Instant began, Instant now);
+
 // Of all models that hold memory, card by card, and of those that went lately, for each card that is large enough.
 // Pressure and heat are the cards' (Engine::gpus).
 std::vector<Residence> residences(const Engine& engine, Instant now);

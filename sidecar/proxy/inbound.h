@@ -210,6 +210,8 @@ class Inbound {
   static bool lacks_model(const Call& call) { return call.model != kNoModel && !call.has_model; }
   void leave_model(uint64_t id, const Call& call, Instant now, Actions& out);
   void note_process(AgentIndex index, uint32_t pid, Instant now, Actions& out);
+  // Whether all connected agents that may use the model are of that process.
+  bool is_only_user(uint32_t pid, ModelIndex model) const;
   void wait_for_next_process(ModelIndex model);
   void note_answer(const Call& call, Instant now);
   void tell_queue(const Service& service, wire::Standing& standing) const;

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/ewma.h"
 #include "sidecar/proxy/inbound.h"
 
 namespace mesh::proxy {
@@ -20,19 +21,23 @@ void Inbound::leave_model(uint64_t id, const Call& call, Instant now, Actions& o
 }
 
 // Of agents in several processes nobody knows which one's memory it is.
+bool Inbound::is_only_user(uint32_t pid, ModelIndex model) const {
+  for (StandingIndex i = 0; i < standings_.size(); ++i) {
+    if (standings_.model(i) != model) continue;
+    const std::vector<AgentIndex>& users = services_[standings_.service(i)].agents;
+    const auto is_it = [&](AgentIndex agent) { return !agents_[agent].connected || agents_[agent].pid == pid; };
+    if (!std::all_of(users.begin(), users.end(), is_it)) return false;
+  }
+  return true;
+}
+
 void Inbound::note_process(AgentIndex index, uint32_t pid, Instant now, Actions& out) {
   agents_[index].pid = pid;
   for (StandingIndex i = 0; i < standings_.size(); ++i) {
     const std::vector<AgentIndex>& mine = services_[standings_.service(i)].agents;
     if (std::find(mine.begin(), mine.end(), index) == mine.end()) continue;
     const ModelIndex model = standings_.model(i);
-    bool is_only_one = true;
-    for (StandingIndex k = 0; k < standings_.size(); ++k) {
-      if (standings_.model(k) != model) continue;
-      for (const AgentIndex other : services_[standings_.service(k)].agents)
-        is_only_one = is_only_one && (!agents_[other].connected || agents_[other].pid == pid);
-    }
-    const uint32_t user = is_only_one ? pid : 0;
+    const uint32_t user = is_only_user(pid, model) ? pid : 0;
     if (models_.is_for_another(model, user)) wait_for_next_process(model);
     models_.set_process(model, user, out);
   }
@@ -49,14 +54,11 @@ void Inbound::wait_for_next_process(ModelIndex model) {
 }
 
 void Inbound::note_answer(const Call& call, Instant now) {
-  constexpr double kShare = 0.25;  // of the newest
   if (call.standing != kNoStanding) {
     if (!call.was_loaded) return;  // most of it was loading
     standings_.served(call.standing, now - call.delivered_at);
   }
-  Agent& agent = agents_[call.agent];
-  const auto took_us = static_cast<double>(to_us(now - call.delivered_at));
-  agent.answer_us += (agent.answer_us == 0 ? 1 : kShare) * (took_us - agent.answer_us);
+  blend(agents_[call.agent].answer_us, static_cast<double>(to_us(now - call.delivered_at)));
 }
 
 // The wait is until the agent that is free first takes a call that comes now. One that is away may never be.

@@ -10,11 +10,9 @@ namespace {
 // Ski rental: what is kept for as long as it costs to come back costs at most twice what the best choice would have.
 constexpr int64_t kLoadsWorth = 3;
 constexpr int64_t kResidency_ms_min = 1000;
-constexpr int64_t kUnknownLoad_ms = 3000;
 
 Duration residency_of(const contract::ModelTerms& terms) {
-  const int64_t load_ms = terms.load_ms > 0 ? terms.load_ms : kUnknownLoad_ms;
-  return milliseconds(std::max(kResidency_ms_min, kLoadsWorth * load_ms));
+  return milliseconds(std::max(kResidency_ms_min, kLoadsWorth * terms.expected_load_ms()));
 }
 
 }  // namespace

@@ -3,24 +3,24 @@
 #include <algorithm>
 #include <bit>
 
+#include "common/base/ewma.h"
+
 namespace mesh::proxy {
 namespace {
 
 using State = ModelLeases::State;
 
-constexpr double kShare = 0.25;  // of the newest
 constexpr int64_t kLook_ms = 1000;
 // What just changed is looked at sooner, but not again and again.
 constexpr int64_t kLookSoon_ms = 50;
 constexpr int64_t kTell_ms_min = 100;
 // An arbiter that says nothing for so long is not there.
 constexpr int64_t kOutlookBelieved_ms = 5000;
-constexpr int64_t kUnknownLoad_ms = 3000;
 
 uint32_t to_ms(Duration span) { return static_cast<uint32_t>(std::clamp<int64_t>(to_us(span) / 1000, 0, UINT32_MAX)); }
 
 uint32_t load_ms_of(const contract::ModelTerms& terms) {
-  return static_cast<uint32_t>(std::min<int64_t>(terms.load_ms > 0 ? terms.load_ms : kUnknownLoad_ms, UINT32_MAX));
+  return static_cast<uint32_t>(std::min<int64_t>(terms.expected_load_ms(), UINT32_MAX));
 }
 
 }  // namespace
@@ -48,9 +48,7 @@ bool OwnStandings::is_loaded(StandingIndex index) const {
 }
 
 void OwnStandings::served(StandingIndex index, Duration agent_time) {
-  double& serve_us = standings_[index].serve_us;
-  const auto took_us = static_cast<double>(to_us(agent_time));
-  serve_us += (serve_us == 0 ? 1 : kShare) * (took_us - serve_us);
+  blend(standings_[index].serve_us, static_cast<double>(to_us(agent_time)));
 }
 
 void OwnStandings::looked_at(const ModelLookedAt& event, Instant now) {

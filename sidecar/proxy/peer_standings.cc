@@ -2,16 +2,14 @@
 
 #include <algorithm>
 
+#include "common/base/ewma.h"
+
 namespace mesh::proxy {
 namespace {
 
-constexpr double kShare = 0.25;  // of the newest
-constexpr int64_t kUnknownLoad_ms = 3000;
 // What nobody can foresee is worse than anything that somebody can.
 constexpr double kForesight_us_max = 300e6;
 constexpr uint32_t kHot = 2;
-
-void blend(double& average, double newest) { average += (average == 0 ? 1 : kShare) * (newest - average); }
 
 // How much longer the next call waits for those that were sent after that was said.
 double queued_us(const wire::Standing& said, uint32_t sent, double serve_us) {
@@ -66,13 +64,12 @@ telemetry::Forecast PeerStandings::forecast(const Place& place, const Asked& ask
   Row row = found == rows_.end() ? Row{} : found->second;
   if (asked.said != nullptr) row.standing = *asked.said, row.heard_at = now, row.sent = 0;
   const wire::Standing& said = row.standing;
-  const int64_t load_ms = asked.model.load_ms > 0 ? asked.model.load_ms : kUnknownLoad_ms;
   forecast.way_us = whole(row.way_us);
   const double measured_us = this->serve_us(place, asked.said);
   const double serve_us = measured_us > 0 ? measured_us : asked.serve_us;
   if (row.heard_at == kNever) {
     forecast.wait_us = whole(asked.in_flight * serve_us);
-    forecast.load_us = whole(1000.0 * static_cast<double>(load_ms));
+    forecast.load_us = whole(1000.0 * static_cast<double>(asked.model.expected_load_ms()));
     forecast.serve_us = whole(serve_us);
     return forecast;
   }
