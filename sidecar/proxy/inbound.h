@@ -212,7 +212,7 @@ class Inbound {
   void note_process(AgentIndex index, uint32_t pid, Instant now, Actions& out);
   // Whether all connected agents that may use the model are of that process.
   bool is_only_user(uint32_t pid, ModelIndex model) const;
-  void wait_for_next_process(ModelIndex model);
+  void take_back_model(ModelIndex model);
   void note_answer(const Call& call, Instant now);
   void tell_queue(const Service& service, wire::Standing& standing) const;
   void close(uint64_t id, Instant now, Actions& out);

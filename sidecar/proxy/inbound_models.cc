@@ -38,14 +38,14 @@ void Inbound::note_process(AgentIndex index, uint32_t pid, Instant now, Actions&
     if (std::find(mine.begin(), mine.end(), index) == mine.end()) continue;
     const ModelIndex model = standings_.model(i);
     const uint32_t user = is_only_user(pid, model) ? pid : 0;
-    if (models_.is_for_another(model, user)) wait_for_next_process(model);
+    if (models_.is_for_another(model, user)) take_back_model(model);
     models_.set_process(model, user, out);
   }
   standings_.settle(now, out);
 }
 
-// Memory of a process that is gone is none for the one after it: what no agent has seen yet waits anew.
-void Inbound::wait_for_next_process(ModelIndex model) {
+// The memory is none for what no agent has seen yet: that waits anew.
+void Inbound::take_back_model(ModelIndex model) {
   calls_.for_each([&](uint64_t id, Call& call) {
     if (call.model != model || !call.has_model || call.state != State::kQueued) return;
     call.has_model = false;
@@ -134,6 +134,7 @@ void Inbound::on(const ModelRecalled& event, Instant now, Actions& out) {
 }
 
 void Inbound::on(const ModelLost& event, Instant now, Actions& out) {
+  take_back_model(event.model);
   models_.lost(event.model, out);
   standings_.settle(now, out);
 }

@@ -206,6 +206,8 @@ std::vector<ModelLeases::View> ModelLeases::views() const {
 
 std::string ModelLeases::audit(ModelIndex index, uint64_t users, uint64_t waiting) const {
   const Model& model = models_[index];
+  if ((model.state == State::kNone || model.state == State::kHeld) && !model.waiting.empty())
+    return "calls wait for model " + model.terms.name + ", and it has not been asked for; ";
   if (model.users == users && model.waiting.size() == waiting) return "";
   return "model " + model.terms.name + " has " + std::to_string(users) + " users and " + std::to_string(waiting) +
          " that wait, the books say " + std::to_string(model.users) + " and " + std::to_string(model.waiting.size()) +

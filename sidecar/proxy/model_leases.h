@@ -81,7 +81,8 @@ class ModelLeases {
   static ModelOrder order_of(const contract::ModelTerms& terms, Priority priority);
   std::vector<View> views() const;
   const std::string& name(ModelIndex index) const { return models_[index].terms.name; }
-  // What does not agree with so many users and so many that wait, counted elsewhere; empty if all does.
+  // What does not agree with so many users and so many that wait, counted elsewhere, or who waits for what nobody asked
+  // for; empty if all does.
   std::string audit(ModelIndex index, uint64_t users, uint64_t waiting) const;
   size_t size() const { return models_.size(); }
 

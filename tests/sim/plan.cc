@@ -23,6 +23,8 @@ int64_t lasts_ms(Fault::Kind kind, Prng& prng) {
       return 0;
     case Fault::Kind::kCrashLoop:
       return between(prng, 500, 6000);
+    case Fault::Kind::kRestartAgents:
+      return between(prng, 1, 700);
     case Fault::Kind::kPauseSidecar:
     case Fault::Kind::kPauseAgent:
       return prng.below(8) == 0 ? between(prng, 5000, 30'000) : between(prng, 10, 5000);
@@ -57,7 +59,7 @@ std::string_view to_string(Fault::Kind kind) {
       "delay",        "reset",         "agent reset",   "caller reset", "partition",     "one way",
       "one way back", "crash sidecar", "crash agent",   "power cut",    "pause sidecar", "pause agent",
       "stuck agent",  "slow agent",    "slow reader",   "drift",        "narrow",        "drain",
-      "disk full",    "crash loop",    "crash arbiter", "wall clock"};
+      "disk full",    "crash loop",    "restart agents", "crash arbiter", "wall clock"};
   return names.at(static_cast<size_t>(kind));
 }
 

@@ -32,6 +32,7 @@ struct Fault {
     kDrain,         // SIGTERM, and started again
     kDiskFull,      // of a sidecar: nothing more can be written down
     kCrashLoop,     // of the callers' sidecar, every amount_ms while agents take as long; no other host is told
+    kRestartAgents,  // of those that compute with models, and soon, as somebody who watches them does
     kCrashArbiter,  // of the agents' hosts: kill -9, and started again
     kWallClock,     // somebody sets a host's clock, by amount_ms; nothing may depend on it
     kCount,

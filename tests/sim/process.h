@@ -25,6 +25,7 @@ struct Simulation::Process {
   Instant went_on_at{};                    // when it was stopped last: when that is over
   std::vector<std::string> services;       // of a sidecar's agents
   std::vector<std::string> kept_services;  // of which it gives what is kept
+  bool computes_with_model = false;        // an agent
   std::string admin;                       // where it takes orders
   std::unique_ptr<Sidecar> sidecar;
   std::unique_ptr<SimAgent> agent;

@@ -21,7 +21,8 @@ class SimAgent final : public StreamObserver, public AcceptObserver {
   }
 
   VirtualHost& host() { return host_; }
-  Duration work{microseconds(300)};
+  Duration usual_work{microseconds(300)};
+  Duration work = usual_work;
   bool dawdles = false;   // now and then it knows the answer long before it gives it
   bool is_stuck = false;  // what it is asked now it never answers
 

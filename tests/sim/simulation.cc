@@ -58,9 +58,12 @@ Simulation::Simulation(uint64_t seed, std::vector<Fault> faults, bool keeps_line
     Process& process = processes_.emplace_back();
     process.name = name;
     process.site = site;
-    process.make_agent = [this, name, site, where, type] {
+    const bool computes_with_model = needs_model(name.substr(6, name.find(' ', 6) - 6));  // "agent mind 2"
+    process.computes_with_model = computes_with_model;
+    process.make_agent = [this, name, site, where, type, computes_with_model] {
       auto agent = std::make_unique<SimAgent>(*this, name, site, where, type);
       agent->dawdles = name.starts_with("agent fact");
+      if (computes_with_model) agent->work = agent->usual_work = milliseconds(20);  // so that calls wait for it
       return agent;
     };
     process.agent = process.make_agent();

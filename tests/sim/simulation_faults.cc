@@ -190,6 +190,11 @@ void Simulation::begin_fault(size_t index) {
       one_of(true, fault.which).sidecar->disk.is_full = true;
       memory_of(one_of(true, fault.which)).is_full = true;
       break;
+    case Fault::Kind::kRestartAgents:
+      for (size_t i = 0; i < processes_.size(); ++i) {
+        if (processes_[i].computes_with_model) take_down(i, false);
+      }
+      break;
     case Fault::Kind::kCrashArbiter:
       for (const auto& arbiter : arbiters_) {
         if (arbiter != nullptr) arbiter->kill();
@@ -240,11 +245,11 @@ void Simulation::end_fault(size_t index) {
       if (auto& agent = one_of(false, fault.which).agent) agent->is_stuck = false;
       break;
     case Fault::Kind::kSlowAgent:
-      if (auto& agent = one_of(false, fault.which).agent) agent->work = microseconds(300);
+      if (auto& agent = one_of(false, fault.which).agent) agent->work = agent->usual_work;
       break;
     case Fault::Kind::kCrashLoop:
       for (Process& process : processes_) {
-        if (process.agent) process.agent->work = microseconds(300);
+        if (process.agent) process.agent->work = process.agent->usual_work;
       }
       break;
     case Fault::Kind::kSlowReader:
@@ -253,6 +258,11 @@ void Simulation::end_fault(size_t index) {
     case Fault::Kind::kDiskFull:
       one_of(true, fault.which).sidecar->disk.is_full = false;
       memory_of(one_of(true, fault.which)).is_full = false;
+      break;
+    case Fault::Kind::kRestartAgents:
+      for (size_t i = 0; i < processes_.size(); ++i) {
+        if (processes_[i].computes_with_model) bring_up(i);
+      }
       break;
     case Fault::Kind::kCrashArbiter:
       start_arbiters();

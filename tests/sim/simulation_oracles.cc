@@ -187,13 +187,16 @@ void Simulation::judge_order_of_answers(const Ask& ask) {
   answered_in_line_ = ask.answered_as;
 }
 
-// An agent computes with a model only while its sidecar has memory for it. Whose sidecar died is not known to it.
+// An agent computes with a model only while its sidecar has memory for it, and for no process before it. Whose sidecar
+// died is not known to it.
 void Simulation::judge_memory(const Ask& ask, std::string_view agent) {
   const std::string& service = callers_[ask.caller]->service();
   if (!needs_model(service)) return;
   const Process& sidecar = processes_[agent.ends_with(" 2") ? 2 : 1];
   if (!sidecar.sidecar->lives()) return;
-  claim(sidecar.sidecar->channel()->has(model_key(service)),
+  const auto is_it = [agent](const Process& process) { return process.name == agent; };
+  const auto user = std::find_if(processes_.begin(), processes_.end(), is_it);
+  claim(sidecar.sidecar->channel()->has(model_key(service), user->agent->host().pid()),
         "ask " + std::to_string(ask.id) + " is computed by " + std::string(agent) + " without memory for its model");
 }
 
@@ -308,6 +311,7 @@ void Simulation::expect_resumed(size_t index) {
     case Kind::kOneWayBack:
     case Kind::kCrashSidecar:
     case Kind::kCrashAgent:
+    case Kind::kRestartAgents:
     case Kind::kPowerCut:
     case Kind::kPauseSidecar:
     case Kind::kPauseAgent:

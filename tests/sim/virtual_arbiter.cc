@@ -27,9 +27,10 @@ arbiter::ArbiterConfig config_of(gpu::Units card) {
 }  // namespace
 
 struct VirtualArbiter::Running {
-  Running(gpu::Units card, std::function<arbiter::LeaseId()> new_id)
+  using ProcessOf = std::function<ProcessId(uint32_t pid, ProcessId asker)>;
+  Running(gpu::Units card, std::function<arbiter::LeaseId()> new_id, ProcessOf process_of)
       : engine(config_of(card)),
-        terms{engine, book, {"GPU-sim"}, false, std::move(new_id), [](uint32_t, ProcessId) { return ProcessId{}; }} {
+        terms{engine, book, {"GPU-sim"}, false, std::move(new_id), std::move(process_of)} {
     terms.plan = [this](const gpu::Request& request, Instant now, arbiter::LeaseId waiting) {
       return engine.plan(request, now, waiting);
     };
@@ -42,6 +43,9 @@ struct VirtualArbiter::Running {
 
 VirtualArbiter::VirtualArbiter(VirtualNetwork& network, int site, gpu::Units card)
     : network_(network), site_(site), card_(card) {
+  network_.watch_processes(alive_, [this](const VirtualHost& host) {
+    if (host.site() == site_) note_end(host.pid());
+  });
   start();
 }
 
@@ -49,8 +53,10 @@ VirtualArbiter::~VirtualArbiter() { *alive_ = false; }
 
 void VirtualArbiter::start() {
   ++life_;
-  running_ = std::make_unique<Running>(card_, [this] {
-    return arbiter::LeaseId{network_.prng().next(), 1 | network_.prng().next()};
+  const auto new_id = [this] { return arbiter::LeaseId{network_.prng().next(), 1 | network_.prng().next()}; };
+  running_ = std::make_unique<Running>(card_, new_id, [this](uint32_t pid, ProcessId) {
+    const VirtualHost* process = network_.process(pid);
+    return ProcessId{process != nullptr && process->site() == site_ ? pid : 0};
   });
   arbiter::Actions out;
   const std::vector<arbiter::JournalEntry> journal = journal_;
@@ -71,7 +77,7 @@ void VirtualArbiter::forget() {
 }
 
 std::unique_ptr<VirtualArbiter::Channel> VirtualArbiter::connect(VirtualHost& host) {
-  auto channel = std::make_unique<Channel>(*this, host, ++last_process_);
+  auto channel = std::make_unique<Channel>(*this, host);
   channels_.push_back(channel.get());
   return channel;
 }
@@ -79,21 +85,21 @@ std::unique_ptr<VirtualArbiter::Channel> VirtualArbiter::connect(VirtualHost& ho
 // Its process has ended: the socket says so at once, what it held of the card is free only after that.
 void VirtualArbiter::close(Channel& channel) {
   std::erase(channels_, &channel);
-  const ProcessId process = channel.process_;
   const ConnectionId connection = channel.connection_;
-  const auto later = [this](Duration span, auto what) {
-    network_.at(network_.now() + span, [what, alive = std::weak_ptr<bool>(alive_)] {
-      if (!alive.expired()) what();
+  if (connection == 0) return;
+  network_.at(network_.now() + kWay, [this, connection, alive = std::weak_ptr<bool>(alive_)] {
+    if (alive.expired() || !running_ || running_->sessions.erase(connection) == 0) return;
+    tell(arbiter::ConnectionClosed{connection});
+  });
+}
+
+void VirtualArbiter::note_end(ProcessId process) {
+  const Duration span = milliseconds(5 + static_cast<int64_t>(network_.prng().below(60)));
+  network_.at(network_.now() + span, [this, process, alive = std::weak_ptr<bool>(alive_)] {
+    if (alive.expired()) return;
+    std::erase_if(uses_, [process](const auto& use) {
+      return use.second.process == process || use.second.used_by == process;
     });
-  };
-  if (connection != 0) {
-    later(kWay, [this, connection] {
-      if (!running_ || running_->sessions.erase(connection) == 0) return;
-      tell(arbiter::ConnectionClosed{connection});
-    });
-  }
-  later(milliseconds(5 + static_cast<int64_t>(network_.prng().below(60))), [this, process] {
-    std::erase_if(uses_, [process](const auto& use) { return use.second.process == process; });
     ended_.insert(process);
     if (running_) tell(arbiter::ProcessEnded{process});
   });
@@ -153,7 +159,7 @@ void VirtualArbiter::carry_out(const arbiter::Actions& actions) {
             }
             if constexpr (std::is_same_v<Each, arbiter::SendGrant>) ++grants_;
           } else if constexpr (std::is_same_v<Each, arbiter::WatchProcess>) {
-            if (ended_.contains(each.process) || each.process > last_process_) gone.push_back(each.process);
+            if (ended_.contains(each.process)) gone.push_back(each.process);
           } else if constexpr (std::is_same_v<Each, arbiter::SampleGpu>) {
             sample_later(milliseconds(10));
           }
@@ -182,27 +188,26 @@ gpu::Units VirtualArbiter::in_use() const {
   return units;
 }
 
-void VirtualArbiter::sample() {
+arbiter::GpuSampled VirtualArbiter::reading() const {
   arbiter::GpuSampled sampled{.gpu = 0, .used = in_use()};
   std::map<ProcessId, gpu::Units> by_process;
-  for (const Channel* channel : channels_) by_process[channel->process_] = 0;
-  for (const auto& [lease, use] : uses_) by_process[use.process] += use.units;
+  for (const auto& [pid, host] : network_.processes()) {
+    if (host->site() == site_) by_process[pid] = 0;
+  }
+  for (const auto& [lease, use] : uses_) by_process[use.used_by] += use.units;
   for (const auto& [process, units] : by_process) sampled.processes.push_back({process, units});
-  tell(sampled);
+  return sampled;
+}
+
+void VirtualArbiter::sample() {
+  tell(reading());
   sample_later(kSampled);
 }
 
 void VirtualArbiter::sample_later(Duration span) {
   network_.at(network_.now() + span, [this, life = life_, span, alive = std::weak_ptr<bool>(alive_)] {
     if (alive.expired() || life != life_) return;
-    if (span == kSampled) return sample();
-    arbiter::GpuSampled sampled{.gpu = 0, .used = in_use()};
-    for (const Channel* channel : channels_) {
-      gpu::Units units = 0;
-      for (const auto& [lease, use] : uses_) units += use.process == channel->process_ ? use.units : 0;
-      sampled.processes.push_back({channel->process_, units});
-    }
-    tell(sampled);
+    span == kSampled ? sample() : tell(reading());
   });
 }
 
@@ -215,7 +220,7 @@ std::string VirtualArbiter::audit() const {
 std::string VirtualArbiter::unrest() const {
   if (!running_) return "the arbiter does not run";
   std::string text;
-  for (const auto& [lease, use] : uses_) text += "process " + std::to_string(use.process) + " uses memory; ";
+  for (const auto& [lease, use] : uses_) text += "process " + std::to_string(use.used_by) + " uses memory; ";
   for (const auto& [id, entry] : running_->engine.entries()) {
     text += "process " + std::to_string(entry.lease.process) + " has a lease of " + std::to_string(entry.lease.units) +
             " units, " + std::string(gpu::to_string(entry.lease.state)) + ", and " + std::to_string(entry.unseen) +
@@ -226,8 +231,7 @@ std::string VirtualArbiter::unrest() const {
 
 // --- the side of a process ---
 
-VirtualArbiter::Channel::Channel(VirtualArbiter& arbiter, VirtualHost& host, ProcessId process)
-    : arbiter_(arbiter), host_(host), process_(process) {}
+VirtualArbiter::Channel::Channel(VirtualArbiter& arbiter, VirtualHost& host) : arbiter_(arbiter), host_(host) {}
 
 VirtualArbiter::Channel::~Channel() {
   *alive_ = false;
@@ -260,7 +264,10 @@ bool VirtualArbiter::Channel::send(std::string_view bytes) {
   if (connection_ == 0) return false;
   pb::Request request;
   request.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
-  if (request.has_ask()) asked_[request.number()] = request.ask().model();
+  if (request.has_ask()) {
+    const ProcessId used_by = request.ask().pid() != 0 ? request.ask().pid() : process_;
+    asked_[request.number()] = {request.ask().model(), used_by};
+  }
   if (request.has_claim()) claimed_[request.number()] = request.claim().lease().id();
   if (request.has_release()) {
     arbiter_.uses_.erase(request.release().id());
@@ -333,18 +340,23 @@ void VirtualArbiter::Channel::note_reply(const std::string& bytes) {
   }
   const auto ask = asked_.find(reply.number());
   if (ask == asked_.end() || reply.has_queued()) return;
-  // What it gave up before it heard of it, it does not use.
-  if (reply.has_granted() && !released_.contains(reply.granted().lease().id())) {
-    arbiter_.uses_[reply.granted().lease().id()] = {process_, gpu::units_of(reply.granted().bytes()), ask->second};
-    taken_.erase(ask->second);
+  // What it gave up before it heard of it, it does not use, and who is gone uses nothing.
+  const bool is_used = reply.has_granted() && !released_.contains(reply.granted().lease().id());
+  if (is_used && arbiter_.network_.process(static_cast<uint32_t>(ask->second.used_by)) != nullptr) {
+    arbiter_.uses_[reply.granted().lease().id()] = {process_, ask->second.used_by,
+                                                    gpu::units_of(reply.granted().bytes()), ask->second.model};
+    taken_.erase(ask->second.model);
   }
   asked_.erase(ask);
 }
 
-bool VirtualArbiter::Channel::has(const std::string& model) const {
+bool VirtualArbiter::Channel::has(const std::string& model, uint32_t user) const {
   if (taken_.contains(model)) return true;
-  return std::any_of(arbiter_.uses_.begin(), arbiter_.uses_.end(),
-                     [&](const auto& use) { return use.second.process == process_ && use.second.model == model; });
+  return std::any_of(arbiter_.uses_.begin(), arbiter_.uses_.end(), [&](const auto& each) {
+    const Use& use = each.second;
+    const bool is_for_it = use.used_by == user || use.used_by == process_;
+    return use.process == process_ && is_for_it && use.model == model;
+  });
 }
 
 }  // namespace mesh::sim

@@ -41,16 +41,23 @@ class VirtualArbiter {
 
  private:
   struct Running;
+  struct Asked {
+    std::string model;
+    arbiter::ProcessId used_by = 0;
+  };
   struct Use {  // of the card, by somebody who was told so and has not said that he is through
     arbiter::ProcessId process = 0;
+    arbiter::ProcessId used_by = 0;
     gpu::Units units = 0;
     std::string model;
   };
   void take_packet(arbiter::ConnectionId connection, const std::string& bytes);
   template <class Event>
   void tell(const Event& event);
+  void note_end(arbiter::ProcessId process);
   void carry_out(const arbiter::Actions& actions);
   void arm();
+  arbiter::GpuSampled reading() const;
   void sample();
   void sample_later(Duration span);
   gpu::Units in_use() const;
@@ -66,7 +73,6 @@ class VirtualArbiter {
   std::map<std::string, Use> uses_;  // by lease
   std::set<arbiter::ProcessId> ended_;
   std::vector<Channel*> channels_;
-  uint64_t last_process_ = 0;
   uint64_t last_connection_ = 0;
   uint64_t grants_ = 0;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
@@ -74,12 +80,13 @@ class VirtualArbiter {
 
 class VirtualArbiter::Channel final : public PacketChannel {
  public:
-  Channel(VirtualArbiter& arbiter, VirtualHost& host, arbiter::ProcessId process);
+  Channel(VirtualArbiter& arbiter, VirtualHost& host);
   ~Channel() override;
   void open(PacketChannelObserver& observer) override;
   bool send(std::string_view bytes) override;
-  // Whether its process was granted memory for the model and has not given it back; also if that was taken from it.
-  bool has(const std::string& model) const;
+  // Whether its process was granted memory for the model, for who uses it now, and has not given it back; also if that
+  // was taken from it.
+  bool has(const std::string& model, uint32_t user) const;
 
  private:
   friend class VirtualArbiter;
@@ -91,12 +98,12 @@ class VirtualArbiter::Channel final : public PacketChannel {
 
   VirtualArbiter& arbiter_;
   VirtualHost& host_;
-  arbiter::ProcessId process_;
+  arbiter::ProcessId process_ = host_.pid();
   arbiter::ConnectionId connection_ = 0;  // 0: closed
   PacketChannelObserver* observer_ = nullptr;
   std::deque<std::function<void()>> inbox_;
   bool is_pumping_ = false;
-  std::map<uint64_t, std::string> asked_;    // models, by number of the request
+  std::map<uint64_t, Asked> asked_;          // by number of the request
   std::map<uint64_t, std::string> claimed_;  // leases, likewise
   std::set<std::string> released_;           // leases
   std::set<std::string> taken_;              // models whose memory the arbiter knew nothing of

@@ -86,6 +86,24 @@ bool VirtualNetwork::reset_one(const std::function<bool(const VirtualHost&, cons
 
 // --- host ---
 
+const VirtualHost* VirtualNetwork::process(uint32_t pid) const {
+  const auto found = processes_.find(pid);
+  return found == processes_.end() ? nullptr : found->second;
+}
+
+VirtualHost::VirtualHost(VirtualNetwork& network, int site, std::string name)
+    : network_(network), site_(site), name_(std::move(name)), pid_(++network.last_pid_) {
+  network_.processes_.emplace(pid_, this);
+}
+
+VirtualHost::~VirtualHost() {
+  *alive_ = false;
+  network_.processes_.erase(pid_);
+  for (const auto& [alive, ended] : network_.process_watchers_) {
+    if (!alive.expired()) ended(*this);
+  }
+}
+
 void VirtualHost::turn(const std::function<void()>& what) {
   if (in_turn_) return what();
   in_turn_ = true;
@@ -190,6 +208,11 @@ void VirtualHost::begin_connect(Instant at, VirtualStream* near, std::shared_ptr
 }
 
 // --- stream ---
+
+uint32_t VirtualStream::peer_pid() const {
+  const bool is_here = in_->writer != nullptr && in_->writer->host_.site() == host_.site();
+  return is_here ? in_->writer->host_.pid() : 0;
+}
 
 VirtualStream::VirtualStream(VirtualHost& host, std::shared_ptr<Pipe> in, std::shared_ptr<Pipe> out)
     : host_(host), in_(std::move(in)), out_(std::move(out)) {

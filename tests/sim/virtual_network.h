@@ -59,6 +59,13 @@ class VirtualNetwork {
   // none.
   bool reset_one(const std::function<bool(const VirtualHost& from, const VirtualHost& to)>& is_meant, uint64_t which);
   size_t open_streams() const { return streams_.size(); }
+  // Of a host that is there; 0 or one that is gone: null.
+  const VirtualHost* process(uint32_t pid) const;
+  const std::map<uint32_t, const VirtualHost*>& processes() const { return processes_; }
+  // Called when one ends, as long as `alive` is.
+  void watch_processes(std::weak_ptr<bool> alive, std::function<void(const VirtualHost&)> ended) {
+    process_watchers_.emplace_back(std::move(alive), std::move(ended));
+  }
 
   // What a stream takes before it refuses.
   size_t window_bytes = 256 * 1024;
@@ -105,6 +112,9 @@ class VirtualNetwork {
   std::map<int, Duration> wall_offsets_;
   std::set<int> dark_;
   std::vector<VirtualStream*> streams_;  // in the order of their making
+  std::map<uint32_t, const VirtualHost*> processes_;
+  uint32_t last_pid_ = 0;
+  std::vector<std::pair<std::weak_ptr<bool>, std::function<void(const VirtualHost&)>>> process_watchers_;
   Prng prng_;
   Trace trace_;
 };
@@ -126,9 +136,8 @@ struct Pipe {
 class VirtualHost final : public Transport {
  public:
   // `site` is where it stands, for VirtualNetwork::cut; `name` is for the trace.
-  explicit VirtualHost(VirtualNetwork& network, int site = 0, std::string name = "")
-      : network_(network), site_(site), name_(std::move(name)) {}
-  ~VirtualHost() override { *alive_ = false; }
+  explicit VirtualHost(VirtualNetwork& network, int site = 0, std::string name = "");
+  ~VirtualHost() override;
 
   void set_turn_observer(TurnObserver* observer) { observer_ = observer; }
   // Called behind each turn, when all is done that belongs to it.
@@ -142,6 +151,8 @@ class VirtualHost final : public Transport {
   // By its own clock, which may run faster.
   Duration pause_left() const { return (paused_until_ - network_.now()) / 20 * 21; }
   int site() const { return site_; }
+  // No two have the same, ever.
+  uint32_t pid() const { return pid_; }
   const std::string& name() const { return name_; }
 
   Instant now() override;
@@ -158,6 +169,7 @@ class VirtualHost final : public Transport {
   VirtualNetwork& network_;
   int site_;
   std::string name_;
+  uint32_t pid_;
   Instant paused_until_{};
   TurnObserver* observer_ = nullptr;
   std::function<void()> watcher_;
@@ -196,6 +208,8 @@ class VirtualStream final : public Stream {
   bool is_reading() const override { return !paused_; }
   bool has_unread() const override { return in_->unread > 0; }
   std::optional<PeerCredentials> credentials() const override { return std::nullopt; }
+  // Of the same computer only.
+  uint32_t peer_pid() const override;
 
  private:
   friend class VirtualHost;

@@ -305,6 +305,38 @@ TEST_CASE(
   CHECK(asked_for(studio) == 72);
 }
 
+TEST_CASE("what ends with its agents' process is asked for anew for the calls that no agent has seen") {
+  Studio studio;
+  for (AgentIndex i : {0U, 1U}) studio.tell(AgentConnected{i, 100});
+  for (int i = 0; i < 3; ++i) studio.ask("read");
+  studio.tell(ModelGranted{0});
+  CHECK(studio.delivered().size() == 2);  // and one is queued
+  studio.asks();
+  for (AgentIndex i : {0U, 1U}) studio.tell(AgentLost{.agent = i, .not_sent = {}});
+  studio.tell(ModelLost{0});
+  CHECK(studio.asks() == 1);
+  studio.tell(ModelGranted{0});
+  studio.tell(AgentConnected{0, 200});
+  CHECK(studio.delivered().empty());
+  CHECK(asked_for(studio) == 200);
+  studio.tell(ModelGranted{0});
+  CHECK(studio.delivered() == Bodies{"read"});
+}
+
+TEST_CASE("what the arbiter has forgotten is used by nobody who had not begun") {
+  Studio studio;
+  for (int i = 0; i < 3; ++i) studio.ask("read");
+  studio.tell(ModelGranted{0});
+  CHECK(studio.delivered().size() == 2);
+  studio.asks();
+  studio.tell(ModelLost{0});
+  studio.answer();
+  CHECK(studio.delivered().empty());
+  CHECK(studio.asks() == 1);
+  studio.tell(ModelGranted{0});
+  CHECK(studio.delivered() == Bodies{"read"});
+}
+
 TEST_CASE("without an arbiter agents get what they are asked") {
   Studio studio;
   studio.config.arbiter_path.clear();
