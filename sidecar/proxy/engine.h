@@ -22,6 +22,7 @@ class Engine {
   explicit Engine(const SidecarConfig& config, cache::SharedTier* shared = nullptr)
       : rejector_(config.host + "/" + config.sidecar),
         services_(config),
+        shared_(shared),
         purges_(shared != nullptr ? cache::Purges(shared->purge_words()) : cache::Purges()),
         inbound_(config, services_, purges_, shared, counters_, rejector_),
         outbound_(config, services_, inbound_, purges_, shared, counters_, rejector_) {}
@@ -30,7 +31,7 @@ class Engine {
 
   // Before anything else; see Inbound::begin(). With `has_disk` replies are kept there, too.
   void begin(uint64_t purge_position, bool has_disk, Instant now, Actions& out) {
-    if (has_disk) outbound_.use_disk();
+    if (has_disk) outbound_.use_disk(shared_ != nullptr ? shared_->book_id() : purge_position);
     inbound_.begin(purge_position, has_disk, now, out);
   }
 
@@ -101,6 +102,7 @@ class Engine {
   Counters counters_;
   Rejector rejector_;
   Services services_;
+  cache::SharedTier* shared_;
   cache::Purges purges_;
   Inbound inbound_;
   Outbound outbound_;

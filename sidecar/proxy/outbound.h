@@ -57,7 +57,11 @@ class Outbound {
   void on(ReplyLoaded&& event, Instant now, Actions& out);
   void on(const PeerLacksKeys& event, Instant now, Actions& out);
   // Replies of this sidecar's agents are kept on disk, too.
-  void use_disk() { has_disk_ = true; }
+  // `book_id` is of the book of purges: no other has it.
+  void use_disk(uint64_t book_id) {
+    has_disk_ = true;
+    book_id_ = book_id;
+  }
   // An order ends with PurgeDone, or with the answer to the call that gave it.
   void on(const PurgeWanted& event, Instant now, Actions& out);
   void on(const PurgeConfirmed& event, Instant now, Actions& out);
@@ -265,6 +269,7 @@ class Outbound {
   void fetch(const std::shared_ptr<Fetch>& fetch, Instant now, Actions& out);
   void look_further(const std::shared_ptr<Fetch>& fetch, Instant now, Actions& out);
   bool may_be_on_disk(const Fetch& fetch) const;
+  uint64_t name_on_disk(const Instance& origin) const;
   void take_from_disk(Fetch& fetch, const StoredReply& stored, Instant now);
   void store(const cache::Kept& kept, const Fetch& fetch, Instant now, Actions& out);
   void renew(const std::shared_ptr<Fetch>& fetch, Instant now, Actions& out);
@@ -379,6 +384,7 @@ class Outbound {
     Instant until;
   };
   bool has_disk_ = false;
+  uint64_t book_id_ = 0;
   uint64_t last_load_ = 0;
   std::deque<Loading> loading_;                     // from disk, oldest first
   std::vector<std::shared_ptr<Fetch>> validating_;  // what is kept may be given once a lease is there; oldest first

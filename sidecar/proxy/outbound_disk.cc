@@ -1,12 +1,14 @@
 // Replies of this sidecar's agents on its disk: asked where memory has none, before the agent is.
 //
-// What lies there is right as far as anybody said: who makes it wrong has it erased. Only what is being erased, or was
-// since it was looked for, is not taken.
+// What lies there is right as far as this sidecar was told: who makes it wrong has it erased. What others of its host
+// were told and it was not stands in the book of purges that they share, so a reply counts from the position at which it
+// was asked for, and one of another book from before this one's beginning. What is being erased is not taken.
 
 #include <algorithm>
 #include <utility>
 
 #include "common/cache/kept_form.h"
+#include "common/routing/rendezvous.h"
 #include "sidecar/proxy/outbound.h"
 
 namespace mesh::proxy {
@@ -53,6 +55,11 @@ void Outbound::give_up_disk(Instant now, Actions& out) {
   }
 }
 
+// The origin of a reply that lies on disk, as it is called there: another book's positions mean nothing in this one.
+uint64_t Outbound::name_on_disk(const Instance& origin) const {
+  return routing::rendezvous_weight(book_id_, origin.name_digest);
+}
+
 // Into memory, where it is found like all that is kept. Its clock may have been another computer start's.
 void Outbound::take_from_disk(Fetch& fetch, const StoredReply& stored, Instant now) {
   auto found = cache::decode_kept_form(stored.value);
@@ -63,8 +70,8 @@ void Outbound::take_from_disk(Fetch& fetch, const StoredReply& stored, Instant n
   kept.stored_at = stored_at;
   for (Instant* until : {&kept.fresh_until, &kept.revalidate_until, &kept.error_until}) *until += shift;
   kept.key = fetch.key;
-  kept.since = fetch.since;
   kept.origin = 0;  // this sidecar's agents are the first instance
+  if (found->origin_name != name_on_disk(services_[fetch.service].instances[kept.origin])) kept.since = 0;
   const auto is_asked = [&](const cache::Echo& echo) { return echo.field < fetch.terms->echo_fields.size(); };
   const bool is_right = purges_.holds(kept.since, kept.names()) && !inbound_.is_being_erased(kept.names()) &&
                         std::all_of(kept.echoes.begin(), kept.echoes.end(), is_asked);
@@ -79,7 +86,7 @@ void Outbound::store(const cache::Kept& kept, const Fetch& fetch, Instant now, A
   if (!has_disk_ || !is_own || !fetch.terms->uses(contract::Tier::kDisk) || ttl_ms < config_.limits.disk_ttl_ms_min) {
     return;
   }
-  Slice form = cache::encode_kept_form(kept, services_[fetch.service].instances[kept.origin].name_digest);
+  Slice form = cache::encode_kept_form(kept, name_on_disk(services_[fetch.service].instances[kept.origin]));
   if (form.empty()) return;
   const cache::Names names = kept.names();
   std::vector<uint64_t> all = {names.service, names.method, names.key};

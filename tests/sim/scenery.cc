@@ -194,7 +194,7 @@ std::vector<Habit> habits() {
   mind.budget = milliseconds(2500);
   Habit minds = mind;
   minds.is_req = false;
-  minds.outstanding_max = 3;
+  minds.outstanding_max = 6;
   minds.rest = milliseconds(400);  // its lease goes back now and then
   Habit eye = mind;
   eye.port = "a.eye.port";

@@ -2,6 +2,7 @@
 
 #include "common/cache/kept_form.h"
 #include "tests/unit/engine_bench.h"
+#include "tests/unit/shared_memory.h"
 
 namespace mesh::proxy {
 namespace {
@@ -151,6 +152,38 @@ TEST_CASE("a disk that works and does not answer is waited for, but not for ever
   CHECK(bench.replies().empty());
   bench.advance(1);
   CHECK(bench.replies() == "done;");
+}
+
+TEST_CASE("what another sidecar of the host was told is wrong is not taken from disk, though nobody told this one") {
+  for (const bool is_told : {false, true}) {
+    DiskBench bench;
+    cache::Memory memory(cache::kSharedRegionBytesMin);
+    cache::SharedTier tier = memory.attach();
+    bench.engine.emplace(bench.config, &tier);
+    bench.engine->begin(1, true, bench.now - milliseconds(limits::lease_ms), bench.actions);
+    for (const EraseReplies& erasure : bench.take<EraseReplies>()) bench.tell(RepliesErased{.ticket = erasure.ticket});
+    bench.tell(AgentConnected{0});
+    bench.ask("ann");
+    bench.tell(ReplyLoaded{bench.take<LoadReply>().at(0).ticket, std::nullopt});
+    REQUIRE(bench.reply("one"));
+    const auto stored = bench.take<StoreReply>();
+    REQUIRE(stored.size() == 1);
+    bench.replies();
+    // The next process finds the book as this one left it, or as another has changed it.
+    cache::Purges book(memory.attach().purge_words());
+    if (is_told) book.purge(stored[0].names.back());
+    bench.config.limits.cache_local_bytes = 0;
+    bench.engine.emplace(bench.config, &tier);
+    bench.engine->begin(2, true, bench.now - milliseconds(limits::lease_ms), bench.actions);
+    bench.tell(AgentConnected{0});
+    tier.erase(cache::decode_kept_form(stored[0].value)->kept.key);
+    bench.ask("ann");
+    const auto loads = bench.take<LoadReply>();
+    REQUIRE(loads.size() == 1);
+    bench.tell(ReplyLoaded{loads[0].ticket, StoredReply{.value = stored[0].value, .age_ms = 0, .left_ms = stored[0].ttl_ms}});
+    CHECK(bench.reply("two") == is_told);
+    CHECK(bench.replies() == (is_told ? "two;" : "one;"));
+  }
 }
 
 TEST_CASE("what is right for a moment only is not written to disk") {
