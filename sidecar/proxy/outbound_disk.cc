@@ -1,8 +1,8 @@
 // Replies of this sidecar's agents on its disk: asked where memory has none, before the agent is.
 //
 // What lies there is right as far as this sidecar was told: who makes it wrong has it erased. What others of its host
-// were told and it was not stands in the book of purges that they share, so a reply counts from the position at which it
-// was asked for, and one of another book from before this one's beginning. What is being erased is not taken.
+// were told and it was not stands in the book of purges that they share, so a reply counts from the position at which
+// it was asked for, and one of another book from before this one's beginning. What is being erased is not taken.
 
 #include <algorithm>
 #include <utility>

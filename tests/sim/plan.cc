@@ -56,9 +56,9 @@ int64_t amount_of(Fault::Kind kind, Prng& prng) {
 
 std::string_view to_string(Fault::Kind kind) {
   constexpr std::array<std::string_view, static_cast<size_t>(Fault::Kind::kCount)> names = {
-      "delay",        "reset",         "agent reset",   "caller reset", "partition",     "one way",
-      "one way back", "crash sidecar", "crash agent",   "power cut",    "pause sidecar", "pause agent",
-      "stuck agent",  "slow agent",    "slow reader",   "drift",        "narrow",        "drain",
+      "delay",        "reset",         "agent reset",    "caller reset",  "partition",     "one way",
+      "one way back", "crash sidecar", "crash agent",    "power cut",     "pause sidecar", "pause agent",
+      "stuck agent",  "slow agent",    "slow reader",    "drift",         "narrow",        "drain",
       "disk full",    "crash loop",    "restart agents", "crash arbiter", "wall clock"};
   return names.at(static_cast<size_t>(kind));
 }

@@ -29,8 +29,7 @@ arbiter::ArbiterConfig config_of(gpu::Units card) {
 struct VirtualArbiter::Running {
   using ProcessOf = std::function<ProcessId(uint32_t pid, ProcessId asker)>;
   Running(gpu::Units card, std::function<arbiter::LeaseId()> new_id, ProcessOf process_of)
-      : engine(config_of(card)),
-        terms{engine, book, {"GPU-sim"}, false, std::move(new_id), std::move(process_of)} {
+      : engine(config_of(card)), terms{engine, book, {"GPU-sim"}, false, std::move(new_id), std::move(process_of)} {
     terms.plan = [this](const gpu::Request& request, Instant now, arbiter::LeaseId waiting) {
       return engine.plan(request, now, waiting);
     };
@@ -97,9 +96,8 @@ void VirtualArbiter::note_end(ProcessId process) {
   const Duration span = milliseconds(5 + static_cast<int64_t>(network_.prng().below(60)));
   network_.at(network_.now() + span, [this, process, alive = std::weak_ptr<bool>(alive_)] {
     if (alive.expired()) return;
-    std::erase_if(uses_, [process](const auto& use) {
-      return use.second.process == process || use.second.used_by == process;
-    });
+    std::erase_if(
+        uses_, [process](const auto& use) { return use.second.process == process || use.second.used_by == process; });
     ended_.insert(process);
     if (running_) tell(arbiter::ProcessEnded{process});
   });

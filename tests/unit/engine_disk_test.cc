@@ -180,7 +180,8 @@ TEST_CASE("what another sidecar of the host was told is wrong is not taken from 
     bench.ask("ann");
     const auto loads = bench.take<LoadReply>();
     REQUIRE(loads.size() == 1);
-    bench.tell(ReplyLoaded{loads[0].ticket, StoredReply{.value = stored[0].value, .age_ms = 0, .left_ms = stored[0].ttl_ms}});
+    bench.tell(
+        ReplyLoaded{loads[0].ticket, StoredReply{.value = stored[0].value, .age_ms = 0, .left_ms = stored[0].ttl_ms}});
     CHECK(bench.reply("two") == is_told);
     CHECK(bench.replies() == (is_told ? "two;" : "one;"));
   }
