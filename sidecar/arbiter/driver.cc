@@ -159,11 +159,16 @@ void Driver::retire(Client& client) {
 void Driver::end_processes() {
   memory_.finish_at_hand();
   while (!retired_.empty() || !ended_.empty()) {
+    const std::vector<ProcessId> ended = std::exchange(ended_, {});
+    // What it had sent and nobody has read is of nobody any more.
+    for (const auto& [id, client] : clients_) {
+      if (std::find(ended.begin(), ended.end(), client->session.process()) != ended.end()) retire(*client);
+    }
     for (const ConnectionId id : std::exchange(retired_, {})) {
       clients_.erase(id);
       tell(ConnectionClosed{id});
     }
-    for (const ProcessId process : std::exchange(ended_, {})) {
+    for (const ProcessId process : ended) {
       ++counters_.ended_processes;
       tell(ProcessEnded{process});
       processes_.erase(process);

@@ -174,7 +174,9 @@ void Engine::take(const LeaseReleased& event, Instant now, Actions& out) {
   // still be said at another.
   const bool is_orphaned = lease.state == LeaseState::kOrphaned;
   const bool is_left = (is_orphaned || lease.state == LeaseState::kDying) && event.name.epoch <= lease.epoch;
-  if (!is_left && !(is_at_its_own && event.name.epoch == lease.epoch)) return unknown(event.name, out);
+  // It may have claimed it at the same time, and not have heard yet what it is called now.
+  const bool is_its_own = is_at_its_own && event.name.epoch <= lease.epoch;
+  if (!is_left && !is_its_own) return unknown(event.name, out);
   if (is_orphaned) lease.become(LeaseState::kDying);
   if (lease.request.kind == LeaseKind::kShared) return finish(lease.id, now, out);
   if (entry.ladder) entry.ladder->done(is_known_free(entry));

@@ -29,6 +29,15 @@ pb::Urgency urgency_of(Priority priority) {
   return pb::URGENCY_NORMAL;
 }
 
+// As much of a name as an arbiter takes, in whole letters.
+std::string_view start_of(std::string_view name) {
+  constexpr size_t kClientBytes_max = 64;
+  if (name.size() <= kClientBytes_max) return name;
+  size_t end = kClientBytes_max;
+  while (end > 0 && (static_cast<uint8_t>(name[end]) & 0xC0) == 0x80) --end;
+  return name.substr(0, end);
+}
+
 uint32_t milliseconds_of(int64_t span_ms) { return static_cast<uint32_t>(std::clamp<int64_t>(span_ms, 0, UINT32_MAX)); }
 
 }  // namespace
@@ -168,7 +177,7 @@ void ArbiterLink::look(const std::vector<std::pair<uint32_t, ModelOrder>>& model
 void ArbiterLink::on_channel_open() {
   pb::Request request;
   request.mutable_hello()->set_version(kProtocolVersion);
-  request.mutable_hello()->set_client(client_);
+  request.mutable_hello()->set_client(std::string(start_of(client_)));
   request.mutable_hello()->set_epoch(epoch_);
   send(request, Asked::kHello, 0);
 }
@@ -298,8 +307,14 @@ void ArbiterLink::on_ended(uint64_t lease, Code code, const std::string& reason,
     return ask(number, std::move(order));
   }
   current_.erase(number);
-  leases_.erase(lease);
-  was_claimed ? observer_.on_model_lost(number) : observer_.on_model_refused(number, code, reason);
+  if (!was_claimed) {
+    leases_.erase(lease);
+    return observer_.on_model_refused(number, code, reason);
+  }
+  // It may not be taken up again, but that it is not used any more can still be said.
+  leases_[lease].is_wanted = false;
+  send_release(lease);
+  observer_.on_model_lost(number);
 }
 
 }  // namespace mesh::proxy

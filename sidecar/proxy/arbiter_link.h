@@ -38,7 +38,7 @@ class ArbiterLinkObserver {
 
 class ArbiterLink final : public PacketChannelObserver {
  public:
-  // All outlive this. `client` is the name that people read there.
+  // All outlive this. `client` is the name that people read there, as far as it fits.
   ArbiterLink(PacketChannel& channel, ArbiterLinkObserver& observer, std::string client)
       : channel_(channel), observer_(observer), client_(std::move(client)) {}
 

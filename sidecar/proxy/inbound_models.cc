@@ -49,7 +49,7 @@ void Inbound::take_back_model(ModelIndex model) {
   calls_.for_each([&](uint64_t id, Call& call) {
     if (call.model != model || !call.has_model || call.state != State::kQueued) return;
     call.has_model = false;
-    models_.wait_again(model, id);
+    models_.wait_again(model, id, call.priority);
   });
 }
 
@@ -115,14 +115,17 @@ void Inbound::on(const ModelRefused& event, Instant now, Actions& out) {
   counters_.add(Counter::kModelRefusals);
   for (const uint64_t id : models_.refused(event.model)) {
     Call& call = *calls_.find(id);
+    Outcome outcome = rejector_.reject(event.code, services_[call.service].name, "model", event.reason,
+                                       "the arbiter gives no memory for model '" + models_.name(event.model) +
+                                           "': " + std::string(event.reason),
+                                       "see who has it with meshctl gpu; the agent never saw the request");
+    if (call.keyed) {  // no agent has seen it: with the same key it may be asked again
+      answer_waiters(call, outcome, now, out);
+      on_nobody_waits(id, now, out);
+      continue;
+    }
     unqueue(id, call);
-    if (call.keyed) queued_bytes_ -= call.bytes;
-    finish(id,
-           rejector_.reject(event.code, services_[call.service].name, "model", event.reason,
-                            "the arbiter gives no memory for model '" + models_.name(event.model) +
-                                "': " + std::string(event.reason),
-                            "see who has it with meshctl gpu; the agent never saw the request"),
-           now, out);
+    finish(id, std::move(outcome), now, out);
   }
   standings_.settle(now, out);
 }

@@ -41,14 +41,16 @@ bool ModelLeases::use(ModelIndex index, uint64_t call, Priority priority, Action
     model.idle_until = kNever;
     return true;
   }
-  model.waiting.push_back(call);
-  if (model.state == State::kNone) {
-    ask(index, priority, out);
-  } else if (model.state == State::kAsked && priority < model.asked_with) {
-    give_back(index, out);
-    ask(index, priority, out);
-  }
+  if (model.state == State::kAsked && priority < model.asked_with) give_back(index, out);
+  add_waiter(model, call, priority);
+  if (model.state == State::kNone) ask(index, model.asked_with, out);
   return false;
+}
+
+// It is asked for with what the most urgent of those that wait has.
+void ModelLeases::add_waiter(Model& model, uint64_t call, Priority priority) {
+  model.asked_with = model.waiting.empty() ? priority : std::min(model.asked_with, priority);
+  model.waiting.push_back(call);
 }
 
 void ModelLeases::leave(ModelIndex index, bool was_answered, Instant now, Actions& out) {
@@ -65,9 +67,9 @@ void ModelLeases::leave(ModelIndex index, bool was_answered, Instant now, Action
   }
 }
 
-void ModelLeases::wait_again(ModelIndex index, uint64_t call) {
+void ModelLeases::wait_again(ModelIndex index, uint64_t call, Priority priority) {
   --models_[index].users;
-  models_[index].waiting.push_back(call);
+  add_waiter(models_[index], call, priority);
 }
 
 void ModelLeases::give_up(ModelIndex index, uint64_t call, Actions& out) {
@@ -80,7 +82,7 @@ std::deque<uint64_t> ModelLeases::granted(ModelIndex index, Instant now, Actions
   Model& model = models_[index];
   if (model.state != State::kAsked) return {};
   model.state = State::kHeld;
-  model.is_queued = false;
+  if (std::exchange(model.is_queued, false)) room_made_ -= std::min(room_made_, model.terms.bytes);
   model.is_loaded = false;
   model.granted_at = now;
   model.users += static_cast<uint32_t>(model.waiting.size());
@@ -114,18 +116,18 @@ void ModelLeases::queued(ModelIndex index, Instant now, Actions& out) {
   make_room(now, out);
 }
 
-bool ModelLeases::any_queued() const {
-  return std::any_of(models_.begin(), models_.end(), [](const Model& model) { return model.is_queued; });
+// What is given up, and what will be when who uses it is through, counts once: where it goes is the arbiter's affair.
+uint64_t ModelLeases::room_needed() const {
+  uint64_t needed = 0;
+  for (const Model& model : models_) needed += model.is_queued ? model.terms.bytes : 0;
+  return needed - std::min(needed, room_made_);
 }
 
 // First what nobody uses, and of that what was used longest ago.
 void ModelLeases::make_room(Instant now, Actions& out) {
-  uint64_t needed = 0;
-  for (const Model& model : models_) {
-    if (model.is_queued) needed += model.terms.bytes;
-    if (model.state == State::kRecalled) needed -= std::min(needed, model.terms.bytes);
-  }
-  while (needed > 0) {
+  const auto is_queued = [](const Model& model) { return model.is_queued; };
+  if (std::none_of(models_.begin(), models_.end(), is_queued)) room_made_ = 0;
+  while (room_needed() > 0) {
     std::optional<ModelIndex> next;
     for (ModelIndex i = 0; i < models_.size(); ++i) {
       const Model& model = models_[i];
@@ -133,7 +135,7 @@ void ModelLeases::make_room(Instant now, Actions& out) {
       if (!next || model.idle_until < models_[*next].idle_until) next = i;
     }
     if (!next) return;
-    needed -= std::min(needed, models_[*next].terms.bytes);
+    room_made_ += models_[*next].terms.bytes;
     recalled(*next, out);
   }
 }
@@ -157,7 +159,7 @@ void ModelLeases::lost(ModelIndex index, Actions& out) {
 
 Instant ModelLeases::next_deadline() const {
   Instant next = kNever;
-  const bool is_wanted = any_queued();
+  const bool is_wanted = room_needed() > 0;
   for (const Model& model : models_) {
     next = std::min(next, model.idle_until);
     if (is_wanted && model.state == State::kHeld) next = std::min(next, model.granted_at + residency_of(model.terms));
@@ -169,7 +171,7 @@ void ModelLeases::on_time(Instant now, Actions& out) {
   for (ModelIndex index = 0; index < models_.size(); ++index) {
     if (models_[index].idle_until <= now) give_back(index, out);
   }
-  if (any_queued()) make_room(now, out);
+  make_room(now, out);
 }
 
 void ModelLeases::ask(ModelIndex index, Priority priority, Actions& out) {

@@ -60,7 +60,7 @@ class ModelLeases {
   // Somebody else needs the memory.
   void recalled(ModelIndex index, Actions& out);
   // A call that used it, and that no agent has seen, waits again.
-  void wait_again(ModelIndex index, uint64_t call);
+  void wait_again(ModelIndex index, uint64_t call, Priority priority);
   bool is_for_another(ModelIndex index, uint32_t pid) const {
     return models_[index].leased_for != 0 && models_[index].leased_for != pid;
   }
@@ -97,16 +97,18 @@ class ModelLeases {
     Instant granted_at{};
     uint32_t users = 0;
     std::deque<uint64_t> waiting;
-    Priority asked_with = Priority::kNormal;
+    Priority asked_with = Priority::kNormal;  // or will be, when it is recalled and somebody waits
     Instant idle_until = kNever;
   };
-  bool any_queued() const;
+  static void add_waiter(Model& model, uint64_t call, Priority priority);
+  uint64_t room_needed() const;
   void make_room(Instant now, Actions& out);
   void ask(ModelIndex index, Priority priority, Actions& out);
   void give_back(ModelIndex index, Actions& out);
   void replace(ModelIndex index, Actions& out);
 
   std::vector<Model> models_;
+  uint64_t room_made_ = 0;  // bytes, for those that are queued
   std::vector<std::pair<const contract::ModelTerms*, ModelIndex>> known_;
 };
 

@@ -19,13 +19,13 @@ namespace {
 namespace pb = mesh::lease::v1;
 
 struct Desk : PacketChannel, ArbiterLinkObserver {
-  ArbiterLink link{*this, *this, "a/main"};
+  ArbiterLink link;
   PacketChannelObserver* channel = nullptr;
   bool is_open = false;
   std::vector<pb::Request> said;
   std::vector<std::string> heard;
 
-  Desk() { link.start(); }
+  explicit Desk(std::string client = "a/main") : link(*this, *this, std::move(client)) { link.start(); }
   void open(PacketChannelObserver& observer) override { channel = &observer; }
   bool send(std::string_view bytes) override {
     if (!is_open) return false;
@@ -280,7 +280,14 @@ TEST_CASE(
   CHECK(desk.said.empty());
 }
 
-TEST_CASE("a claim that fails is a lease that is lost") {
+TEST_CASE("a name that is too long for an arbiter is cut between two letters") {
+  Desk desk(std::string(63, 'a') + "\xC3\xA4/main");
+  desk.is_open = true;
+  desk.channel->on_channel_open();
+  CHECK(desk.take().hello().client() == std::string(63, 'a'));
+}
+
+TEST_CASE("a claim that fails is a lease that is lost, and what it was for is given back") {
   Desk desk;
   desk.connect(5);
   desk.link.ask(1, kOrder);
@@ -292,7 +299,13 @@ TEST_CASE("a claim that fails is a lease that is lost") {
   failure.mutable_failed()->set_rule("lease_unknown");
   desk.answer(desk.take().number(), failure);
   CHECK(desk.news() == News{"gone 1"});
+  const pb::Request release = desk.take();
+  CHECK(release.release().id() == "L1");
   desk.link.give_back(1);
+  CHECK(desk.said.empty());
+  desk.answer(release.number(), failure);
+  desk.hang_up();
+  desk.connect(7);
   CHECK(desk.said.empty());
 }
 

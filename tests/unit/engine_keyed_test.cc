@@ -77,6 +77,28 @@ TEST_CASE("after a restart a durable result is told again, and of what was under
   CHECK(keys.take<DeliverToAgent>().empty());
 }
 
+TEST_CASE("a call that gets no memory for its model leaves no trace, and with its key it may be asked again") {
+  for (const bool is_durable : {false, true}) {
+    Keys keys;
+    keys.config.arbiter_path = "arbiter";
+    contract::Declaration terms{.durable = is_durable};
+    terms.model = contract::ModelTerms{.name = "m", .bytes = 1 << 30, .hold_ms = 1000, .load_ms = 100};
+    keys.config.contracts.declare_service("tts", terms);
+    keys.restart();
+    keys.ask("tts", "x", "k");
+    CHECK(keys.take<AskModel>().size() == 1);
+    keys.tell(ModelRefused{0, Code::kOverloaded, "never_fits"});
+    keys.write_down();
+    CHECK(keys.replies() == Texts{"OVERLOADED"});
+    CHECK(keys.disk.empty());
+    CHECK(keys.engine->idle());
+    keys.ask("tts", "x", "k");
+    keys.tell(ModelGranted{0});
+    keys.answer(0, keys.delivered(), "done");
+    CHECK(keys.replies() == Texts{"done"});
+  }
+}
+
 TEST_CASE("a call whose time is up when it is written down does not reach its agent, and leaves no trace") {
   Keys keys;
   keys.is_slow = true;

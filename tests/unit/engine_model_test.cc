@@ -142,6 +142,23 @@ TEST_CASE("what is recalled goes back when the last user has ended, and who came
   CHECK(studio.returns() == 1);
 }
 
+TEST_CASE("who comes while memory is recalled has it asked for with his own urgency") {
+  for (const Priority priority : {Priority::kCritical, Priority::kNormal}) {
+    Studio studio;
+    studio.ask("read", Priority::kBatch);
+    studio.tell(ModelGranted{0});
+    studio.delivered();
+    studio.asks();
+    studio.tell(ModelRecalled{0});
+    studio.ask("scan", priority);
+    studio.ask("scan", Priority::kBatch);
+    studio.answer();
+    const auto asked = studio.take<AskModel>();
+    REQUIRE(asked.size() == 1);
+    CHECK(asked[0].order.priority == priority);
+  }
+}
+
 TEST_CASE("who is refused is told the arbiter's reason, and the next one asks again") {
   Studio studio;
   studio.ask("read");
@@ -253,6 +270,34 @@ TEST_CASE("where two models of one sidecar do not fit, the first makes room once
     CHECK(studio.asks() == 2);  // for the other, and for the one that came too late
     studio.tell(ModelGranted{1});
     CHECK(studio.delivered() == Bodies{"zoom"});
+  }
+}
+
+TEST_CASE("of several models only as many make room as are needed, and nothing wakes up for more") {
+  for (const bool is_busy : {false, true}) {
+    Studio studio;
+    contract::Declaration third;
+    third.model = contract::ModelTerms{.name = "third", .bytes = 1 << 30, .hold_ms = 60'000, .load_ms = 400};
+    studio.config.contracts.declare_method("eye", "third", third);
+    studio.engine.emplace(studio.config);
+    for (AgentIndex i : {0U, 1U}) studio.tell(AgentConnected{i});
+    const auto model_of = [&] { return studio.take<AskModel>().at(0).model; };
+    std::vector<ModelIndex> held;
+    for (const char* method : {"zoom", "third"}) {
+      studio.ask(method);
+      held.push_back(model_of());
+      studio.tell(ModelGranted{held.back()});
+      studio.delivered();
+      studio.advance(10);
+      if (!is_busy) studio.answer();
+    }
+    studio.advance(20'000);
+    studio.ask("read");
+    studio.tell(ModelQueued{model_of()});
+    CHECK(studio.returns() == (is_busy ? 0 : 1));
+    CHECK(studio.engine->next_deadline() > studio.now);
+    for (int i = 0; i < 5; ++i) studio.advance(1000);
+    CHECK(studio.returns() == 0);
   }
 }
 
