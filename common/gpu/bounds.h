@@ -59,6 +59,8 @@ inline constexpr int64_t ack_ms = 500;
 inline constexpr int64_t grace_ms = 2000;
 inline constexpr int64_t eta_ms_max = 10'000;
 // How long a sample may show that what was said to be free is not: a driver takes its time, and so does a sample.
+// A lease that nobody committed counts as filled after three of its loads, and not before this.
+inline constexpr int64_t filled_ms_min = 10'000;
 inline constexpr int64_t verify_ms = 2500;
 inline constexpr int yields_max = 2;  // asked once more before it is given up or signalled
 inline constexpr int64_t term_ms = 2000;

@@ -101,6 +101,9 @@ class Engine {
   bool draw_on_reserve(const gpu::Waiter& waiter, Instant now, Actions& out);
   Reason closed(const gpu::Waiter& waiter, GpuIndex gpu) const;
   Units free_for(const gpu::Waiter& waiter, GpuIndex gpu, Reason& why, Instant now);
+  static bool is_left_of(const Entry& asks, const Entry& other, GpuIndex gpu);
+  Units free_with_left(const gpu::Waiter& waiter, GpuIndex gpu) const;
+  void take_up(const Entry& asks, GpuIndex gpu, Units units, Instant now, Actions& out);
   bool may_pass(const gpu::Waiter& waiter, const gpu::Waiter& holder, GpuIndex gpu, Units units, Instant now);
   const gpu::Shadow& shadow(const gpu::Waiter& holder, GpuIndex gpu, Instant now);
   void grant(Entry& entry, GpuMask on, Units units, Instant now, Actions& out);
@@ -142,20 +145,23 @@ class Engine {
   bool is_due(const Entry& entry, const gpu::Waiter& waiter, Instant now) const;
   bool may_take(const Entry& entry, const gpu::Waiter& waiter, Instant now) const;
   gpu::ClassUnits held_by_class(GpuIndex gpu) const;
-  Units yielding(GpuIndex gpu) const;
+  Units yielding(GpuIndex gpu, LeaseId waiter, Instant now) const;
   void relieve(Instant now, Actions& out);
   void relieve_heat(GpuIndex gpu, Instant now, Actions& out);
   bool evict(LeaseId id, LeaseId beneficiary, GpuIndex gpu, Instant now, Actions& out);
   void ask_yield(Entry& entry, gpu::Revocability agreed, Units units, LeaseId beneficiary, Instant now, Actions& out);
   void climb(Entry& entry, gpu::Rung rung, Instant now, Actions& out);
   static void end_ladder(Entry& entry);
+  void leave_to_others(Entry& entry, Instant now);
 
   // engine_samples.cc: what is measured.
   void take(const GpuSampled& event, Instant now, Actions& out);
   void see(GpuIndex gpu, ProcessId process, Units used, Instant now, Actions& out);
   Units unseen_of(GpuIndex gpu, ProcessId process) const;
   void learn_context(GpuIndex gpu, ProcessId process, Units units);
-  static bool is_said_by_another(const Entry& entry);
+  static bool is_given_back(const Entry& entry);
+  static bool is_overdue(const Entry& entry, Instant now);
+  gpu::ProcessUse filled_of(GpuIndex gpu, ProcessId process, const gpu::ProcessUse& use, Instant now) const;
   void look_for_unseen(GpuIndex gpu, ProcessId process, const gpu::ProcessUse& use, Instant now, Actions& out);
   void police(GpuIndex gpu, ProcessId process, const gpu::ProcessUse& use, Instant now, Actions& out);
   gpu::ProcessUse use_of(GpuIndex gpu, ProcessId process, Units used) const;

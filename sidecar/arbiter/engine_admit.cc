@@ -1,6 +1,7 @@
 // Who is granted what, and who has to wait for which reason.
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 #include "common/base/check.h"
 #include "sidecar/arbiter/engine.h"
@@ -59,17 +60,22 @@ bool Engine::try_grant(const Waiter& waiter, Instant now, Actions& out) {
   struct Fit {
     GpuIndex gpu;
     Units free;
+    bool is_left;  // it has some of it still
   };
   std::vector<Fit> fits;
   for_each_gpu(waiter.gpus, [&](GpuIndex gpu) {
     Reason why = Reason::kNone;
-    const Units free = free_for(waiter, gpu, why, now);
-    if (free >= waiter.least && free > 0) fits.push_back({gpu, free});
+    Units free = free_for(waiter, gpu, why, now);
+    const Units with_left = waiter.gpu_count == 1 ? free_with_left(waiter, gpu) : 0;
+    const bool is_left = with_left >= waiter.least;
+    if (is_left) free = with_left, why = Reason::kNone;
+    if (free >= waiter.least && free > 0) fits.push_back({gpu, free, is_left});
     if (why != Reason::kNone) explain(waiter.id, why, gpu, waiter.least - free, out);
   });
   if (fits.size() < waiter.gpu_count) return draw_on_reserve(waiter, now, out);
-  // The coolest, then where most is free: that card is used least.
+  // Where it is already, then the coolest, then where most is free: that card is used least.
   std::stable_sort(fits.begin(), fits.end(), [this](const Fit& a, const Fit& b) {
+    if (a.is_left != b.is_left) return a.is_left;
     const gpu::Band at_a = gpus_[a.gpu].thermal.band();
     const gpu::Band at_b = gpus_[b.gpu].thermal.band();
     return at_a != at_b ? at_a < at_b : a.free > b.free;
@@ -80,9 +86,50 @@ bool Engine::try_grant(const Waiter& waiter, Instant now, Actions& out) {
     on |= mask_of(fits[i].gpu);
     units = std::min(units, fits[i].free);
   }
+  if (fits[0].is_left) take_up(entry, fits[0].gpu, units, now, out);
   for_each_gpu(on, [&](GpuIndex gpu) { MESH_CHECK(gpus_[gpu].ledger.take(waiter.id, units)); });
   grant(entry, on, units, now, out);
   return true;
+}
+
+// Whether it is what the same process had of the same model through another, who said that it is free or is gone, and
+// that was not seen to be free: if it is leased for that process again it is the same memory, and there is nothing to
+// wait for.
+bool Engine::is_left_of(const Entry& asks, const Entry& other, GpuIndex gpu) {
+  const gpu::Lease& a = asks.lease;
+  const gpu::Lease& b = other.lease;
+  const bool is_same = a.used_by == b.used_by && a.request.model == b.request.model && a.request.model;
+  const bool is_through_others = a.process != a.used_by && b.process != b.used_by;
+  const bool is_accounted = a.request.kind == LeaseKind::kAccounted && b.request.kind == LeaseKind::kAccounted;
+  return is_same && is_through_others && is_accounted && other.unseen > 0 && b.units == 0 && b.on == mask_of(gpu);
+}
+
+// What it could have there with what it has still; 0 if there is nothing of that.
+Units Engine::free_with_left(const Waiter& waiter, GpuIndex gpu) const {
+  const Entry& asks = entries_.at(waiter.id);
+  Units left = 0;
+  for (const auto& [id, other] : entries_) left += is_left_of(asks, other, gpu) ? other.unseen : 0;
+  if (left == 0 || closed(waiter, gpu) != Reason::kNone) return 0;
+  const gpu::Ledger& ledger = gpus_[gpu].ledger;
+  const gpu::Reservation* reservation = queue_.reserved(gpu);
+  const Units all = ledger.capacity() - ledger.leased() + left;
+  return reservation == nullptr || reservation->id == waiter.id ? all : std::min(left, all);
+}
+
+// As much of it as it gets.
+void Engine::take_up(const Entry& asks, GpuIndex gpu, Units units, Instant now, Actions& out) {
+  std::vector<LeaseId> left;
+  for (const auto& [id, other] : entries_) {
+    if (is_left_of(asks, other, gpu)) left.push_back(id);
+  }
+  for (const LeaseId id : left) {
+    Entry& other = entries_.at(id);
+    const Units part = std::min(other.unseen, units);
+    if (part == 0) return;
+    units -= part;
+    other.unseen -= part;
+    come_back(other, part, {}, now, out);
+  }
 }
 
 // Who cannot wait a second, and gives it back when asked, may have some of the emergency reserve for a while.

@@ -97,7 +97,7 @@ bool Engine::reclaim_for(const Waiter& waiter, Instant now, Actions& out) {
 std::optional<gpu::Victims> Engine::victims_for(const Waiter& waiter, GpuIndex gpu, Reason& why, Instant now) {
   GpuState& state = gpus_[gpu];
   const Units free = state.ledger.capacity() - state.ledger.leased();
-  const Units need = waiter.least - free - yielding(gpu);
+  const Units need = waiter.least - free - yielding(gpu, waiter.id, now);
   if (need <= 0) return gpu::Victims{};
   if (is_patient(waiter, now) && !state.swaps.allows(need, now)) {
     why = Reason::kSwapBudget;
@@ -187,12 +187,14 @@ gpu::ClassUnits Engine::held_by_class(GpuIndex gpu) const {
   return held;
 }
 
-// What was promised of that card and is not back yet.
-Units Engine::yielding(GpuIndex gpu) const {
+// What was promised of that card and is not back yet, as far as that waiter can count on it.
+Units Engine::yielding(GpuIndex gpu, LeaseId waiter, Instant now) const {
   Units sum = 0;
+  const auto asks = entries_.find(waiter);
   for (const auto& [id, entry] : entries_) {
     if ((entry.lease.on & mask_of(gpu)) == 0) continue;
-    sum += entry.unseen;
+    const bool is_his = asks != entries_.end() && is_left_of(asks->second, entry, gpu);
+    if (is_his || !is_overdue(entry, now)) sum += entry.unseen;
     if (entry.ladder && !entry.ladder->is_to_be_seen()) sum += std::min(entry.ladder->units(), entry.lease.units);
   }
   segments_.for_each([&](const gpu::Segment& segment) {
@@ -213,7 +215,7 @@ void Engine::relieve(Instant now, Actions& out) {
     if (gpus_[gpu].is_drained) {
       for (const gpu::Candidate& each : candidates(gpu, nullptr, now)) evict(each.id, {}, gpu, now, out);
     }
-    const Units need = ledger.excess() - ledger.drawn() - yielding(gpu);
+    const Units need = ledger.excess() - ledger.drawn() - yielding(gpu, {}, now);
     if (need <= 0) continue;
     const auto all = candidates(gpu, nullptr, now);
     if (const auto victims = gpu::choose_victims(need, all, held_by_class(gpu))) {
@@ -282,13 +284,19 @@ void Engine::climb(Entry& entry, Rung rung, Instant now, Actions& out) {
     case Rung::kGiveUp:
       out.push_back(RecordDecision{lease.id, lease.process, Reason::kDidNotYield, 0, entry.ladder->units()});
       entry.refused_until = now + milliseconds(bounds::refusal_ms);
-      // Who did not wait too long yet gives others their turn.
-      if (const Waiter* waiter = queue_.find(entry.beneficiary); waiter != nullptr && waiter->aged_at() > now) {
-        queue_.unreserve(waiter->id);
-      }
+      leave_to_others(entry, now);
       end_ladder(entry);
       return;
   }
+}
+
+// For whom it was asked looks elsewhere; if he did not wait too long yet he gives others their turn.
+void Engine::leave_to_others(Entry& entry, Instant now) {
+  if (const Waiter* waiter = queue_.find(entry.beneficiary); waiter != nullptr && waiter->aged_at() > now) {
+    queue_.unreserve(waiter->id);
+  }
+  entry.ladder.reset();
+  entry.beneficiary = {};
 }
 
 void Engine::end_ladder(Entry& entry) {

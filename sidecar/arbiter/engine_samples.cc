@@ -95,24 +95,53 @@ gpu::ProcessUse Engine::use_of(GpuIndex gpu, ProcessId process, Units used) cons
   return use;
 }
 
-// All of it was given back by who leased it for another.
-bool Engine::is_said_by_another(const Entry& entry) {
-  return entry.lease.process != entry.lease.used_by && entry.lease.units == 0 && !entry.ladder;
+// All of it, by who leased it for another and cannot know when that one is through: it is no use to ask again.
+bool Engine::is_given_back(const Entry& entry) {
+  const bool may_be_ended = entry.ladder && entry.lease.request.revocability == gpu::Revocability::kKill;
+  return entry.lease.process != entry.lease.used_by && entry.lease.units == 0 && !may_be_ended;
+}
+
+// Nobody can say when the rest of it will be free, nor make it free.
+bool Engine::is_overdue(const Entry& entry, Instant now) {
+  const bool is_nobodys = entry.is_lost || is_given_back(entry);
+  return is_nobodys && entry.unseen > 0 && now - entry.unseen_since >= milliseconds(bounds::verify_ms);
+}
+
+// Of what it may use what it has certainly filled by now: in the rest may lie what it said to be free.
+gpu::ProcessUse Engine::filled_of(GpuIndex gpu, ProcessId process, const gpu::ProcessUse& use, Instant now) const {
+  gpu::ProcessUse filled = use;
+  for (const auto& [id, entry] : entries_) {
+    const gpu::Lease& lease = entry.lease;
+    if (lease.used_by != process || (lease.on & mask_of(gpu)) == 0 || lease.request.kind != LeaseKind::kAccounted)
+      continue;
+    const Duration loads = std::max<Duration>(3 * lease.request.load_time, milliseconds(bounds::filled_ms_min));
+    if (!lease.is_committed && now - lease.granted_at < loads) filled.leased -= lease.units;
+  }
+  return filled;
 }
 
 void Engine::look_for_unseen(GpuIndex gpu, ProcessId process, const gpu::ProcessUse& use, Instant now, Actions& out) {
   const bool is_free = !gpu::is_overuse(use);
+  const bool is_free_at_most = !gpu::is_overuse(filled_of(gpu, process, use, now));
+  // Of two that are looked for nobody can tell which one is still there.
+  const bool has_given_back = std::any_of(entries_.begin(), entries_.end(), [&](const auto& each) {
+    const Entry& entry = each.second;
+    return entry.lease.used_by == process && (entry.lease.on & mask_of(gpu)) != 0 && entry.unseen > 0 &&
+           (entry.is_lost || is_given_back(entry));
+  });
   std::vector<LeaseId> seen;
   for (auto& [id, entry] : entries_) {
     gpu::Lease& lease = entry.lease;
     if (lease.used_by != process || entry.unseen == 0 || (lease.on & mask_of(gpu)) == 0) continue;
     // Nobody said of a lost one that it is free: nothing of it may be left, nor hide in another that is not filled yet.
-    if (entry.is_lost ? use.leased + use.beyond() == 0 : is_free) {
+    const bool is_seen = lease.process == process ? is_free : is_free_at_most;
+    if (entry.is_lost ? use.leased + use.beyond() == 0 : is_seen) {
       entry.seen_on |= mask_of(gpu);
       if (entry.seen_on == lease.on) seen.push_back(id);
-    } else if (is_said_by_another(entry)) {
-      continue;  // who leased it for this process cannot know when it is through
-    } else if (!entry.is_lost && now - entry.unseen_since >= milliseconds(bounds::verify_ms)) {
+    } else if (is_given_back(entry)) {
+      // It is looked for however long that takes, and who waits for it has others asked meanwhile.
+      if (entry.ladder && is_overdue(entry, now)) leave_to_others(entry, now);
+    } else if (!entry.is_lost && !has_given_back && now - entry.unseen_since >= milliseconds(bounds::verify_ms)) {
       // It is not free, whatever was said.
       lease.units += std::exchange(entry.unseen, 0);
       if (entry.ladder) {

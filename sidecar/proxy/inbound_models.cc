@@ -115,10 +115,10 @@ void Inbound::on(const ModelRefused& event, Instant now, Actions& out) {
   counters_.add(Counter::kModelRefusals);
   for (const uint64_t id : models_.refused(event.model)) {
     Call& call = *calls_.find(id);
-    Outcome outcome = rejector_.reject(event.code, services_[call.service].name, "model", event.reason,
-                                       "the arbiter gives no memory for model '" + models_.name(event.model) +
-                                           "': " + std::string(event.reason),
-                                       "see who has it with meshctl gpu; the agent never saw the request");
+    Outcome outcome = rejector_.reject(
+        event.code, services_[call.service].name, "model", event.reason,
+        "the arbiter gives no memory for model '" + models_.name(event.model) + "': " + std::string(event.reason),
+        "see who has it with meshctl gpu; the agent never saw the request");
     if (call.keyed) {  // no agent has seen it: with the same key it may be asked again
       answer_waiters(call, outcome, now, out);
       on_nobody_waits(id, now, out);

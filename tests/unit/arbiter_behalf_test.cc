@@ -99,6 +99,73 @@ TEST_CASE("what was given back for another is looked for however long that one t
   CHECK(desk.grantable() == kFree - 60);
 }
 
+TEST_CASE("who yields for another late is looked for, and others are asked for the one that waits") {
+  Desk desk(cards({12 * kGiBUnits}, true));
+  const Units half = kFree / 2 - 100;
+  for (const uint64_t number : {1, 2}) {
+    ask_for(desk, 1, 4 + number, number, half);
+    desk.tell(LeaseCommitted{desk.name(1, number), half, {}});
+  }
+  desk.sample(0, 2 * half + 120, {{1, 0}, {5, half + 60}, {6, half + 60}});
+  desk.wait(60'000);
+  ask_for(desk, 2, 7, 3, half);
+  const uint64_t first = desk.asked_to_yield(1) ? 1 : 2;
+  REQUIRE(desk.asked_to_yield(first));
+  desk.tell(LeaseReleased{desk.name(1, first)});
+  bool is_other_asked = false;
+  for (int i = 0; i < 100; ++i) {
+    desk.wait(100);
+    is_other_asked = is_other_asked || desk.asked_to_yield(3 - first);
+    desk.sample(0, 2 * half + 120, {{1, 0}, {5, half + 60}, {6, half + 60}});
+    is_other_asked = is_other_asked || desk.asked_to_yield(3 - first);
+  }
+  CHECK(is_other_asked);
+  CHECK(desk.engine.entries().at(id_of(first)).unseen == half);  // however late it is
+  desk.sample(0, half + 120, {{1, 0}, {5, first == 1 ? 60 : half + 60}, {6, first == 1 ? half + 60 : 60}});
+  CHECK(desk.granted(3));
+}
+
+TEST_CASE("what was given back for a process does not hide in what is leased for it and not loaded yet") {
+  for (const bool is_loaded : {false, true}) {
+    Desk desk(cards({12 * kGiBUnits}, true));
+    ask_for(desk, 1, 5, 1, 2000);
+    desk.tell(LeaseCommitted{desk.name(1, 1), 2000, {}});
+    desk.sample(0, 2060, {{1, 0}, {5, 2060}});
+    desk.tell(LeaseReleased{desk.name(1, 1)});
+    ask_for(desk, 1, 5, 2, 2000);
+    REQUIRE(desk.granted(2));
+    if (is_loaded) desk.tell(LeaseCommitted{desk.name(1, 2), 2000, {}});
+    desk.sample(0, 2060, {{1, 0}, {5, 2060}});
+    CHECK(desk.grantable() == kFree - 60 - (is_loaded ? 2000 : 4000));
+  }
+}
+
+TEST_CASE("what a process has still of a model is leased for it again, though there is no room for a second one") {
+  for (const bool is_restarted : {false, true}) {
+    Desk desk(cards({12 * kGiBUnits}, true));
+    gpu::Request request = desk.request(kFree - 500);
+    request.model = {1, 2};
+    desk.tell(LeaseAsked{1, 1, id_of(1), request, {}, 5});
+    desk.tell(LeaseCommitted{desk.name(1, 1), kFree - 500, {}});
+    desk.sample(0, kFree - 440, {{1, 0}, {5, kFree - 440}});
+    if (is_restarted) {
+      desk.tell(ConnectionClosed{1});
+      desk.tell(ProcessEnded{1});
+    } else {
+      desk.tell(LeaseReleased{desk.name(1, 1)});
+    }
+    request.model = {1, 3};
+    desk.tell(LeaseAsked{2, 2, id_of(2), request, {}, 5});
+    CHECK_FALSE(desk.granted(2));  // another model is other memory
+    desk.tell(LeaseReleased{desk.name(2, 2)});
+    request.model = {1, 2};
+    desk.tell(LeaseAsked{2, 2, id_of(3), request, {}, 5});
+    CHECK(desk.granted(3));
+    CHECK_FALSE(desk.engine.entries().contains(id_of(1)));
+    CHECK(desk.grantable() == kFree - 60 - (kFree - 500));
+  }
+}
+
 TEST_CASE("a process is not asked for its own sake, whoever leased for it, and others of its holder are") {
   Desk desk(cards({12 * kGiBUnits}));
   ask_for(desk, 1, 5, 1, 3000);

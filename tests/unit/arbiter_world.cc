@@ -69,12 +69,17 @@ void World::check_nothing_forgotten() const {
   for (const Agent& agent : agents_) {
     if (!agent.is_alive) continue;
     for (const auto& [id, holding] : agent.held) {
-      // Of what a liar says that it freed, a little passes for its context, and is accounted as that.
+      // Of what a liar says that it freed, a little passes for its context, and is accounted as that; and of what is
+      // looked for while its process has other memory.
       const bool may_lie = agent.character == Character::kLiar && holding.request.kind == LeaseKind::kAccounted;
-      is_all_there = is_all_there && (may_lie || engine->entries().contains(id));
+      const bool is_little = terms_.has_go_betweens && holding.told <= gpu::bounds::context_units_max;
+      is_all_there = is_all_there && (may_lie || is_little || engine->entries().contains(id));
     }
   }
-  for (const auto& [id, left] : left_behind_) is_all_there = is_all_there && engine->entries().contains(id);
+  for (const auto& [id, left] : left_behind_) {
+    const bool is_little = left.units <= gpu::bounds::context_units_max;
+    is_all_there = is_all_there && (is_little || engine->entries().contains(id));
+  }
   REQUIRE(is_all_there);
 }
 
@@ -195,6 +200,15 @@ void World::carry(const SendGrant& grant) {
   const auto asked_for = agent->asked_for.extract(grant.id);
   holding.used_by = asked_for.empty() ? agent->process : asked_for.mapped();
   segments_shared += grant.segment && !grant.is_writer;
+  // What was left of the same model is the same memory, if it is leased for its process again.
+  Units same = holding.used_by != agent->process && grant.kind == LeaseKind::kAccounted ? grant.units : 0;
+  for (auto& [id, left] : left_behind_) {
+    if (left.used_by != holding.used_by || left.model != holding.request.model || left.on != grant.on) continue;
+    const Units part = std::min(left.units, same);
+    left.units -= part;
+    same -= part;
+  }
+  std::erase_if(left_behind_, [](const auto& each) { return each.second.units == 0; });
   REQUIRE(grant.units >= holding.request.least());
   REQUIRE(grant.units <= holding.request.ask());
   if (grant.kind == LeaseKind::kBacked) holding.extents = gpu::extents_of(grant.units);
@@ -248,6 +262,8 @@ void World::release(ProcessId process, LeaseId id) {
   const Holding holding = agent->held[id];
   account(holding);
   agent->held.erase(id);
+  // For whom it was leased has it until he is through with it.
+  if (terms_.sees_processes && holding.used_by != process && prng_.below(2) == 0) leave_behind(id, holding);
   // Who hung up says it at another socket, if at all: otherwise its memory is known to be free when it ends.
   const ConnectionId at = agent->connection != 0 ? agent->connection : ++next_connection_;
   tell(LeaseReleased{{at, process, id, holding.epoch}});

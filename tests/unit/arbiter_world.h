@@ -74,6 +74,7 @@ class World {
     Units units = 0;
     GpuMask on = 0;
     ProcessId used_by = 0;
+    gpu::ModelKey model{};
   };
   struct Agent {
     ProcessId process = 0;
@@ -109,6 +110,7 @@ class World {
   void release(ProcessId process, LeaseId id);
   void die(ProcessId process);
   void leave_behind(const Agent& agent);
+  void leave_behind(LeaseId id, const Holding& holding);
   void end_uses_of(ProcessId process);
   ProcessId any_other(const gpu::Request& request, ProcessId process);
   void sample(GpuIndex gpu);

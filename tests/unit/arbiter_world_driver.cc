@@ -68,11 +68,15 @@ ProcessId World::any_other(const gpu::Request& request, ProcessId process) {
 // Those for whom it leased have what they have, until they are through with it.
 void World::leave_behind(const Agent& agent) {
   for (const auto& [id, holding] : agent.held) {
-    if (holding.used_by == agent.process || agent_of(holding.used_by) == nullptr || holding.used == 0) continue;
-    left_behind_[id] = {holding.used, holding.on, holding.used_by};
-    ++left_behind;
-    after(1 + some(10'000), [this, id = id] { left_behind_.erase(id); });
+    if (holding.used_by != agent.process) leave_behind(id, holding);
   }
+}
+
+void World::leave_behind(LeaseId id, const Holding& holding) {
+  if (agent_of(holding.used_by) == nullptr || holding.used == 0) return;
+  left_behind_[id] = {holding.used, holding.on, holding.used_by, holding.request.model};
+  ++left_behind;
+  after(1 + some(10'000), [this, id] { left_behind_.erase(id); });
 }
 
 // What it used is free, whoever leased it.
