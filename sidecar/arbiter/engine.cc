@@ -177,6 +177,7 @@ void Engine::take(const LeaseReleased& event, Instant now, Actions& out) {
   // It may have claimed it at the same time, and not have heard yet what it is called now.
   const bool is_its_own = is_at_its_own && event.name.epoch <= lease.epoch;
   if (!is_left && !is_its_own) return unknown(event.name, out);
+  entry.is_released = true;
   if (is_orphaned) lease.become(LeaseState::kDying);
   if (lease.request.kind == LeaseKind::kShared) return finish(lease.id, now, out);
   if (entry.ladder) entry.ladder->done(is_known_free(entry));

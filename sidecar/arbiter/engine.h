@@ -162,7 +162,8 @@ class Engine {
   static bool is_given_back(const Entry& entry);
   static bool is_overdue(const Entry& entry, Instant now);
   gpu::ProcessUse filled_of(GpuIndex gpu, ProcessId process, const gpu::ProcessUse& use, Instant now) const;
-  void look_for_unseen(GpuIndex gpu, ProcessId process, const gpu::ProcessUse& use, Instant now, Actions& out);
+  void look_for_released(GpuIndex gpu, ProcessId process, gpu::ProcessUse& use, Instant now, Actions& out);
+  void look_for_unseen(GpuIndex gpu, ProcessId process, gpu::ProcessUse use, Instant now, Actions& out);
   void police(GpuIndex gpu, ProcessId process, const gpu::ProcessUse& use, Instant now, Actions& out);
   gpu::ProcessUse use_of(GpuIndex gpu, ProcessId process, Units used) const;
 

@@ -120,7 +120,25 @@ gpu::ProcessUse Engine::filled_of(GpuIndex gpu, ProcessId process, const gpu::Pr
   return filled;
 }
 
-void Engine::look_for_unseen(GpuIndex gpu, ProcessId process, const gpu::ProcessUse& use, Instant now, Actions& out) {
+// What was said to be free and was not may be so later, and then its holder knows it no more: nobody says it again.
+void Engine::look_for_released(GpuIndex gpu, ProcessId process, gpu::ProcessUse& use, Instant now, Actions& out) {
+  for (auto& [id, entry] : entries_) {
+    gpu::Lease& lease = entry.lease;
+    const bool is_there = lease.units > 0 && (lease.on & mask_of(gpu)) != 0;
+    if (!entry.is_released || !is_there || lease.used_by != process || lease.request.kind != LeaseKind::kAccounted)
+      continue;
+    gpu::ProcessUse without = use;
+    without.leased -= lease.units;
+    if (gpu::is_overuse(without)) continue;
+    use = without;
+    end_ladder(entry);
+    if (lease.state != LeaseState::kDying) lease.become(LeaseState::kDraining);
+    give_up(entry, lease.units, {}, now, out);
+  }
+}
+
+void Engine::look_for_unseen(GpuIndex gpu, ProcessId process, gpu::ProcessUse use, Instant now, Actions& out) {
+  look_for_released(gpu, process, use, now, out);
   const bool is_free = !gpu::is_overuse(use);
   const bool is_free_at_most = !gpu::is_overuse(filled_of(gpu, process, use, now));
   // Of two that are looked for nobody can tell which one is still there.

@@ -57,6 +57,7 @@ struct Entry {
   GpuMask seen_on = 0;
   bool is_lost = false;        // nobody claimed it after a restart: free when no sample shows it any more
   bool is_handed = false;      // its holder was told
+  bool is_released = false;    // its holder said that all of it is free
   uint8_t chunks_pending = 0;  // GPUs whose driver is creating chunks for it
   std::map<GpuIndex, Extents> failed_chunks{};
   bool is_ended = false;  // its process is gone, or it never had it: finished when none is pending

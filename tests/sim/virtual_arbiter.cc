@@ -92,12 +92,28 @@ void VirtualArbiter::close(Channel& channel) {
   });
 }
 
+// Nobody tells an agent that its model is not needed any more: it finds out by itself, sooner or later.
+void VirtualArbiter::end_use(const std::string& lease) {
+  const auto use = uses_.find(lease);
+  if (use == uses_.end()) return;
+  use->second.is_over = true;
+  const bool is_late = network_.prng().below(4) == 0;
+  const auto span_ms = static_cast<int64_t>(is_late ? network_.prng().below(5000) : network_.prng().below(50));
+  network_.at(network_.now() + milliseconds(span_ms), [this, lease, alive = std::weak_ptr<bool>(alive_)] {
+    if (!alive.expired()) uses_.erase(lease);
+  });
+}
+
 void VirtualArbiter::note_end(ProcessId process) {
   const Duration span = milliseconds(5 + static_cast<int64_t>(network_.prng().below(60)));
   network_.at(network_.now() + span, [this, process, alive = std::weak_ptr<bool>(alive_)] {
     if (alive.expired()) return;
-    std::erase_if(
-        uses_, [process](const auto& use) { return use.second.process == process || use.second.used_by == process; });
+    std::erase_if(uses_, [process](const auto& use) { return use.second.used_by == process; });
+    std::vector<std::string> left;  // by who leased it for another, which has it still
+    for (const auto& [lease, use] : uses_) {
+      if (use.process == process) left.push_back(lease);
+    }
+    for (const std::string& lease : left) end_use(lease);
     ended_.insert(process);
     if (running_) tell(arbiter::ProcessEnded{process});
   });
@@ -268,7 +284,7 @@ bool VirtualArbiter::Channel::send(std::string_view bytes) {
   }
   if (request.has_claim()) claimed_[request.number()] = request.claim().lease().id();
   if (request.has_release()) {
-    arbiter_.uses_.erase(request.release().id());
+    arbiter_.end_use(request.release().id());
     released_.insert(request.release().id());
   }
   VirtualNetwork& network = arbiter_.network_;
@@ -331,7 +347,7 @@ void VirtualArbiter::Channel::note_reply(const std::string& bytes) {
     const auto use = arbiter_.uses_.find(claim->second);
     if (!reply.has_granted() && use != arbiter_.uses_.end()) {
       taken_.insert(use->second.model);
-      arbiter_.uses_.erase(use);
+      arbiter_.end_use(claim->second);
     }
     claimed_.erase(claim);
     return;
@@ -341,6 +357,11 @@ void VirtualArbiter::Channel::note_reply(const std::string& bytes) {
   // What it gave up before it heard of it, it does not use, and who is gone uses nothing.
   const bool is_used = reply.has_granted() && !released_.contains(reply.granted().lease().id());
   if (is_used && arbiter_.network_.process(static_cast<uint32_t>(ask->second.used_by)) != nullptr) {
+    // What it has still of the same model it goes on with.
+    std::erase_if(arbiter_.uses_, [&](const auto& each) {
+      const Use& use = each.second;
+      return use.is_over && use.used_by == ask->second.used_by && use.model == ask->second.model;
+    });
     arbiter_.uses_[reply.granted().lease().id()] = {process_, ask->second.used_by,
                                                     gpu::units_of(reply.granted().bytes()), ask->second.model};
     taken_.erase(ask->second.model);
@@ -353,7 +374,7 @@ bool VirtualArbiter::Channel::has(const std::string& model, uint32_t user) const
   return std::any_of(arbiter_.uses_.begin(), arbiter_.uses_.end(), [&](const auto& each) {
     const Use& use = each.second;
     const bool is_for_it = use.used_by == user || use.used_by == process_;
-    return use.process == process_ && is_for_it && use.model == model;
+    return use.process == process_ && is_for_it && use.model == model && !use.is_over;
   });
 }
 

@@ -45,16 +45,18 @@ class VirtualArbiter {
     std::string model;
     arbiter::ProcessId used_by = 0;
   };
-  struct Use {  // of the card, by somebody who was told so and has not said that he is through
+  struct Use {  // of the card, by somebody who was told so
     arbiter::ProcessId process = 0;
     arbiter::ProcessId used_by = 0;
     gpu::Units units = 0;
     std::string model;
+    bool is_over = false;  // given back, and still there
   };
   void take_packet(arbiter::ConnectionId connection, const std::string& bytes);
   template <class Event>
   void tell(const Event& event);
   void note_end(arbiter::ProcessId process);
+  void end_use(const std::string& lease);
   void carry_out(const arbiter::Actions& actions);
   void arm();
   arbiter::GpuSampled reading() const;
