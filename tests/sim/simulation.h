@@ -143,6 +143,7 @@ class Simulation {
 
   // What must hold; see simulation_oracles.cc.
   void judge_result(const Ask& ask, std::string_view reply);
+  bool is_crowded(const Ask& ask) const;  // it waits for a card that is too small for all
   void judge_code(const Ask& ask, std::string_view reply);
   void judge_reply(const Ask& ask, std::string_view reply);
   bool may_be_unconfirmed(Instant given) const;

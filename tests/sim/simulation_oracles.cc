@@ -91,6 +91,10 @@ void Simulation::judge_result(const Ask& ask, std::string_view reply) {
   }
 }
 
+bool Simulation::is_crowded(const Ask& ask) const {
+  return is_tight_ && needs_model(callers_[ask.caller]->service());
+}
+
 // Nothing but what the faults give a reason for; and with none everything goes well, but for what has too little time
 // for a slow disk.
 void Simulation::judge_code(const Ask& ask, std::string_view reply) {
@@ -110,8 +114,7 @@ void Simulation::judge_code(const Ask& ask, std::string_view reply) {
     has_reason = code == "OUTCOME_UNKNOWN" && may_be_unconfirmed(ask.asked_at);
   }
   // Others use the card for as long as they do.
-  const bool is_crowded = is_tight_ && needs_model(callers_[ask.caller]->service());
-  if (is_crowded && code == "DEADLINE") has_reason = true;
+  if (is_crowded(ask) && code == "DEADLINE") has_reason = true;
   // One large body may be nearly all that an instance takes, and that a process holds.
   if (code == "OVERLOADED") {
     has_reason = is_hurt || callers_[ask.caller]->service() == "wide" || field_in(reply, "rule") == "memory";
@@ -354,8 +357,8 @@ void Simulation::check_drains() {
     // Where bytes or disks crawl, or the budget is small, the time can be up without anybody's fault; and a writer
     // waits a second for who may keep what the process before gave.
     const bool is_write = !ask.fact.empty() && !Facts::is_read(ask.fact);
-    const bool is_late =
-        ask.code == "DEADLINE" && ask.is_reachable && !ask.is_durable && !is_write && ask.budget >= milliseconds(1000);
+    const bool is_late = ask.code == "DEADLINE" && ask.is_reachable && !ask.is_durable && !is_write &&
+                         !is_crowded(ask) && ask.budget >= milliseconds(1000);
     const bool is_lost = ask.code == "OUTCOME_UNKNOWN" || (is_late && !is_crumbly_ && !is_uneven_);
     claim(!is_lost, "ask " + std::to_string(ask.id) + " got " + ask.code + " because a sidecar was drained");
   }

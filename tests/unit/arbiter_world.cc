@@ -278,6 +278,7 @@ void World::die(ProcessId process) {
   // It is nobody's agent any more, but its memory comes back later than its socket closes.
   if (closed != 0) tell(ConnectionClosed{closed});
   after(1 + some(150), [this, place, process] {
+    if (agent_of(process) == nullptr) return;  // it was killed more than once
     agents_[place].is_alive = false;
     leave_behind(agents_[place]);
     agents_[place].held.clear();
