@@ -241,6 +241,7 @@ class Inbound {
   };
   std::unique_ptr<std::vector<uint64_t>> wrongs_of(const InboundRequest& request, const contract::Terms& terms);
   uint64_t make_wrong(const Call& call, const Outcome& outcome, Instant now, Actions& out);
+  uint64_t make_wrong_again(const InboundRequest& request, Code ended_with, Instant now, Actions& out);
   uint64_t purge(std::span<const uint64_t> names, bool is_relayed, bool erases, Instant now, Actions& out);
   void release_after(uint64_t round, Held&& held, Actions& out);
   void answer_after(uint64_t round, const Origin& origin, Outcome&& outcome, const wire::CalleeSpans& spans,
@@ -309,7 +310,8 @@ class Inbound {
   struct Loading {
     Waiter waiter;
     bool is_sensitive;
-    uint64_t bytes;  // that are going to be in memory
+    uint64_t bytes;        // that are going to be in memory
+    uint64_t purge_round;  // that is to end before anybody is told
     bool is_wanted = true;
   };
   std::map<uint64_t, Loading> loading_;  // results that are read from disk, by ticket

@@ -87,6 +87,14 @@ uint64_t Inbound::make_wrong(const Call& call, const Outcome& outcome, Instant n
   return round;
 }
 
+// For whoever asks again with the key of a call that ended: its round may not be over yet, or a process before may have
+// died in it.
+uint64_t Inbound::make_wrong_again(const InboundRequest& request, Code ended_with, Instant now, Actions& out) {
+  const contract::Terms terms = services_.terms(request.service, request.method);
+  if (terms.invalidates == nullptr || is_untouched(ended_with)) return 0;
+  return purge(*wrongs_of(request, terms), false, services_[request.service].is_on_disk, now, out);
+}
+
 uint64_t Inbound::purge(std::span<const uint64_t> names, bool is_relayed, bool erases, Instant now, Actions& out) {
   for (const uint64_t name : names) purges_.purge(name);
   const uint64_t round = rounds_.purge(names, is_relayed, erases && has_disk_, now, out);
@@ -101,7 +109,8 @@ uint64_t Inbound::purge(std::span<const uint64_t> names, bool is_relayed, bool e
 // Also if that is too late for whoever waits: a writer who is answered must read what it has written.
 void Inbound::answer_after(uint64_t round, const Origin& origin, Outcome&& outcome, const wire::CalleeSpans& spans,
                            bool is_sensitive, Actions& out) {
-  if (round == 0) return answer(origin, std::move(outcome), spans, out, is_sensitive);
+  // It may have ended while a result was written down or read.
+  if (!rounds_.is_open(round)) return answer(origin, std::move(outcome), spans, out, is_sensitive);
   held_.push_back(
       {.round = round, .origin = origin, .outcome = std::move(outcome), .spans = spans, .is_sensitive = is_sensitive});
 }

@@ -32,6 +32,7 @@ class PurgeRounds {
   // How often something was made wrong, from where it began.
   uint64_t position() const { return position_; }
   bool empty() const { return rounds_.empty(); }
+  bool is_open(uint64_t round) const { return rounds_.contains(round); }
   Instant next_deadline() const;
   // Ends the rounds that wait for nobody any more, and appends their numbers.
   void take_ended(Instant now, std::vector<uint64_t>& ended);
