@@ -79,7 +79,7 @@ class Inbound {
   // What is read from the disk now may be what was just declared wrong.
   bool is_being_erased(const cache::Names& names) const;
   // A purge that was ordered at this sidecar; once nobody gives it any more it is one of ended_orders(), to be
-  // collected after each event.
+  // collected after each event. It never is if the disk does not erase it within limits::erasure_ms_max.
   void purge_for(uint64_t order, std::span<const uint64_t> names, Instant now, Actions& out);
   std::vector<uint64_t>& ended_orders() { return ended_orders_; }
   void on(const RecordStored& event, Instant now, Actions& out);
@@ -238,6 +238,7 @@ class Inbound {
     Outcome outcome;
     wire::CalleeSpans spans;
     bool is_sensitive = false;
+    bool is_order() const { return order != 0 || (origin.call_id == 0 && origin.link != 0); }
   };
   std::unique_ptr<std::vector<uint64_t>> wrongs_of(const InboundRequest& request, const contract::Terms& terms);
   uint64_t make_wrong(const Call& call, const Outcome& outcome, Instant now, Actions& out);
@@ -248,6 +249,7 @@ class Inbound {
                     bool is_sensitive, Actions& out);
   void release(Held& held, Actions& out);
   void release_ended(Instant now, Actions& out);
+  bool is_erasing_for(uint64_t round) const;
 
   // Calls with a key.
   struct Asked {

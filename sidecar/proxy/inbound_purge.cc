@@ -69,7 +69,9 @@ void Inbound::on(const RepliesErased& event, Instant now, Actions& out) {
   const auto erasure = std::find_if(erasures_.begin(), erasures_.end(),
                                     [&](const Erasure& each) { return each.ticket == event.ticket; });
   if (erasure == erasures_.end()) return;
-  rounds_.on_erased(erasure->round);
+  const bool is_ordered = std::any_of(
+      held_.begin(), held_.end(), [&](const Held& held) { return held.round == erasure->round && held.is_order(); });
+  if (!event.is_pending || !is_ordered) rounds_.on_erased(erasure->round);
   if (event.is_pending) {
     if (self_ && !std::exchange(erasure->is_noted, true)) self_->begin_writing(now);
   } else {
@@ -133,13 +135,19 @@ void Inbound::release_after(uint64_t round, Held&& held, Actions& out) {
   held_.push_back(std::move(held));
 }
 
+bool Inbound::is_erasing_for(uint64_t round) const {
+  return std::any_of(erasures_.begin(), erasures_.end(), [round](const Erasure& each) { return each.round == round; });
+}
+
+// A writer has done what he has done, and what can be written the next process erases if it does not know. An order
+// that is not on disk yet may be forgotten with this process, so nobody confirms it.
 void Inbound::release_ended(Instant now, Actions& out) {
   ended_rounds_.clear();
   rounds_.take_ended(now, ended_rounds_);
   if (ended_rounds_.empty()) return;
   std::erase_if(held_, [&](Held& held) {
     if (std::find(ended_rounds_.begin(), ended_rounds_.end(), held.round) == ended_rounds_.end()) return false;
-    release(held, out);
+    if (!held.is_order() || !is_erasing_for(held.round)) release(held, out);
     return true;
   });
 }

@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <array>
+
 #include "common/cache/kept_form.h"
 #include "tests/unit/engine_bench.h"
 #include "tests/unit/shared_memory.h"
@@ -152,6 +154,31 @@ TEST_CASE("a disk that works and does not answer is waited for, but not for ever
   CHECK(bench.replies().empty());
   bench.advance(1);
   CHECK(bench.replies() == "done;");
+}
+
+TEST_CASE(
+    "an order is confirmed to nobody before the disk has erased what it named, and never if that takes too long") {
+  const std::array<uint64_t, 1> names = {cache::name_hash("db", "")};
+  for (const bool is_erased : {true, false}) {
+    DiskBench bench;
+    bench.take<EraseReplies>();
+    bench.tell(PurgeAsked{7, 77, names});
+    bench.tell(PurgeWanted{5, PurgeSpec{.kind = PurgeSpec::Kind::kService, .service = "db"}});
+    const auto erasures = bench.take<EraseReplies>();
+    REQUIRE(erasures.size() == 2);
+    for (const EraseReplies& each : erasures) bench.tell(RepliesErased{.ticket = each.ticket, .is_pending = true});
+    bench.advance(limits::erasure_ms_max - 1);
+    CHECK(bench.take<ConfirmPurge>().empty());
+    CHECK(bench.take<PurgeDone>().empty());
+    if (!is_erased) bench.advance(1);
+    for (const EraseReplies& each : erasures) bench.tell(RepliesErased{.ticket = each.ticket});
+    CHECK(bench.take<ConfirmPurge>().size() == (is_erased ? 1 : 0));
+    bench.advance(limits::purge_wait_ms);
+    const auto done = bench.take<PurgeDone>();
+    REQUIRE(done.size() == 1);
+    CHECK(done[0].outcome.code == (is_erased ? Code::kOk : Code::kOutcomeUnknown));
+    CHECK(bench.engine->idle());
+  }
 }
 
 TEST_CASE("what another sidecar of the host was told is wrong is not taken from disk, though nobody told this one") {
