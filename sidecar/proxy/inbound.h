@@ -73,6 +73,8 @@ class Inbound {
   // Another instance of a service here says what became wrong: whoever keeps replies of this one's hears of it before
   // the other does that they have.
   void relay(const PeerPurged& event, Instant now, Actions& out);
+  // The connection over which it said so is lost: whoever is there next has not said it, and is not told.
+  void forget_relays_of(PeerIndex peer);
   void on(const RepliesErased& event, Instant now, Actions& out);
   // What one of the names has is gone from the disk as soon as that can be; nobody waits.
   void erase_on_disk(std::span<const uint64_t> names, Actions& out);
@@ -238,6 +240,7 @@ class Inbound {
     Outcome outcome;
     wire::CalleeSpans spans;
     bool is_sensitive = false;
+    bool is_relay() const { return order == 0 && origin.call_id == 0 && origin.link == 0; }
     bool is_order() const { return order != 0 || (origin.call_id == 0 && origin.link != 0); }
   };
   std::unique_ptr<std::vector<uint64_t>> wrongs_of(const InboundRequest& request, const contract::Terms& terms);

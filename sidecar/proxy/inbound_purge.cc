@@ -168,6 +168,10 @@ void Inbound::relay(const PeerPurged& event, Instant now, Actions& out) {
       round, {.round = 0, .origin = {0, 0}, .peer = event.peer, .token = event.token, .outcome = {}, .spans = {}}, out);
 }
 
+void Inbound::forget_relays_of(PeerIndex peer) {
+  std::erase_if(held_, [peer](const Held& held) { return held.is_relay() && held.peer == peer; });
+}
+
 void Inbound::purge_for(uint64_t order, std::span<const uint64_t> names, Instant now, Actions& out) {
   const uint64_t round = purge(names, false, true, now, out);
   release_after(round, {.round = 0, .origin = {0, 0}, .order = order, .outcome = {}, .spans = {}}, out);

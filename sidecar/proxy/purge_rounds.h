@@ -15,7 +15,8 @@ namespace mesh::proxy {
 
 class PurgeRounds {
  public:
-  // The first position is one that no process before had. Those to whom it gave leases may still hold them.
+  // The first position is one that no process before had, and so is the first round: a late answer to that one's is
+  // none to this one's. Those to whom it gave leases may still hold them.
   void begin(uint64_t position, Instant now);
 
   // Who asks with token 0 gives his lease back.

@@ -107,6 +107,23 @@ TEST_CASE("leases that a process before gave are waited for") {
   CHECK(bench.replies() == 1);
 }
 
+TEST_CASE("who answers to a round of the process before has said nothing of this one's") {
+  Origin bench;
+  bench.lease(2);
+  bench.write();
+  const TellPurge before = bench.take<TellPurge>().at(0);
+  bench.engine.emplace(bench.config);
+  bench.engine->begin(1234, false, bench.now - milliseconds(limits::lease_ms), bench.actions);
+  bench.tell(AgentConnected{0});
+  bench.lease(2);
+  bench.write();
+  const TellPurge own = bench.take<TellPurge>().at(0);
+  bench.hear(before);
+  CHECK(bench.replies() == 0);
+  bench.hear(own);
+  CHECK(bench.replies() == 1);
+}
+
 TEST_CASE("what the agent certainly did not execute makes nothing wrong") {
   Origin bench;
   bench.lease(2);
