@@ -2,7 +2,9 @@
 #include <doctest/doctest.h>
 
 #include "common/base/limits.h"
+#include "sidecar/proxy/driver.h"
 #include "tests/unit/engine_bench.h"
+#include "tests/unit/quiet_host.h"
 #include "tests/unit/shared_memory.h"
 
 namespace mesh::proxy {
@@ -99,6 +101,34 @@ TEST_CASE(
   other.tell(PeerLeased{0, asked[0].token, 71});
   other.sent();
   CHECK(other.asks_anew("ocr", 71));
+}
+
+// One of whose addresses another process has.
+struct TakenHost : QuietHost {
+  Result<std::unique_ptr<Listener>> listen(const Endpoint& endpoint, uint32_t, AcceptObserver&) override {
+    if (endpoint.address == "a.admin") return fail(Code::kInternal, "address", "it is taken");
+    return nullptr;
+  }
+};
+
+TEST_CASE("a second process of a sidecar, which cannot start, leaves the number of its writes under way as it is") {
+  cache::Memory memory(cache::kSharedRegionBytesMin);
+  cache::SharedTier tier = memory.attach();
+  auto self = tier.witness(cache::name_hash("a", "main"));
+  REQUIRE(self);
+  self->begin_writing(kStart);
+  SidecarConfig config;
+  config.host = "a";
+  config.sidecar = "main";
+  config.admin_path = "a.admin";
+  config.listen.emplace();
+  TakenHost host;
+  DriverSettings settings;
+  settings.shared = &tier;
+  Driver second(host, config, std::move(settings));
+  CHECK_FALSE(second.start());
+  CHECK(self->writing() == 1);
+  CHECK_FALSE(self->known());
 }
 
 TEST_CASE("what another sidecar may give for longer is given for as long as the own contract says") {
