@@ -93,7 +93,8 @@ uint64_t Inbound::make_wrong(const Call& call, const Outcome& outcome, Instant n
 // died in it.
 uint64_t Inbound::make_wrong_again(const InboundRequest& request, Code ended_with, Instant now, Actions& out) {
   const contract::Terms terms = services_.terms(request.service, request.method);
-  if (terms.invalidates == nullptr || is_untouched(ended_with)) return 0;
+  const bool is_over = rounds_.is_quiet(now) && erasures_.empty();
+  if (terms.invalidates == nullptr || is_untouched(ended_with) || is_over) return 0;
   return purge(*wrongs_of(request, terms), false, services_[request.service].is_on_disk, now, out);
 }
 

@@ -33,6 +33,8 @@ class PurgeRounds {
   // How often something was made wrong, from where it began.
   uint64_t position() const { return position_; }
   bool empty() const { return rounds_.empty(); }
+  // All that became wrong, here or with the process before, nobody gives any more.
+  bool is_quiet(Instant now) const { return rounds_.empty() && quiet_until_ <= now; }
   bool is_open(uint64_t round) const { return rounds_.contains(round); }
   Instant next_deadline() const;
   // Ends the rounds that wait for nobody any more, and appends their numbers.

@@ -287,6 +287,18 @@ TEST_CASE("who asks again with the key of a write of the process before waits fo
   CHECK(bench.is_answered(3));
 }
 
+TEST_CASE(
+    "who asks again with the key of a write of which all have heard is told at once, and nobody hears of it again") {
+  KeyedOrigin bench(false);
+  bench.lease(2);
+  bench.ask_over(1);
+  bench.reply();
+  for (const TellPurge& told : bench.take<TellPurge>()) bench.hear(told);
+  bench.ask_over(3);
+  CHECK(bench.is_answered(3));
+  CHECK(bench.take<TellPurge>().empty());
+}
+
 TEST_CASE("who waits for a result to be written down or read is told of it also if by then all have heard of it") {
   KeyedOrigin bench(true);
   bench.lease(2);
@@ -295,6 +307,7 @@ TEST_CASE("who waits for a result to be written down or read is told of it also 
   for (const TellPurge& told : bench.take<TellPurge>()) bench.hear(told);
   bench.write_down();
   CHECK(bench.is_answered(1));
+  bench.tell(PurgeAsked{1, 77, {}});  // for all that is known here it may be the round of the write
   bench.ask_over(3);
   for (const TellPurge& told : bench.take<TellPurge>()) bench.hear(told);
   bench.read();
