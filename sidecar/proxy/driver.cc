@@ -33,6 +33,7 @@ Driver::~Driver() = default;
 
 Result<void> Driver::start() {
   started_ = now();
+  if (auto opened = open_doors(); !opened) return opened;
   if (settings_.replies != nullptr) settings_.replies->set_observer(this);
   engine_.begin(prng_.next(), settings_.replies != nullptr, started_, actions_);
   if (settings_.records != nullptr) recover();
@@ -55,6 +56,14 @@ Result<void> Driver::start() {
     }
     lanes_.push_back(both);
   }
+  stuck_until_ = settings_.is_successor ? started_ + milliseconds(kStuckWindow_ms) : started_;
+  for (AgentSession* agent : agents_) agent->start();
+  return {};
+}
+
+// Whoever finds one of them taken is not this sidecar, and must leave alone what it knows together with others; the
+// last is open for as long as a process lives.
+Result<void> Driver::open_doors() {
   if (config_.listen) {
     if (auto opened = open_door(Kind::kPeers, *config_.listen, kMeshSocketMode, nullptr); !opened) return opened;
   }
@@ -68,10 +77,7 @@ Result<void> Driver::start() {
     if (auto opened = open_door(Kind::kClients, *config_.mesh_socket, kMeshSocketMode, added); !opened) return opened;
   }
   const Endpoint admin{.is_ipc = true, .address = config_.admin_path, .port = 0, .text = "ipc://" + config_.admin_path};
-  if (auto opened = open_door(Kind::kAdmin, admin, kAdminSocketMode, nullptr); !opened) return opened;
-  stuck_until_ = settings_.is_successor ? started_ + milliseconds(kStuckWindow_ms) : started_;
-  for (AgentSession* agent : agents_) agent->start();
-  return {};
+  return open_door(Kind::kAdmin, admin, kAdminSocketMode, nullptr);
 }
 
 // What processes before this one wrote down of calls with a key.

@@ -134,6 +134,7 @@ class Driver final : public SessionHost,
   std::optional<std::string> answer(std::string_view line, AdminSession& admin);
   std::optional<std::string> order_purge(std::string_view json, AdminSession& admin);
   StreamObserver* accept(Door& door, std::unique_ptr<Stream> stream);
+  Result<void> open_doors();
   Result<void> open_door(Kind kind, const Endpoint& endpoint, uint32_t mode, ClientPort* port);
   ClientPort* add_port(std::string label, std::string service, contract::Declaration terms, size_t index);
   PeerLane& lane(PeerIndex peer, wire::Lane which) { return *lanes_[peer][static_cast<size_t>(which)]; }

@@ -73,13 +73,15 @@ class Inbound {
   // Another instance of a service here says what became wrong: whoever keeps replies of this one's hears of it before
   // the other does that they have.
   void relay(const PeerPurged& event, Instant now, Actions& out);
+  // The connection over which it said so is lost: whoever is there next has not said it, and is not told.
+  void forget_relays_of(PeerIndex peer);
   void on(const RepliesErased& event, Instant now, Actions& out);
   // What one of the names has is gone from the disk as soon as that can be; nobody waits.
   void erase_on_disk(std::span<const uint64_t> names, Actions& out);
   // What is read from the disk now may be what was just declared wrong.
   bool is_being_erased(const cache::Names& names) const;
   // A purge that was ordered at this sidecar; once nobody gives it any more it is one of ended_orders(), to be
-  // collected after each event.
+  // collected after each event. It never is if the disk does not erase it within limits::erasure_ms_max.
   void purge_for(uint64_t order, std::span<const uint64_t> names, Instant now, Actions& out);
   std::vector<uint64_t>& ended_orders() { return ended_orders_; }
   void on(const RecordStored& event, Instant now, Actions& out);
@@ -238,15 +240,19 @@ class Inbound {
     Outcome outcome;
     wire::CalleeSpans spans;
     bool is_sensitive = false;
+    bool is_relay() const { return order == 0 && origin.call_id == 0 && origin.link == 0; }
+    bool is_order() const { return order != 0 || (origin.call_id == 0 && origin.link != 0); }
   };
   std::unique_ptr<std::vector<uint64_t>> wrongs_of(const InboundRequest& request, const contract::Terms& terms);
   uint64_t make_wrong(const Call& call, const Outcome& outcome, Instant now, Actions& out);
+  uint64_t make_wrong_again(const InboundRequest& request, Code ended_with, Instant now, Actions& out);
   uint64_t purge(std::span<const uint64_t> names, bool is_relayed, bool erases, Instant now, Actions& out);
   void release_after(uint64_t round, Held&& held, Actions& out);
   void answer_after(uint64_t round, const Origin& origin, Outcome&& outcome, const wire::CalleeSpans& spans,
                     bool is_sensitive, Actions& out);
   void release(Held& held, Actions& out);
   void release_ended(Instant now, Actions& out);
+  bool is_erasing_for(uint64_t round) const;
 
   // Calls with a key.
   struct Asked {
@@ -309,7 +315,8 @@ class Inbound {
   struct Loading {
     Waiter waiter;
     bool is_sensitive;
-    uint64_t bytes;  // that are going to be in memory
+    uint64_t bytes;        // that are going to be in memory
+    uint64_t purge_round;  // that is to end before anybody is told
     bool is_wanted = true;
   };
   std::map<uint64_t, Loading> loading_;  // results that are read from disk, by ticket

@@ -98,8 +98,10 @@ void Inbound::answer_ended(const InboundRequest& request, const Asked& asked, In
   const auto& entry = *keyed_calls_.find(asked.key);
   const std::string& service = services_[request.service].name;
   const wire::CalleeSpans spans = arrived(now, request.decompress_us);
+  const uint64_t round = make_wrong_again(request, entry.code, now, out);
   const auto reject = [&](Code code, std::string_view rule, std::string text, std::string_view hint) {
-    answer(request.origin, rejector_.reject(code, service, "idempotency", rule, std::move(text), hint), spans, out);
+    Outcome outcome = rejector_.reject(code, service, "idempotency", rule, std::move(text), hint);
+    answer_after(round, request.origin, std::move(outcome), spans, false, out);
   };
   if (entry.code == Code::kOutcomeUnknown) {
     return reject(Code::kOutcomeUnknown, "died_in_between", "the agent or its sidecar died while it had this request",
@@ -116,7 +118,7 @@ void Inbound::answer_ended(const InboundRequest& request, const Asked& asked, In
   const bool is_sensitive = services_.terms(request.service, request.method).sensitive;
   if (entry.kept == Kept::kInMemory) {
     Outcome outcome{.code = Code::kOk, .error = nullptr, .payload = {entry.body, entry.part_sizes}};
-    return answer(request.origin, std::move(outcome), spans, out, is_sensitive);
+    return answer_after(round, request.origin, std::move(outcome), spans, is_sensitive, out);
   }
   if (loading_.size() >= limits::calls_per_target_max) {
     return reject(Code::kOverloaded, "loading", "too many kept results are being read", "ask again after some 100 ms");
@@ -126,7 +128,7 @@ void Inbound::answer_ended(const InboundRequest& request, const Asked& asked, In
                   "ask again after some 100 ms, or raise limits.process_queued_bytes");
   }
   const uint64_t ticket = ++last_ticket_;
-  loading_.emplace(ticket, Loading{{request.origin, now}, is_sensitive, entry.disk_bytes});
+  loading_.emplace(ticket, Loading{{request.origin, now}, is_sensitive, entry.disk_bytes, round});
   queued_bytes_ += entry.disk_bytes;
   ++live_;
   out.push_back(LoadRecord{ticket, asked.key});
@@ -149,7 +151,8 @@ void Inbound::on(const RecordLoaded& event, Instant /*now*/, Actions& out) {
                                "the request with this key was executed; its result cannot be read any more",
                                "see the sidecar's log; the disk may be failing");
   }
-  answer(loading.waiter.origin, std::move(outcome), arrived(loading.waiter.since, 0), out, loading.is_sensitive);
+  answer_after(loading.purge_round, loading.waiter.origin, std::move(outcome), arrived(loading.waiter.since, 0),
+               loading.is_sensitive, out);
 }
 
 // Another who asks for the same waits for the one that is under way, which then has as long as the more patient of

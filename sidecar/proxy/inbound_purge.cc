@@ -69,7 +69,9 @@ void Inbound::on(const RepliesErased& event, Instant now, Actions& out) {
   const auto erasure = std::find_if(erasures_.begin(), erasures_.end(),
                                     [&](const Erasure& each) { return each.ticket == event.ticket; });
   if (erasure == erasures_.end()) return;
-  rounds_.on_erased(erasure->round);
+  const bool is_ordered = std::any_of(
+      held_.begin(), held_.end(), [&](const Held& held) { return held.round == erasure->round && held.is_order(); });
+  if (!event.is_pending || !is_ordered) rounds_.on_erased(erasure->round);
   if (event.is_pending) {
     if (self_ && !std::exchange(erasure->is_noted, true)) self_->begin_writing(now);
   } else {
@@ -87,6 +89,15 @@ uint64_t Inbound::make_wrong(const Call& call, const Outcome& outcome, Instant n
   return round;
 }
 
+// For whoever asks again with the key of a call that ended: its round may not be over yet, or a process before may have
+// died in it.
+uint64_t Inbound::make_wrong_again(const InboundRequest& request, Code ended_with, Instant now, Actions& out) {
+  const contract::Terms terms = services_.terms(request.service, request.method);
+  const bool is_over = rounds_.is_quiet(now) && erasures_.empty();
+  if (terms.invalidates == nullptr || is_untouched(ended_with) || is_over) return 0;
+  return purge(*wrongs_of(request, terms), false, services_[request.service].is_on_disk, now, out);
+}
+
 uint64_t Inbound::purge(std::span<const uint64_t> names, bool is_relayed, bool erases, Instant now, Actions& out) {
   for (const uint64_t name : names) purges_.purge(name);
   const uint64_t round = rounds_.purge(names, is_relayed, erases && has_disk_, now, out);
@@ -101,7 +112,8 @@ uint64_t Inbound::purge(std::span<const uint64_t> names, bool is_relayed, bool e
 // Also if that is too late for whoever waits: a writer who is answered must read what it has written.
 void Inbound::answer_after(uint64_t round, const Origin& origin, Outcome&& outcome, const wire::CalleeSpans& spans,
                            bool is_sensitive, Actions& out) {
-  if (round == 0) return answer(origin, std::move(outcome), spans, out, is_sensitive);
+  // It may have ended while a result was written down or read.
+  if (!rounds_.is_open(round)) return answer(origin, std::move(outcome), spans, out, is_sensitive);
   held_.push_back(
       {.round = round, .origin = origin, .outcome = std::move(outcome), .spans = spans, .is_sensitive = is_sensitive});
 }
@@ -124,13 +136,19 @@ void Inbound::release_after(uint64_t round, Held&& held, Actions& out) {
   held_.push_back(std::move(held));
 }
 
+bool Inbound::is_erasing_for(uint64_t round) const {
+  return std::any_of(erasures_.begin(), erasures_.end(), [round](const Erasure& each) { return each.round == round; });
+}
+
+// A writer has done what he has done, and what can be written the next process erases if it does not know. An order
+// that is not on disk yet may be forgotten with this process, so nobody confirms it.
 void Inbound::release_ended(Instant now, Actions& out) {
   ended_rounds_.clear();
   rounds_.take_ended(now, ended_rounds_);
   if (ended_rounds_.empty()) return;
   std::erase_if(held_, [&](Held& held) {
     if (std::find(ended_rounds_.begin(), ended_rounds_.end(), held.round) == ended_rounds_.end()) return false;
-    release(held, out);
+    if (!held.is_order() || !is_erasing_for(held.round)) release(held, out);
     return true;
   });
 }
@@ -149,6 +167,10 @@ void Inbound::relay(const PeerPurged& event, Instant now, Actions& out) {
   const uint64_t round = purge(event.names, true, true, now, out);
   release_after(
       round, {.round = 0, .origin = {0, 0}, .peer = event.peer, .token = event.token, .outcome = {}, .spans = {}}, out);
+}
+
+void Inbound::forget_relays_of(PeerIndex peer) {
+  std::erase_if(held_, [peer](const Held& held) { return held.is_relay() && held.peer == peer; });
 }
 
 void Inbound::purge_for(uint64_t order, std::span<const uint64_t> names, Instant now, Actions& out) {

@@ -13,7 +13,7 @@ constexpr int64_t kAskAgain_ms = 1000;
 }  // namespace
 
 Leases::Leases(std::span<const uint64_t> views, cache::Purges& purges, cache::SharedTier* shared)
-    : leases_(views.size()), purges_(purges) {
+    : leases_(views.size()), purges_(purges), is_shared_(shared != nullptr) {
   if (shared == nullptr) return;
   for (PeerIndex i = 0; i < leases_.size(); ++i) leases_[i].host = shared->witness(views[i]);
 }
@@ -89,13 +89,13 @@ std::optional<uint64_t> Leases::on_leased(const PeerLeased& event) {
   lease.is_asked = false;
   lease.until = until_if_asked_at(lease.asked_at);
   const bool has_missed = !has_heard_of(lease, event.position);
-  // Others of this host may have asked since this did, and before something became wrong; but for the first to hear.
-  const bool may_others_keep = lease.host && lease.host->known().value_or(0) != 0;
   lease.is_known = true;
   lease.position = event.position;
   if (!has_missed) return std::nullopt;
   begin_noting(lease);
-  return may_others_keep ? purges_.mark() : lease.mark;
+  // Others of this host may have asked since this did, and before something became wrong; also those who know something
+  // else of the peer, and so nothing of this one's knowledge.
+  return is_shared_ ? purges_.mark() : lease.mark;
 }
 
 std::optional<uint64_t> Leases::on_purged(const PeerPurged& event) {

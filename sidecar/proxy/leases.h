@@ -6,6 +6,7 @@
 // efficient fault-tolerant mechanism for distributed file cache consistency", SOSP 1989.)
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -38,6 +39,12 @@ class Leases {
   bool precedes_fetch(PeerIndex peer, uint64_t since, Instant now) const {
     const Lease& lease = leases_[peer];
     return lease.is_asked && since >= lease.mark && now < until_if_asked_at(lease.asked_at);
+  }
+  // Such a position for what is asked of the peer now, but not behind that question: on another connection it may be
+  // executed before it, so if something was missed by then it is wrong, too.
+  uint64_t before_question(PeerIndex peer, uint64_t since) const {
+    const Lease& lease = leases_[peer];
+    return lease.is_asked || lease.is_wanted ? std::min(since, lease.mark - 1) : since;
   }
   // Up to where all that the peer makes wrong is purged here; nothing if that is not known, or more is being purged.
   std::optional<uint64_t> position(PeerIndex peer) const {
@@ -87,6 +94,7 @@ class Leases {
 
   std::vector<Lease> leases_;
   cache::Purges& purges_;
+  bool is_shared_ = false;  // and so is what is kept
   uint64_t last_token_ = 0;
 };
 

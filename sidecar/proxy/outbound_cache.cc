@@ -173,8 +173,11 @@ void Outbound::fetch(const std::shared_ptr<Fetch>& fetch, Instant now, Actions& 
   fetch->since = purges_.position();
   watch_leases(*fetch, now);
   fetch->was_leased = true;
-  for (uint32_t i = 0; i < services_[fetch->service].instances.size(); ++i) {
+  const std::vector<Instance>& instances = services_[fetch->service].instances;
+  for (uint32_t i = 0; i < instances.size(); ++i) {
     fetch->was_leased = fetch->was_leased && is_leased(fetch->service, i, now);
+    if (instances[i].local || bytes <= limits::bulk_body_bytes) continue;
+    fetch->since = leases_.before_question(instances[i].peer, fetch->since);
   }
   if (!fetch->was_leased && !is_only_writer(fetch->service)) end_flight(*fetch);  // it is not kept: nobody is to wait
   admit(std::move(call), Payload(fetch->payload), now, out);

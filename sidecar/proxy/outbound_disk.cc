@@ -2,7 +2,8 @@
 //
 // What lies there is right as far as this sidecar was told: who makes it wrong has it erased. What others of its host
 // were told and it was not stands in the book of purges that they share, so a reply counts from the position at which
-// it was asked for, and one of another book from before this one's beginning. What is being erased is not taken.
+// it was asked for, and one of another book from before this one's beginning, and not at all if it can be written. What
+// is being erased is not taken.
 
 #include <algorithm>
 #include <utility>
@@ -71,7 +72,12 @@ void Outbound::take_from_disk(Fetch& fetch, const StoredReply& stored, Instant n
   for (Instant* until : {&kept.fresh_until, &kept.revalidate_until, &kept.error_until}) *until += shift;
   kept.key = fetch.key;
   kept.origin = 0;  // this sidecar's agents are the first instance
-  if (found->origin_name != name_on_disk(services_[fetch.service].instances[kept.origin])) kept.since = 0;
+  const Service& service = services_[fetch.service];
+  if (found->origin_name != name_on_disk(service.instances[kept.origin])) {
+    // A process before was to erase it, and may not have lived to do so: see Inbound::begin().
+    if (service.has_writes) return;
+    kept.since = 0;
+  }
   const auto is_asked = [&](const cache::Echo& echo) { return echo.field < fetch.terms->echo_fields.size(); };
   const bool is_right = purges_.holds(kept.since, kept.names()) && !inbound_.is_being_erased(kept.names()) &&
                         std::all_of(kept.echoes.begin(), kept.echoes.end(), is_asked);

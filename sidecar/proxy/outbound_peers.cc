@@ -38,6 +38,7 @@ void Outbound::on(const PeerLost& event, Instant now, Actions& out) {
   peer.draining[static_cast<size_t>(event.lane)] = false;
   if (event.lane == wire::Lane::kInteractive) {
     leases_.on_lost(event.peer);
+    inbound_.forget_relays_of(event.peer);
     standings_.forget(event.peer, services_);
     orders_.on_lost(event.peer, now, out);
   }

@@ -9,6 +9,7 @@ namespace mesh::proxy {
 
 void PurgeRounds::begin(uint64_t position, Instant now) {
   position_ = position;
+  last_round_ = position;
   quiet_until_ = now + milliseconds(limits::lease_ms);
 }
 

@@ -15,7 +15,8 @@ namespace mesh::proxy {
 
 class PurgeRounds {
  public:
-  // The first position is one that no process before had. Those to whom it gave leases may still hold them.
+  // The first position is one that no process before had, and so is the first round: a late answer to that one's is
+  // none to this one's. Those to whom it gave leases may still hold them.
   void begin(uint64_t position, Instant now);
 
   // Who asks with token 0 gives his lease back.
@@ -32,6 +33,9 @@ class PurgeRounds {
   // How often something was made wrong, from where it began.
   uint64_t position() const { return position_; }
   bool empty() const { return rounds_.empty(); }
+  // All that became wrong, here or with the process before, nobody gives any more.
+  bool is_quiet(Instant now) const { return rounds_.empty() && quiet_until_ <= now; }
+  bool is_open(uint64_t round) const { return rounds_.contains(round); }
   Instant next_deadline() const;
   // Ends the rounds that wait for nobody any more, and appends their numbers.
   void take_ended(Instant now, std::vector<uint64_t>& ended);

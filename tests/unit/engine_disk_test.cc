@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <array>
+
 #include "common/cache/kept_form.h"
 #include "tests/unit/engine_bench.h"
 #include "tests/unit/shared_memory.h"
@@ -45,8 +47,8 @@ struct DiskBench : Bench {
     for (const SendReply& reply : take<SendReply>()) all += std::string(reply.outcome.payload.body.text()) + ";";
     return all;
   }
-  // What was stored of the first read of "ann"; memory knows nothing of it afterwards.
-  StoredReply stored_ann() {
+  // What was stored of the first read of "ann"; memory knows nothing of it afterwards. A book is known by its number.
+  StoredReply stored_ann(uint64_t next_book = 1) {
     ask("ann");
     tell(ReplyLoaded{take<LoadReply>().at(0).ticket, std::nullopt});
     REQUIRE(reply("one"));
@@ -54,7 +56,7 @@ struct DiskBench : Bench {
     const auto stored = take<StoreReply>();
     REQUIRE(stored.size() == 1);
     engine.emplace(config);
-    engine->begin(2, true, now - milliseconds(limits::lease_ms), actions);
+    engine->begin(next_book, true, now - milliseconds(limits::lease_ms), actions);
     for (const EraseReplies& erasure : take<EraseReplies>()) tell(RepliesErased{.ticket = erasure.ticket});
     tell(AgentConnected{0});
     return {.value = stored[0].value, .age_ms = stored[0].age_ms, .left_ms = stored[0].ttl_ms};
@@ -152,6 +154,43 @@ TEST_CASE("a disk that works and does not answer is waited for, but not for ever
   CHECK(bench.replies().empty());
   bench.advance(1);
   CHECK(bench.replies() == "done;");
+}
+
+TEST_CASE(
+    "an order is confirmed to nobody before the disk has erased what it named, and never if that takes too long") {
+  const std::array<uint64_t, 1> names = {cache::name_hash("db", "")};
+  for (const bool is_erased : {true, false}) {
+    DiskBench bench;
+    bench.take<EraseReplies>();
+    bench.tell(PurgeAsked{7, 77, names});
+    bench.tell(PurgeWanted{5, PurgeSpec{.kind = PurgeSpec::Kind::kService, .service = "db"}});
+    const auto erasures = bench.take<EraseReplies>();
+    REQUIRE(erasures.size() == 2);
+    for (const EraseReplies& each : erasures) bench.tell(RepliesErased{.ticket = each.ticket, .is_pending = true});
+    bench.advance(limits::erasure_ms_max - 1);
+    CHECK(bench.take<ConfirmPurge>().empty());
+    CHECK(bench.take<PurgeDone>().empty());
+    if (!is_erased) bench.advance(1);
+    for (const EraseReplies& each : erasures) bench.tell(RepliesErased{.ticket = each.ticket});
+    CHECK(bench.take<ConfirmPurge>().size() == (is_erased ? 1 : 0));
+    bench.advance(limits::purge_wait_ms);
+    const auto done = bench.take<PurgeDone>();
+    REQUIRE(done.size() == 1);
+    CHECK(done[0].outcome.code == (is_erased ? Code::kOk : Code::kOutcomeUnknown));
+    CHECK(bench.engine->idle());
+  }
+}
+
+TEST_CASE(
+    "what lies on disk of another book is not taken if it can be written, as no process may have lived to erase it") {
+  for (const uint64_t book : {1, 2}) {
+    DiskBench bench;
+    const StoredReply stored = bench.stored_ann(book);
+    bench.ask("ann");
+    bench.tell(ReplyLoaded{bench.take<LoadReply>().at(0).ticket, stored});
+    CHECK(bench.reply("two") == (book == 2));
+    CHECK(bench.replies() == (book == 2 ? "two;" : "one;"));
+  }
 }
 
 TEST_CASE("what another sidecar of the host was told is wrong is not taken from disk, though nobody told this one") {

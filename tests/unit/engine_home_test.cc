@@ -236,6 +236,21 @@ TEST_CASE(
   CHECK(bench.take<HearPurge>().size() == 1);
 }
 
+TEST_CASE(
+    "who told of something over a connection that is lost is not answered over the next, where nobody told of it") {
+  Home bench(true, false);
+  bench.tell(LeaseAsked{7, 3});
+  const std::array<uint64_t, 1> names = {cache::name_hash("db", "user:ann")};
+  bench.tell(PeerPurged{0, 5, 71, false, names});
+  const auto told = bench.take<TellPurge>();
+  REQUIRE(told.size() == 1);
+  bench.tell(PeerLost{0, wire::Lane::kInteractive, {}, {}});
+  bench.tell(PeerConnected{0, wire::Lane::kInteractive, true});
+  bench.tell(PurgeHeard{told[0].link, told[0].token});
+  CHECK(bench.take<HearPurge>().empty());
+  CHECK(bench.engine->idle());
+}
+
 TEST_CASE("a reply that was old when it came is kept for what is left of its time") {
   Bench bench;
   contract::CacheTerms terms;

@@ -1,6 +1,9 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
+#include <map>
+#include <string>
 
 #include "common/cache/request.h"
 #include "tests/unit/engine_bench.h"
@@ -104,6 +107,23 @@ TEST_CASE("leases that a process before gave are waited for") {
   CHECK(bench.replies() == 1);
 }
 
+TEST_CASE("who answers to a round of the process before has said nothing of this one's") {
+  Origin bench;
+  bench.lease(2);
+  bench.write();
+  const TellPurge before = bench.take<TellPurge>().at(0);
+  bench.engine.emplace(bench.config);
+  bench.engine->begin(1234, false, bench.now - milliseconds(limits::lease_ms), bench.actions);
+  bench.tell(AgentConnected{0});
+  bench.lease(2);
+  bench.write();
+  const TellPurge own = bench.take<TellPurge>().at(0);
+  bench.hear(before);
+  CHECK(bench.replies() == 0);
+  bench.hear(own);
+  CHECK(bench.replies() == 1);
+}
+
 TEST_CASE("what the agent certainly did not execute makes nothing wrong") {
   Origin bench;
   bench.lease(2);
@@ -181,6 +201,118 @@ TEST_CASE("a write with an idempotency key is answered when all have heard of it
   CHECK(bench.replies() == 0);
   bench.hear(told[0]);
   CHECK(bench.replies() == 1);
+}
+
+// Writes of the one key "k", of a method whose results are written down or are not.
+struct KeyedOrigin : Origin {
+  std::map<wire::Digest, std::string> disk;
+  explicit KeyedOrigin(bool is_durable) {
+    contract::Declaration write = {.invalidates = std::vector<contract::TagPattern>(1)};
+    write.durable = is_durable;
+    config.contracts.declare_method("db", "write", write);
+    start();
+  }
+  // Of what lay on disk.
+  void start() {
+    engine.emplace(config);
+    for (const auto& [name, value] : disk) {
+      const auto head = wire::decode_kept_head(as_bytes(value));
+      REQUIRE(head);
+      engine->inbound().remember(name, *head, milliseconds(0), value.size());
+    }
+    engine->inbound().use_records(now, actions);
+    tell(AgentConnected{0});
+  }
+  void ask_over(LinkId link) {
+    const wire::Delivery delivery{.key = "k", .caller = "a/main/p"};
+    tell(PeerRequested{.link = link,
+                       .call_id = ++last_call,
+                       .service = "db",
+                       .method = "write",
+                       .budget = milliseconds(500),
+                       .priority = Priority::kNormal,
+                       .payload = {Slice::copy_of("x"), {}},
+                       .delivery = &delivery});
+    write_down();
+  }
+  void write_down() {
+    for (PutRecord& put : take<PutRecord>()) {
+      std::string value;
+      for (const Slice& slice : put.value) value += slice.text();
+      disk[put.key] = value;
+      tell(RecordStored{put.ticket, true});
+    }
+  }
+  void read() {
+    for (const LoadRecord& load : take<LoadRecord>())
+      tell(RecordLoaded{load.ticket, Slice::copy_of(disk.at(load.key))});
+  }
+  bool is_answered(LinkId link) {
+    const auto replies = take<SendReply>();
+    return std::any_of(replies.begin(), replies.end(), [&](const SendReply& reply) { return reply.link == link; });
+  }
+};
+
+TEST_CASE("who asks again with the key of a write that ended is told no sooner than all have heard of it") {
+  for (const bool is_durable : {false, true}) {
+    KeyedOrigin bench(is_durable);
+    bench.lease(2);
+    bench.ask_over(1);
+    bench.reply();
+    bench.write_down();
+    bench.tell(LinkClosed{1});
+    bench.ask_over(3);
+    bench.read();
+    CHECK_FALSE(bench.is_answered(3));
+    for (const TellPurge& told : bench.take<TellPurge>()) bench.hear(told);
+    CHECK(bench.is_answered(3));
+    CHECK(bench.take<DeliverToAgent>().empty());
+    CHECK(bench.engine->idle());
+  }
+}
+
+TEST_CASE("who asks again with the key of a write of the process before waits for that one's leases to run out") {
+  KeyedOrigin bench(true);
+  bench.ask_over(1);
+  bench.reply();
+  bench.write_down();
+  CHECK(bench.is_answered(1));
+  bench.start();
+  bench.engine->begin(1234, false, bench.now, bench.actions);
+  bench.ask_over(3);
+  bench.read();
+  bench.advance(limits::lease_ms - 1);
+  CHECK_FALSE(bench.is_answered(3));
+  bench.advance(1);
+  CHECK(bench.is_answered(3));
+}
+
+TEST_CASE(
+    "who asks again with the key of a write of which all have heard is told at once, and nobody hears of it again") {
+  KeyedOrigin bench(false);
+  bench.lease(2);
+  bench.ask_over(1);
+  bench.reply();
+  for (const TellPurge& told : bench.take<TellPurge>()) bench.hear(told);
+  bench.ask_over(3);
+  CHECK(bench.is_answered(3));
+  CHECK(bench.take<TellPurge>().empty());
+}
+
+TEST_CASE("who waits for a result to be written down or read is told of it also if by then all have heard of it") {
+  KeyedOrigin bench(true);
+  bench.lease(2);
+  bench.ask_over(1);
+  bench.reply();
+  for (const TellPurge& told : bench.take<TellPurge>()) bench.hear(told);
+  bench.write_down();
+  CHECK(bench.is_answered(1));
+  bench.tell(PurgeAsked{1, 77, {}});  // for all that is known here it may be the round of the write
+  bench.ask_over(3);
+  for (const TellPurge& told : bench.take<TellPurge>()) bench.hear(told);
+  bench.read();
+  CHECK(bench.is_answered(3));
+  CHECK(bench.engine->idle());
 }
 
 }  // namespace

@@ -2,7 +2,9 @@
 #include <doctest/doctest.h>
 
 #include "common/base/limits.h"
+#include "sidecar/proxy/driver.h"
 #include "tests/unit/engine_bench.h"
+#include "tests/unit/quiet_host.h"
 #include "tests/unit/shared_memory.h"
 
 namespace mesh::proxy {
@@ -31,11 +33,14 @@ struct Housemate : Bench {
     outcome.payload.body = Slice::copy_of(body);
     tell(PeerReplied{call.peer, call.call_id, std::move(outcome)});
   }
+  // What was fetched when the host had not heard of the peer before is not.
   void keep(std::string_view service) {
-    request(service, "x");
-    grant(70);
-    answer(sent(), "old");
-    CHECK(take<ReplyToAgent>().size() == 1);
+    for (const char* body : {"first of all", "x"}) {
+      request(service, body);
+      grant(70);
+      answer(sent(), "old");
+      CHECK(take<ReplyToAgent>().size() == 1);
+    }
   }
   // Whether b is asked, which says of the lease that so much became wrong there.
   bool asks_anew(std::string_view service, uint64_t position) {
@@ -82,6 +87,48 @@ TEST_CASE("what another sidecar fetched while one asked for its lease is wrong, 
   other.tell(PeerLeased{0, asked[0].token, kRestarted});
   one.advance(limits::lease_ms);
   CHECK(one.asks_anew("ocr", kRestarted));
+}
+
+TEST_CASE(
+    "who is the first to hear of a peer takes for wrong also what others, who know it otherwise, fetched meanwhile") {
+  cache::Memory memory(cache::kSharedRegionBytesMin);
+  Housemate one(memory, "main", {"ocr", "nlp"});
+  Housemate other(memory, "readers", {"ocr"});
+  other.request("ocr", "y");
+  const auto asked = other.take<AskLease>();
+  REQUIRE(asked.size() == 1);
+  one.keep("ocr");  // and is killed, so nobody tells it what becomes wrong
+  other.tell(PeerLeased{0, asked[0].token, 71});
+  other.sent();
+  CHECK(other.asks_anew("ocr", 71));
+}
+
+// One of whose addresses another process has.
+struct TakenHost : QuietHost {
+  Result<std::unique_ptr<Listener>> listen(const Endpoint& endpoint, uint32_t, AcceptObserver&) override {
+    if (endpoint.address == "a.admin") return fail(Code::kInternal, "address", "it is taken");
+    return nullptr;
+  }
+};
+
+TEST_CASE("a second process of a sidecar, which cannot start, leaves the number of its writes under way as it is") {
+  cache::Memory memory(cache::kSharedRegionBytesMin);
+  cache::SharedTier tier = memory.attach();
+  auto self = tier.witness(cache::name_hash("a", "main"));
+  REQUIRE(self);
+  self->begin_writing(kStart);
+  SidecarConfig config;
+  config.host = "a";
+  config.sidecar = "main";
+  config.admin_path = "a.admin";
+  config.listen.emplace();
+  TakenHost host;
+  DriverSettings settings;
+  settings.shared = &tier;
+  Driver second(host, config, std::move(settings));
+  CHECK_FALSE(second.start());
+  CHECK(self->writing() == 1);
+  CHECK_FALSE(self->known());
 }
 
 TEST_CASE("what another sidecar may give for longer is given for as long as the own contract says") {
