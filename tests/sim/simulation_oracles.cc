@@ -91,9 +91,7 @@ void Simulation::judge_result(const Ask& ask, std::string_view reply) {
   }
 }
 
-bool Simulation::is_crowded(const Ask& ask) const {
-  return is_tight_ && needs_model(callers_[ask.caller]->service());
-}
+bool Simulation::is_crowded(const Ask& ask) const { return is_tight_ && needs_model(callers_[ask.caller]->service()); }
 
 // Nothing but what the faults give a reason for; and with none everything goes well, but for what has too little time
 // for a slow disk.

@@ -1,68 +1,10 @@
 // Calls of methods that compute with a model.
-#include <doctest/doctest.h>
-
 #include <algorithm>
 
-#include "tests/unit/engine_bench.h"
+#include "tests/unit/engine_studio.h"
 
 namespace mesh::proxy {
 namespace {
-
-constexpr int64_t kHold_ms = 5000;
-
-// Two agents that take one request each; "read" and "scan" compute with one model, "count" with none.
-struct Studio : Bench {
-  Studio() {
-    config.arbiter_path = "arbiter";
-    config.agents = {{.name = "one", .service = "eye", .endpoint = {}},
-                     {.name = "two", .service = "eye", .endpoint = {}}};
-    const contract::ModelTerms model{.name = "trocr", .bytes = 1 << 30, .hold_ms = kHold_ms, .load_ms = 3000};
-    for (const char* method : {"read", "scan"}) {
-      contract::Declaration terms;
-      terms.model = model;
-      config.contracts.declare_method("eye", method, terms);
-    }
-    contract::Declaration other;
-    other.model = contract::ModelTerms{.name = "other", .bytes = 1 << 30, .hold_ms = 60'000, .load_ms = 400};
-    config.contracts.declare_method("eye", "zoom", other);
-    config.contracts.declare_method("eye", "count", {});
-    engine.emplace(config);
-    for (AgentIndex i : {0U, 1U}) tell(AgentConnected{i});
-  }
-  ~Studio() { CHECK(engine->audit() == ""); }
-  uint64_t next_call = 1;
-  void ask(std::string_view method, Priority priority = Priority::kNormal, int64_t budget_ms = 60'000) {
-    tell(PeerRequested{.link = 7,
-                       .call_id = next_call++,
-                       .service = "eye",
-                       .method = method,
-                       .budget = milliseconds(budget_ms),
-                       .priority = priority,
-                       .payload = {Slice::copy_of(method), {}}});
-  }
-  std::vector<std::string> delivered() {
-    std::vector<std::string> bodies;
-    for (const DeliverToAgent& each : take<DeliverToAgent>()) {
-      bodies.emplace_back(each.payload.body.text());
-      held.push_back(each);
-    }
-    return bodies;
-  }
-  void answer() {
-    const DeliverToAgent first = held.front();
-    held.erase(held.begin());
-    tell(AgentReplied{.agent = first.agent, .call_id = first.call_id, .payload = {Slice::copy_of("done"), {}}});
-  }
-  size_t asks() { return take<AskModel>().size(); }
-  size_t returns() { return take<ReturnModel>().size(); }
-  std::vector<Code> codes() {
-    std::vector<Code> all;
-    for (const SendReply& reply : take<SendReply>()) all.push_back(reply.outcome.code);
-    return all;
-  }
-  std::vector<DeliverToAgent> held;
-};
-using Bodies = std::vector<std::string>;
 
 TEST_CASE("an agent gets a request that needs a model when its memory is granted, and not before") {
   Studio studio;
@@ -301,73 +243,6 @@ TEST_CASE("of several models only as many make room as are needed, and nothing w
   }
 }
 
-// The pid that memory was asked for; -1 if none was.
-int64_t asked_for(Studio& studio) {
-  const auto asked = studio.take<AskModel>();
-  return asked.empty() ? -1 : static_cast<int64_t>(asked.back().order.pid);
-}
-
-TEST_CASE("memory is leased on behalf of the agents' process, if all who may use it are one") {
-  Studio studio;
-  studio.ask("read");
-  CHECK(asked_for(studio) == 0);  // nobody knows
-  studio.tell(ModelGranted{0});
-  studio.tell(AgentConnected{.agent = 0, .pid = 70});
-  CHECK(studio.returns() == 0);
-  studio.ask("zoom");
-  CHECK(asked_for(studio) == 0);
-  studio.tell(AgentConnected{.agent = 1, .pid = 70});
-  CHECK(asked_for(studio) == -1);  // what was asked for nobody in particular stays so
-  Studio other;
-  for (AgentIndex i : {0U, 1U}) other.tell(AgentConnected{.agent = i, .pid = 70});
-  other.ask("read");
-  CHECK(asked_for(other) == 70);
-}
-
-TEST_CASE(
-    "what was leased for a process that has another after it is leased anew, what was only connected anew is not") {
-  Studio studio;
-  for (AgentIndex i : {0U, 1U}) studio.tell(AgentConnected{.agent = i, .pid = 70});
-  studio.ask("read");
-  studio.tell(ModelGranted{0});
-  studio.delivered();
-  studio.answer();
-  studio.take<AskModel>();
-  studio.tell(AgentLost{.agent = 0, .not_sent = {}});
-  studio.tell(AgentConnected{.agent = 0, .pid = 70});
-  CHECK(studio.returns() == 0);
-  for (AgentIndex i : {0U, 1U}) studio.tell(AgentLost{.agent = i, .not_sent = {}});
-  CHECK(studio.returns() == 0);
-  studio.tell(AgentConnected{.agent = 0, .pid = 71});
-  CHECK(studio.returns() == 1);
-  studio.tell(AgentConnected{.agent = 1, .pid = 71});
-  studio.ask("read");
-  CHECK(asked_for(studio) == 71);
-  // Also while it is waited for.
-  for (AgentIndex i : {0U, 1U}) studio.tell(AgentLost{.agent = i, .not_sent = {}});
-  for (AgentIndex i : {0U, 1U}) studio.tell(AgentConnected{.agent = i, .pid = 72});
-  CHECK(studio.returns() >= 1);
-  CHECK(asked_for(studio) == 72);
-}
-
-TEST_CASE("what ends with its agents' process is asked for anew for the calls that no agent has seen") {
-  Studio studio;
-  for (AgentIndex i : {0U, 1U}) studio.tell(AgentConnected{i, 100});
-  for (int i = 0; i < 3; ++i) studio.ask("read");
-  studio.tell(ModelGranted{0});
-  CHECK(studio.delivered().size() == 2);  // and one is queued
-  studio.asks();
-  for (AgentIndex i : {0U, 1U}) studio.tell(AgentLost{.agent = i, .not_sent = {}});
-  studio.tell(ModelLost{0});
-  CHECK(studio.asks() == 1);
-  studio.tell(ModelGranted{0});
-  studio.tell(AgentConnected{0, 200});
-  CHECK(studio.delivered().empty());
-  CHECK(asked_for(studio) == 200);
-  studio.tell(ModelGranted{0});
-  CHECK(studio.delivered() == Bodies{"read"});
-}
-
 TEST_CASE("what the arbiter has forgotten is used by nobody who had not begun") {
   Studio studio;
   for (int i = 0; i < 3; ++i) studio.ask("read");
@@ -389,25 +264,6 @@ TEST_CASE("without an arbiter agents get what they are asked") {
   CHECK(studio.delivered() == Bodies{"read"});
   CHECK(studio.asks() == 0);
   studio.answer();
-}
-
-TEST_CASE("a call that waits for its agent's next process waits for that one's memory, too") {
-  Studio studio;
-  for (AgentIndex i : {0U, 1U}) studio.tell(AgentConnected{i, 100});
-  for (int i = 0; i < 3; ++i) studio.ask("read");
-  studio.tell(ModelGranted{0});
-  CHECK(studio.delivered().size() == 2);  // and one is queued
-  studio.take<AskModel>();
-  for (AgentIndex i : {0U, 1U}) studio.tell(AgentLost{.agent = i, .not_sent = {}});
-  CHECK(studio.returns() == 0);
-  studio.tell(AgentConnected{0, 200});
-  CHECK(studio.delivered().empty());
-  CHECK(studio.returns() == 1);
-  const auto asked = studio.take<AskModel>();
-  REQUIRE(asked.size() == 1);
-  CHECK(asked[0].order.pid == 200);
-  studio.tell(ModelGranted{0});
-  CHECK(studio.delivered() == Bodies{"read"});
 }
 
 }  // namespace
