@@ -129,11 +129,14 @@ void Driver::present(const LeasePresented& presented, const std::vector<ChunkNum
 
 // Nobody may write to its chunks any more when its readers are told.
 void Driver::seal(const SegmentWritten& written) {
-  const auto writer = engine_.entries().find(written.name.id);
-  const bool was_loading = writer != engine_.entries().end() && !writer->second.lease.is_committed;
+  const auto is_written = [&] {
+    const auto writer = engine_.entries().find(written.name.id);
+    return writer != engine_.entries().end() && writer->second.lease.is_committed;
+  };
+  const bool was_written = is_written();
   Actions out;
   engine_.on(written, loop_.now(), out);
-  if (was_loading && writer->second.lease.is_committed) memory_.seal(writer->second.segment);
+  if (!was_written && is_written()) memory_.seal(engine_.entries().at(written.name.id).segment);
   carry_out(out);
 }
 

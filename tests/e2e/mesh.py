@@ -1,7 +1,9 @@
 """Two sidecars and their agents on loopback, as real processes, for tests that speak to them through libzmq."""
 
+import itertools
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -15,10 +17,21 @@ import zmq
 SIDECAR = os.environ["MESH_SIDECAR"]
 
 
+# Below those that the system gives to sockets that connect: one of these could be taken until it is listened on.
+PORTS_END = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+PORTS_BEGIN = min(10_000, PORTS_END // 2)
+PORTS = itertools.count(random.randrange(PORTS_END))  # suites run beside each other
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    while True:
+        port = PORTS_BEGIN + next(PORTS) % (PORTS_END - PORTS_BEGIN)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 class Agent:
