@@ -26,10 +26,6 @@ struct OneHost {
       bench.cache = &terms;
       bench.tell(PeerConnected{0, wire::Lane::kInteractive, true});
     }
-    // What was fetched when this host had never heard of the peer is not kept.
-    ask(first(), "first of all");
-    reply(first(), first().sent(), "ready");
-    replies(first());
   }
   Bench& first() { return sidecars[0]; }
   Bench& second() { return sidecars[1]; }
