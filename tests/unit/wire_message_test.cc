@@ -197,13 +197,15 @@ TEST_CASE("a reply's header is written as its request's was") {
 }
 
 TEST_CASE("a reply's header tells what the cache did, in both formats") {
-  const CacheReport hit{.verdict = "hit", .tier = "local", .age_ms = 1500, .key_low = 0xAB00000000000001, .key_high = 0xC};
+  const CacheReport hit{
+      .verdict = "hit", .tier = "local", .age_ms = 1500, .key_low = 0xAB00000000000001, .key_high = 0xC};
   const CacheReport fetched{.verdict = "fetched", .tier = "", .age_ms = 0, .key_low = 1};
   MeshHeader request;
   request.id = "42";
   request.is_json = true;
-  CHECK(encode_mesh_reply(request, Code::kOk, nullptr, &hit) ==
-        R"({"id":"42","code":"OK","cache":{"verdict":"hit","key":"000000000000000cab00000000000001","tier":"local","age_ms":1500}})");
+  CHECK(
+      encode_mesh_reply(request, Code::kOk, nullptr, &hit) ==
+      R"({"id":"42","code":"OK","cache":{"verdict":"hit","key":"000000000000000cab00000000000001","tier":"local","age_ms":1500}})");
   CHECK(encode_mesh_reply(request, Code::kOk, nullptr, &fetched) ==
         R"({"id":"42","code":"OK","cache":{"verdict":"fetched","key":"00000000000000000000000000000001"}})");
   request.is_json = false;

@@ -104,7 +104,8 @@ TEST_CASE("two peers come to an agreement and exchange messages, whatever the sp
   }
 }
 
-TEST_CASE("who answers READY says it only when the peer has, so that no peer is ready of whom this side knows nothing") {
+TEST_CASE(
+    "who answers READY says it only when the peer has, so that no peer is ready of whom this side knows nothing") {
   Settings answering = server();
   answering.answers_ready = true;
   Side a(answering);
