@@ -89,13 +89,14 @@ std::optional<uint64_t> Leases::on_leased(const PeerLeased& event) {
   lease.is_asked = false;
   lease.until = until_if_asked_at(lease.asked_at);
   const bool has_missed = !has_heard_of(lease, event.position);
+  // Others of this host may have asked since this did, and before something became wrong; but for the first to hear,
+  // as far as that can be known: a host remembers only so many peers.
+  const bool may_others_keep = lease.host ? lease.host->known().value_or(0) != 0 : is_shared_;
   lease.is_known = true;
   lease.position = event.position;
   if (!has_missed) return std::nullopt;
   begin_noting(lease);
-  // Others of this host may have asked since this did, and before something became wrong; also those who know something
-  // else of the peer, and so nothing of this one's knowledge.
-  return is_shared_ ? purges_.mark() : lease.mark;
+  return may_others_keep ? purges_.mark() : lease.mark;
 }
 
 std::optional<uint64_t> Leases::on_purged(const PeerPurged& event) {

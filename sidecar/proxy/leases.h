@@ -40,8 +40,6 @@ class Leases {
     const Lease& lease = leases_[peer];
     return lease.is_asked && since >= lease.mark && now < until_if_asked_at(lease.asked_at);
   }
-  // What was fetched since that position of purges() is asked of the peer behind the last question for the lease.
-  uint64_t mark(PeerIndex peer) const { return leases_[peer].mark; }
   // Such a position for what is asked of the peer now, but not behind that question: on another connection it may be
   // executed before it, so if something was missed by then it is wrong, too.
   uint64_t before_question(PeerIndex peer, uint64_t since) const {
@@ -96,7 +94,7 @@ class Leases {
 
   std::vector<Lease> leases_;
   cache::Purges& purges_;
-  bool is_shared_ = false;  // and so is what is kept
+  bool is_shared_;  // and what is kept as well
   uint64_t last_token_ = 0;
 };
 

@@ -275,7 +275,6 @@ class Outbound {
   void renew(const std::shared_ptr<Fetch>& fetch, Instant now, Actions& out);
   bool is_on_its_way(const Fetch& fetch, Instant now) const;
   bool begin_flight(const std::shared_ptr<Fetch>& fetch, Instant now);
-  void begin_flight_anew(const std::shared_ptr<Fetch>& fetch, Instant now);
   void end_flight(Fetch& fetch);
   void extend_flights(Instant now);
   bool wait_for_host(const std::shared_ptr<Fetch>& fetch, Instant now, Actions& out);
@@ -343,7 +342,6 @@ class Outbound {
   }
   bool may_keep(const Fetch& fetch, Instant now) const;
   bool may_join(const Fetch& fetch, Instant now) const;
-  void keep_fetches_behind_question(PeerIndex peer, uint64_t mark, Instant now);
   void void_services_of(PeerIndex peer, uint64_t mark, Actions& out);
   std::unique_ptr<std::vector<uint64_t>> wrongs_of(const AgentRequested& event);
   void make_wrong(const std::vector<uint64_t>& names);

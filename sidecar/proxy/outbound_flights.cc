@@ -45,14 +45,6 @@ void Outbound::end_flight(Fetch& fetch) {
   fetch.mark.reset();
 }
 
-// For those of its host who wait for nothing that was asked before the last purge.
-void Outbound::begin_flight_anew(const std::shared_ptr<Fetch>& fetch, Instant now) {
-  if (!fetch->mark) return;
-  end_flight(*fetch);
-  std::erase(marked_, fetch);
-  begin_flight(fetch, now);
-}
-
 void Outbound::extend_flights(Instant now) {
   std::erase_if(marked_, [&](const std::shared_ptr<Fetch>& fetch) {
     if (fetch->mark && !flights_->extend(*fetch->mark, now + milliseconds(limits::flight_ms))) fetch->mark.reset();

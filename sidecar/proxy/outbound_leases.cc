@@ -168,26 +168,9 @@ void Outbound::void_services_of(PeerIndex peer, uint64_t mark, Actions& out) {
 }
 
 void Outbound::on(const PeerLeased& event, Instant now, Actions& out) {
-  if (const auto mark = leases_.on_leased(event)) {
-    void_services_of(event.peer, *mark, out);
-    keep_fetches_behind_question(event.peer, *mark, now);
-  }
+  if (const auto mark = leases_.on_leased(event)) void_services_of(event.peer, *mark, out);
   leases_.settle(event.peer);
   go_on_validating(now, out);
-}
-
-// What this process fetches behind its question is executed by one who tells it what becomes wrong. (Of what others of
-// its host fetch meanwhile nobody here knows that.)
-void Outbound::keep_fetches_behind_question(PeerIndex peer, uint64_t mark, Instant now) {
-  for (const auto& [hash, fetch] : fetches_) {
-    const Service& service = services_[fetch->service];
-    const bool is_shared = service.has_writes && service.instances.size() > 1;
-    const Instance& origin = service.instances[fetch->origin];
-    const bool is_from_there = fetch->is_sent && !origin.local && origin.peer == peer;
-    if (is_shared || !is_from_there || fetch->since < leases_.mark(peer) || fetch->since >= mark) continue;
-    fetch->since = mark;
-    begin_flight_anew(fetch, now);
-  }
 }
 
 void Outbound::on(const PeerPurged& event, Instant now, Actions& out) {

@@ -86,48 +86,6 @@ TEST_CASE("what another sidecar fetched while one asked for its lease is wrong, 
   CHECK(one.asks_anew("ocr", kRestarted));
 }
 
-TEST_CASE(
-    "who is the first to hear of a peer takes for wrong also what others, who know it otherwise, fetched meanwhile") {
-  cache::Memory memory(cache::kSharedRegionBytesMin);
-  Housemate one(memory, "main", {"ocr", "nlp"});
-  Housemate other(memory, "readers", {"ocr"});
-  other.request("ocr", "y");
-  const auto asked = other.take<AskLease>();
-  REQUIRE(asked.size() == 1);
-  one.keep("ocr");  // and is killed, so nobody tells it what becomes wrong
-  other.tell(PeerLeased{0, asked[0].token, 71});
-  other.sent();
-  CHECK(other.asks_anew("ocr", 71));
-}
-
-// One of whose addresses another process has.
-struct TakenHost : QuietHost {
-  Result<std::unique_ptr<Listener>> listen(const Endpoint& endpoint, uint32_t, AcceptObserver&) override {
-    if (endpoint.address == "a.admin") return fail(Code::kInternal, "address", "it is taken");
-    return nullptr;
-  }
-};
-
-TEST_CASE("a second process of a sidecar, which cannot start, leaves the number of its writes under way as it is") {
-  cache::Memory memory(cache::kSharedRegionBytesMin);
-  cache::SharedTier tier = memory.attach();
-  auto self = tier.witness(cache::name_hash("a", "main"));
-  REQUIRE(self);
-  self->begin_writing(kStart);
-  SidecarConfig config;
-  config.host = "a";
-  config.sidecar = "main";
-  config.admin_path = "a.admin";
-  config.listen.emplace();
-  TakenHost host;
-  DriverSettings settings;
-  settings.shared = &tier;
-  Driver second(host, config, std::move(settings));
-  CHECK_FALSE(second.start());
-  CHECK(self->writing() == 1);
-  CHECK_FALSE(self->known());
-}
-
 TEST_CASE("what another sidecar may give for longer is given for as long as the own contract says") {
   cache::Memory memory(cache::kSharedRegionBytesMin);
   Housemate lenient(memory, "main", {"ocr"});
