@@ -189,12 +189,12 @@ void Simulation::judge_order_of_answers(const Ask& ask) {
 }
 
 // An agent computes with a model only while its sidecar has memory for it, and for no process before it. Whose sidecar
-// died is not known to it.
+// died, and may have another by now, does not know that.
 void Simulation::judge_memory(const Ask& ask, std::string_view agent) {
   const std::string& service = callers_[ask.caller]->service();
   if (!needs_model(service)) return;
   const Process& sidecar = processes_[agent.ends_with(" 2") ? 2 : 1];
-  if (!sidecar.sidecar->lives()) return;
+  if (!sidecar.sidecar->lives() || sidecar.up_since > ask.asked_at) return;
   const auto is_it = [agent](const Process& process) { return process.name == agent; };
   const auto user = std::find_if(processes_.begin(), processes_.end(), is_it);
   claim(sidecar.sidecar->channel()->has(model_key(service), user->agent->host().pid()),
