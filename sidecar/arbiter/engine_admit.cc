@@ -67,7 +67,7 @@ bool Engine::try_grant(const Waiter& waiter, Instant now, Actions& out) {
     Reason why = Reason::kNone;
     Units free = free_for(waiter, gpu, why, now);
     const Units with_left = waiter.gpu_count == 1 ? free_with_left(waiter, gpu) : 0;
-    const bool is_left = with_left >= waiter.least;
+    const bool is_left = with_left > 0 && with_left >= waiter.least;
     if (is_left) free = with_left, why = Reason::kNone;
     if (free >= waiter.least && free > 0) fits.push_back({gpu, free, is_left});
     if (why != Reason::kNone) explain(waiter.id, why, gpu, waiter.least - free, out);

@@ -192,6 +192,19 @@ TEST_CASE("who agreed to be ended is ended himself, not who leased for him") {
   }
 }
 
+TEST_CASE("what is given back while it is being claimed is given back") {
+  Desk before(cards({12 * kGiBUnits}, true));
+  ask_for(before, 1, 5, 1, 1000);
+  Desk desk(cards({12 * kGiBUnits}, true), before.journal);
+  const LeaseName as_before{11, 1, id_of(1), before.engine.epoch()};
+  desk.tell(LeasePresented{as_before, 1000, {}});
+  REQUIRE(desk.granted(1));
+  desk.tell(LeaseReleased{as_before});  // it has not heard yet what it is called now
+  CHECK(desk.find<SendError>(1) == nullptr);
+  desk.sample(0, 0, {{1, 0}, {5, 0}});
+  CHECK(desk.engine.entries().empty());
+}
+
 TEST_CASE("after a restart both are watched, who leased it shows it, and it ends with whom it was made for") {
   Desk before(cards({12 * kGiBUnits}, true));
   ask_for(before, 1, 5, 1, 1000);

@@ -6,6 +6,15 @@ namespace {
 
 constexpr Units kFree = 12 * kGiBUnits - gpu::bounds::emergency_units;  // of a card of 12 GiB
 
+TEST_CASE("who does with any part of what is free gets all of it that he wants") {
+  Desk desk(cards({12 * kGiBUnits}, true));
+  gpu::Request request = desk.request(2000);
+  request.min = 0;
+  desk.ask(1, 1, request);
+  REQUIRE(desk.granted(1));
+  CHECK(desk.find<SendGrant>(1)->units == 2000);
+}
+
 TEST_CASE("what is free later than anybody waited for it is free all the same") {
   Desk desk(cards({12 * kGiBUnits}, true));
   desk.hold(1, 1, desk.request(2000));
