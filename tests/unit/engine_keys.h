@@ -10,6 +10,16 @@
 
 namespace mesh::proxy {
 
+// What is on disk is known to an engine that begins.
+inline void use_records(Bench& bench, const std::map<wire::Digest, std::string>& disk) {
+  for (const auto& [name, value] : disk) {
+    const auto head = wire::decode_kept_head(as_bytes(value));
+    REQUIRE(head);
+    bench.engine->inbound().remember(name, *head, milliseconds(0), value.size());
+  }
+  bench.engine->inbound().use_records(bench.now, bench.actions);
+}
+
 // Callers with keys beside the agent "tts"; "pay" is durable. What is to be written down is, when the test says so.
 struct Keys : Bench {
   std::map<wire::Digest, std::string> disk;
@@ -25,12 +35,7 @@ struct Keys : Bench {
   void restart() {
     actions.clear();
     engine.emplace(config);
-    for (const auto& [name, value] : disk) {
-      const auto head = wire::decode_kept_head(as_bytes(value));
-      REQUIRE(head);
-      engine->inbound().remember(name, *head, milliseconds(0), value.size());
-    }
-    engine->inbound().use_records(now, actions);
+    use_records(*this, disk);
     tell(AgentConnected{0});
     tell(AgentConnected{1});
   }

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "common/cache/request.h"
-#include "tests/unit/engine_bench.h"
+#include "tests/unit/engine_keys.h"
 
 namespace mesh::proxy {
 namespace {
@@ -215,12 +215,7 @@ struct KeyedOrigin : Origin {
   // Of what lay on disk.
   void start() {
     engine.emplace(config);
-    for (const auto& [name, value] : disk) {
-      const auto head = wire::decode_kept_head(as_bytes(value));
-      REQUIRE(head);
-      engine->inbound().remember(name, *head, milliseconds(0), value.size());
-    }
-    engine->inbound().use_records(now, actions);
+    use_records(*this, disk);
     tell(AgentConnected{0});
   }
   void ask_over(LinkId link) {
